@@ -1,0 +1,1 @@
+"""The HTTP edge: verify, store, acknowledge, publish. No business rules (DESIGN.md section 3)."""

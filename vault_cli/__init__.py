@@ -1,0 +1,1 @@
+"""The `vault` commands, one file a command group."""

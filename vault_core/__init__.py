@@ -1,0 +1,1 @@
+"""The business of Payment Vault. Imports no Dagster, no Faust, no web framework (DESIGN.md section 1)."""

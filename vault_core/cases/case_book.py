@@ -1,0 +1,101 @@
+"""Opening and closing cases, in the transaction of the service that found the reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clock import Clock
+from vault_core.identifiers import IdMaker
+from vault_core.money import Money
+
+
+@dataclass(frozen=True, slots=True)
+class NewCase:
+    """What a person must see. `kind` is a snake_case word of docs/operations.md, `subject` a stable reference ('loan 12')."""
+
+    kind: str
+    subject: str
+    partner_id: UUID | None
+    amount: Money | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)  # no clear phones or names
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """A case nobody has closed yet."""
+
+    kind: str
+    subject: str
+    partner_id: UUID | None
+    amount: Money | None
+    opened_at: datetime
+    evidence: dict[str, Any]
+
+
+_OPEN = text(
+    """
+    INSERT INTO cases (id, partner_id, kind, subject, amount_cents, opened_at, evidence)
+    VALUES (:id, :partner_id, :kind, :subject, :amount_cents, :opened_at, :evidence)
+    ON CONFLICT (kind, subject) WHERE closed_at IS NULL DO NOTHING
+    """
+).bindparams(bindparam("evidence", type_=JSON))
+
+_CLOSE = text(
+    "UPDATE cases SET closed_at = :now, resolution = :resolution WHERE kind = :kind AND subject = :subject AND closed_at IS NULL"
+)
+
+_LIST = text(
+    """
+    SELECT kind, subject, partner_id, amount_cents, opened_at, evidence FROM cases
+    WHERE closed_at IS NULL AND (CAST(:partner_id AS uuid) IS NULL OR partner_id = :partner_id) ORDER BY opened_at, id
+    """
+)
+
+
+async def open_cases(connection: AsyncConnection, clock: Clock, new_id: IdMaker, cases: Sequence[NewCase]) -> None:
+    """Opens each case unless one of its kind and subject is open already. Repeats do nothing."""
+    if not cases:
+        return
+    now = clock.now()
+    await connection.execute(
+        _OPEN,
+        [
+            {
+                "id": new_id(),
+                "partner_id": case.partner_id,
+                "kind": case.kind,
+                "subject": case.subject,
+                "amount_cents": case.amount.cents if case.amount is not None else None,
+                "opened_at": now,
+                "evidence": case.evidence,
+            }
+            for case in cases
+        ],
+    )
+
+
+async def close_case(connection: AsyncConnection, clock: Clock, *, kind: str, subject: str, resolution: str) -> bool:
+    """Closes the open case of that kind and subject; False if there is none. `resolution` states the evidence."""
+    closed = await connection.execute(_CLOSE, {"now": clock.now(), "resolution": resolution, "kind": kind, "subject": subject})
+    return closed.rowcount > 0
+
+
+async def list_open_cases(connection: AsyncConnection, partner_id: UUID | None = None) -> list[OpenCase]:
+    """The open cases, oldest first; of one partner if given."""
+    rows = await connection.execute(_LIST, {"partner_id": partner_id})
+    return [
+        OpenCase(
+            kind=row.kind,
+            subject=row.subject,
+            partner_id=row.partner_id,
+            amount=None if row.amount_cents is None else Money(row.amount_cents),
+            opened_at=row.opened_at,
+            evidence=row.evidence,
+        )
+        for row in rows
+    ]

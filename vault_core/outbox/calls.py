@@ -1,0 +1,173 @@
+"""Writing calls into the outbox, claiming them, and recording how they went."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clock import Clock
+from vault_core.database import in_transaction
+from vault_core.identifiers import IdMaker
+from vault_core.outbox.retry_schedule import next_wait
+from vault_core.runtime import Runtime
+
+MIFOS_TOPIC = "vault.dispatch.mifos"
+SMS_TOPIC = "vault.dispatch.sms"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call to make: `kind` names its handler, `subject` (a row id) what it is about; (kind, subject) is written once."""
+
+    partner_id: UUID
+    topic: str
+    kind: str
+    subject: UUID
+    ordering_key: str
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A claimed call. `tries` counts this one. `last_try` says that after this one a person takes over."""
+
+    id: UUID
+    partner_id: UUID
+    kind: str
+    subject: UUID
+    tries: int
+    last_try: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call is over: it succeeded, or it was refused for good and the handler has written what follows from that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The call must be made again later, because of `cause`. After the last try it is given up instead."""
+
+    cause: str
+    wait: timedelta | None = None  # None: the schedule of retry_schedule.next_wait
+
+
+CallResult = Done | Again
+
+_WRITE = text(
+    """
+    INSERT INTO outbox (id, partner_id, topic, kind, subject, ordering_key, due_at, relay_at, created_at)
+    VALUES (:id, :partner_id, :topic, :kind, :subject, :ordering_key, :due_at, :due_at, :now)
+    ON CONFLICT (kind, subject) DO NOTHING
+    """
+)
+_CLAIM = text(
+    """
+    UPDATE outbox SET lease_until = :lease_until, tries = tries + 1
+    FROM (SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND due_at <= :now
+                 AND (lease_until IS NULL OR lease_until <= :now) ORDER BY id FOR UPDATE SKIP LOCKED) AS free
+    WHERE outbox.id = free.id
+    RETURNING outbox.id, partner_id, kind, subject, tries
+    """
+)
+_DONE = text("UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL, last_cause = NULL WHERE id = ANY(:ids)")
+_AGAIN = text(
+    """
+    UPDATE outbox SET lease_until = NULL, last_cause = again.cause, due_at = again.due_at, relay_at = again.due_at,
+           state = CASE WHEN again.over THEN 'given_up' ELSE 'pending' END
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]), CAST(:overs AS boolean[]))
+         AS again(id, cause, due_at, over)
+    WHERE outbox.id = again.id
+    """
+)
+_RELAY = text(
+    """
+    UPDATE outbox SET relay_at = :again_at
+    FROM (SELECT id FROM outbox WHERE state = 'pending' AND relay_at <= :now
+          ORDER BY relay_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
+    WHERE outbox.id = due.id
+    RETURNING outbox.id, topic, ordering_key
+    """
+)
+
+
+async def write_calls(connection: AsyncConnection, clock: Clock, new_id: IdMaker, calls: Sequence[NewCall]) -> None:
+    """Writes calls in the caller's transaction. A call of the same kind and subject is written once, ever."""
+    if not calls:
+        return
+    now = clock.now()
+    await connection.execute(
+        _WRITE,
+        [
+            {
+                "id": new_id(),
+                "partner_id": call.partner_id,
+                "topic": call.topic,
+                "kind": call.kind,
+                "subject": str(call.subject),
+                "ordering_key": call.ordering_key,
+                "due_at": call.due_at or now,
+                "now": now,
+            }
+            for call in calls
+        ],
+    )
+
+
+async def take_due_for_relay(runtime: Runtime, most: int = 500) -> list[tuple[UUID, str, str]]:
+    """The calls to publish now, as (id, topic, Kafka key). Each is offered again a lease later, should the message be lost."""
+    now = runtime.clock.now()
+
+    async def work(connection: AsyncConnection) -> list[tuple[UUID, str, str]]:
+        again_at = now + timedelta(seconds=runtime.pace.outbox_lease)
+        rows = await connection.execute(_RELAY, {"now": now, "again_at": again_at, "most": most})
+        return [(row.id, row.topic, row.ordering_key) for row in rows]
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def claim_calls(runtime: Runtime, ids: Sequence[UUID]) -> list[Call]:
+    """Claims those of `ids` that are due and that nobody holds, for one lease. The rest fall away."""
+    now = runtime.clock.now()
+    lease_until = now + timedelta(seconds=runtime.pace.outbox_lease)
+
+    async def work(connection: AsyncConnection) -> list[Call]:
+        rows = await connection.execute(_CLAIM, {"ids": list(ids), "now": now, "lease_until": lease_until})
+        return [
+            Call(
+                row.id,
+                row.partner_id,
+                row.kind,
+                UUID(row.subject),
+                row.tries,
+                row.tries >= runtime.pace.outbox_max_tries,
+            )
+            for row in rows
+        ]
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def record_results(
+    connection: AsyncConnection, runtime: Runtime, results: Mapping[UUID, CallResult], tries: Mapping[UUID, int]
+) -> None:
+    """Records, in the caller's transaction, how claimed calls went. `tries` is each call's own count."""
+    now = runtime.clock.now()
+    done = [call_id for call_id, result in results.items() if isinstance(result, Done)]
+    again = [(call_id, result) for call_id, result in results.items() if isinstance(result, Again)]
+    if done:
+        await connection.execute(_DONE, {"ids": done, "now": now})
+    if again:
+        waits = [result.wait or next_wait(tries[call_id], runtime.pace, runtime.chance) for call_id, result in again]
+        await connection.execute(
+            _AGAIN,
+            {
+                "ids": [call_id for call_id, _ in again],
+                "causes": [result.cause[:2000] for _, result in again],
+                "dues": [now + wait for wait in waits],
+                "overs": [tries[call_id] >= runtime.pace.outbox_max_tries for call_id, _ in again],
+            },
+        )

@@ -1,0 +1,1 @@
+"""Lenders: how to reach their systems, their sealed credentials, products, contacts and callback URLs."""

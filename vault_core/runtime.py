@@ -1,0 +1,58 @@
+"""What one process runs with: its composition root builds one of these and hands it, or parts of it, down as arguments."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from vault_core.clock import Clock, SystemClock
+from vault_core.database import open_async_engine
+from vault_core.identifiers import IdMaker, id_maker
+from vault_core.secrets import Sealer
+from vault_core.settings import Pace, Settings
+
+_CONNECTIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Engine, clock, ids, chance, sealer and the shared HTTP connection pool of one process."""
+
+    engine: AsyncEngine
+    clock: Clock
+    new_id: IdMaker
+    chance: random.Random  # jitter only; secrets come from the operating system
+    sealer: Sealer
+    http: httpx.AsyncClient
+    pace: Pace
+    public_url: str
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncIterator[Runtime]:
+    """A Runtime built from `settings`; its connections are closed at the end."""
+    clock = SystemClock(settings.clock_offset)
+    engine = open_async_engine(settings.database_url, pool_size=pool_size)
+    http = httpx.AsyncClient(
+        timeout=httpx.Timeout(settings.pace.http_timeout, connect=10.0),
+        limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+        headers={"User-Agent": "payment-vault"},  # a library-default agent is refused by some gateways
+        follow_redirects=False,
+    )
+    try:
+        yield Runtime(
+            engine=engine,
+            clock=clock,
+            new_id=id_maker(clock),
+            chance=random.Random(),  # noqa: S311 - jitter, not secrets
+            sealer=settings.sealer,
+            http=http,
+            pace=settings.pace,
+            public_url=settings.public_url,
+        )
+    finally:
+        await http.aclose()
+        await engine.dispose()

@@ -1,0 +1,106 @@
+"""Everything this installation can set, read once from the environment at a process's composition root.
+
+Every setting is a `VAULT_...` variable; `docs/operations.md` lists them. Reading does no I/O except for the master key file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+
+from vault_core.errors import ConfigurationError
+from vault_core.secrets import Sealer, parse_master_key, read_master_key_file
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Waiting times and bounds of the business, all settable so that a demo day can pass in minutes. Seconds unless said."""
+
+    poll_every: float = 300.0  # how often a partner's Mifos X is polled for approved loans
+    inbox_sweep_after: float = 30.0  # a stored, unprocessed delivery is published again after this, doubling
+    outbox_retry_base: float = 5.0  # first wait after a failed call to the outside, doubling with jitter
+    outbox_retry_cap: float = 3600.0
+    outbox_max_tries: int = 12  # then a case for a person
+    outbox_lease: float = 120.0  # how long a claimed call belongs to one worker
+    status_query_after: float = 300.0  # first Transaction Status question about an unanswered payout
+    status_query_spacing: float = 600.0
+    status_query_tries: int = 6  # then a case for a person
+    payout_retry_base: float = 900.0  # after a definite M-Pesa failure that may pass
+    payout_retry_tries: int = 5
+    wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
+    b2c_in_flight: int = 64  # B2C requests under way at once, per partner
+    http_timeout: float = 30.0
+    mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process. `repr` shows no secret: the database URL is left out and the sealer shows key ids only."""
+
+    database_url: str = field(repr=False)
+    kafka_bootstrap: str
+    sealer: Sealer
+    public_url: str  # base of the callback URLs, as M-Pesa and Mifos X reach it, without a slash at the end
+    reports_dir: Path
+    clock_offset: timedelta
+    pace: Pace
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from `environment` (usually os.environ). Raises ConfigurationError naming the variable that is wrong."""
+    home = Path(environment.get("VAULT_HOME", ".vault"))
+    return Settings(
+        database_url=sqlalchemy_url(_required(environment, "VAULT_DATABASE_URL")),
+        kafka_bootstrap=_required(environment, "VAULT_KAFKA_BOOTSTRAP"),
+        sealer=_sealer(environment, home),
+        public_url=environment.get("VAULT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/"),
+        reports_dir=Path(environment.get("VAULT_REPORTS_DIR", str(home / "reports"))),
+        clock_offset=timedelta(seconds=_number(environment, "VAULT_CLOCK_OFFSET_SECONDS", 0.0)),
+        pace=_pace(environment),
+    )
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with psycopg 3 named as its driver, whatever spelling of `postgresql://` came in."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
+        raise ConfigurationError("VAULT_DATABASE_URL must start with postgresql://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _sealer(environment: Mapping[str, str], home: Path) -> Sealer:
+    if key := environment.get("VAULT_MASTER_KEY"):
+        return parse_master_key(key)
+    return read_master_key_file(Path(environment.get("VAULT_MASTER_KEY_FILE", str(home / "master.key"))))
+
+
+def _pace(environment: Mapping[str, str]) -> Pace:
+    chosen: dict[str, float | int] = {}
+    for setting in fields(Pace):
+        name = f"VAULT_{setting.name.upper()}"
+        if name in environment:
+            number = _number(environment, name, 0.0)
+            chosen[setting.name] = int(number) if setting.type is int else number
+    return Pace(**chosen)  # type: ignore[arg-type]  # each value has its field's type by the line above
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "").strip()
+    if not value:
+        raise ConfigurationError(
+            f"{name} is not set. `./vault up` sets it for the processes it starts; elsewhere set it yourself"
+        )
+    return value
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}={text!r} is not a number") from error
+    if name != "VAULT_CLOCK_OFFSET_SECONDS" and number < 0:
+        raise ConfigurationError(f"{name}={text!r} is negative")
+    return number

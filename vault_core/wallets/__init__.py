@@ -1,0 +1,1 @@
+"""Partners' prepaid wallets: what a transaction costs, top-ups, alerts."""

@@ -1,0 +1,1 @@
+"""Dagster code location and Faust streams: thin shells over vault_core."""
