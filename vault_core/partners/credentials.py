@@ -1,0 +1,105 @@
+"""A partner's secrets, sealed at rest and bound to their row (DESIGN.md section 9)."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.errors import InvalidInput, NotFound
+from vault_core.runtime import Runtime
+
+
+class CredentialPurpose(StrEnum):
+    """What a secret is for; as in the check of `partner_credentials.purpose`."""
+
+    MIFOS_PASSWORD = "mifos_password"  # noqa: S105 - the name of a secret, not one
+    MPESA_CONSUMER_KEY = "mpesa_consumer_key"
+    MPESA_CONSUMER_SECRET = "mpesa_consumer_secret"  # noqa: S105
+    MPESA_SECURITY_CREDENTIAL = "mpesa_security_credential"
+    MPESA_PASSKEY = "mpesa_passkey"
+    SMS_API_KEY = "sms_api_key"
+
+
+class Credentials:
+    """The opened secrets of one partner. Its repr shows which there are, never what they are."""
+
+    __slots__ = ("_partner_id", "_secrets")
+
+    def __init__(self, partner_id: UUID, secrets: Mapping[CredentialPurpose, str]) -> None:
+        self._partner_id = partner_id
+        self._secrets = dict(secrets)
+
+    def __repr__(self) -> str:
+        return f"Credentials(partner_id={self._partner_id}, purposes={sorted(self._secrets)})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Credentials):
+            return NotImplemented
+        return (self._partner_id, self._secrets) == (other._partner_id, other._secrets)
+
+    __hash__ = None  # type: ignore[assignment]  # a bag of secrets is no key
+
+    def secret(self, purpose: CredentialPurpose) -> str:
+        """The secret of that purpose. Raises NotFound, saying how to set it."""
+        try:
+            return self._secrets[purpose]
+        except KeyError:
+            raise NotFound(
+                f"partner {self._partner_id} has no {purpose}: set it with `vault partner set-secret NAME {purpose}`"
+            ) from None
+
+
+_WRITE = text(
+    """
+    INSERT INTO partner_credentials (partner_id, purpose, sealed, set_at) VALUES (:partner_id, :purpose, :sealed, :now)
+    ON CONFLICT (partner_id, purpose) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at
+    """
+)
+_READ = text("SELECT purpose, sealed FROM partner_credentials WHERE partner_id = :partner_id")
+
+
+async def write_credentials(
+    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, secrets: Mapping[CredentialPurpose, str]
+) -> None:
+    """Seals and writes secrets in the caller's transaction; each replaces the one of its purpose. The caller audits it."""
+    if not secrets:
+        return
+    now = runtime.clock.now()
+    await connection.execute(
+        _WRITE,
+        [
+            {
+                "partner_id": partner_id,
+                "purpose": purpose.value,
+                "sealed": runtime.sealer.seal(secret, bound_to=_binding(partner_id, purpose)),
+                "now": now,
+            }
+            for purpose, secret in secrets.items()
+        ],
+    )
+
+
+async def open_credentials(connection: AsyncConnection, runtime: Runtime, partner_id: UUID) -> Credentials:
+    """The partner's secrets, opened. Raises SealBroken if the master key is another or a row was moved or damaged."""
+    rows = await connection.execute(_READ, {"partner_id": partner_id})
+    return Credentials(
+        partner_id,
+        {
+            CredentialPurpose(row.purpose): runtime.sealer.open_text(row.sealed, bound_to=_binding(partner_id, row.purpose))
+            for row in rows
+        },
+    )
+
+
+def parse_purpose(text_: str) -> CredentialPurpose:
+    """The purpose of that name. Raises InvalidInput, listing the names."""
+    try:
+        return CredentialPurpose(text_)
+    except ValueError:
+        raise InvalidInput(f"there is no credential {text_[:40]!r}; credentials: {', '.join(CredentialPurpose)}") from None
+
+
+def _binding(partner_id: UUID, purpose: str) -> str:
+    return f"partner_credentials:{partner_id}:{purpose}"
