@@ -1,4 +1,4 @@
-"""What each report's columns are: the one place that the frames, the checks, the XLSX header notes and docs/reports.md agree on."""
+"""What each report's columns are: the one place that the frames, the checks, the workbooks and docs/reports.md agree on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +25,12 @@ RECONCILIATION = (
     Column("happened_at", "moment", "when M-Pesa completed it", optional=True),
     Column("ledger_cents", "cents", "our ledger: what left or reached the M-Pesa account", optional=True),
     Column("rail_cents", "cents", "M-Pesa's own evidence: result, confirmation or status answer", optional=True),
-    Column("core_due_cents", "cents", "what our ledger says stands in Mifos X (principal of a loan, a repayment, a deposit)", optional=True),
+    Column(
+        "core_due_cents",
+        "cents",
+        "what our ledger says stands in Mifos X (principal of a loan, a repayment, a deposit)",
+        optional=True,
+    ),
     Column("core_cents", "cents", "what Mifos X was read to hold under this receipt, reversals left out", optional=True),
     Column("outcome", "text", "matched, or the type of break (docs/reports.md)"),
     Column("difference_cents", "cents", "the money the break is about; 0 when matched"),
