@@ -31,7 +31,7 @@ CREATE TABLE message_attempts (
     message_id uuid NOT NULL REFERENCES messages,
     number integer NOT NULL,
     gateway text NOT NULL,
-    our_reference text NOT NULL UNIQUE,   -- sms_id: the same for every try of one message
+    our_reference text NOT NULL,          -- sms_id: the same for every try of one message
     state text NOT NULL CHECK (state IN ('written', 'accepted', 'refused', 'unknown')),
     written_at timestamptz NOT NULL,
     answered_at timestamptz,
@@ -39,6 +39,9 @@ CREATE TABLE message_attempts (
     gateway_reference text,
     UNIQUE (message_id, number)
 );
+CREATE INDEX message_attempts_reference ON message_attempts (our_reference);
+-- At most one try of a message may have reached its receiver.
+CREATE UNIQUE INDEX message_attempts_one_open ON message_attempts (message_id) WHERE state IN ('written', 'accepted', 'unknown');
 """
 
 
