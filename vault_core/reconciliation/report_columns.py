@@ -63,3 +63,10 @@ SMS = (
     Column("charged_cents", "cents", "what the ledger took from the wallet; 0 unless the gateway accepted it"),
     Column("reason", "text", "why it was refused or is unknown", optional=True),
 )
+
+FINANCE_DAY = (
+    Column("partner", "text", "short name of the lender"),
+    Column("figure", "text", "disbursements, collections, break: <type>, charge: <line>, sms <state>"),
+    Column("count", "count", "rows of the report behind it"),
+    Column("amount_cents", "cents", "their sum: money moved, money in doubt, charges taken"),
+)

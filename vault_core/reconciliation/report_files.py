@@ -58,8 +58,8 @@ def write_report(
     digest = content_digest(frame)
     total = int(frame[total_column].sum())
     latest = connection.execute(_LATEST, {"report": report, "day": day}).one_or_none()
-    place = folder / report / day.isoformat()
-    parquet, xlsx = place / f"{report}.parquet", place / f"{report}.xlsx"
+    parquet = report_parquet(folder, report, day)
+    place, xlsx = parquet.parent, parquet.with_suffix(".xlsx")
     if latest is not None and latest.content_sha256 == digest and parquet.exists() and xlsx.exists():
         return MadeReport(parquet, xlsx, latest.version, len(frame), total, changed=False)
     version = 1 if latest is None else latest.version + (latest.content_sha256 != digest)
@@ -89,6 +89,11 @@ def write_report(
             },
         )
     return MadeReport(parquet, xlsx, version, len(frame), total, changed=True)
+
+
+def report_parquet(folder: Path, report: str, day: date) -> Path:
+    """Where the newest version of a report stands."""
+    return folder / report / day.isoformat() / f"{report}.parquet"
 
 
 def content_digest(frame: pd.DataFrame) -> str:

@@ -34,3 +34,10 @@ def read_messages(connection: Connection, day: date, sealer: Sealer) -> pd.DataF
         for sealed, message in zip(raw["phone_sealed"], raw["message"], strict=True)
     ]
     return to_frame(raw, SMS)
+
+
+def count_messages(connection: Connection, day: date) -> int:
+    """How many messages were written on `day`: what the report's rows must number."""
+    start, end = day_bounds(day)
+    query = text("SELECT count(*) FROM messages WHERE created_at >= :start AND created_at < :end")
+    return int(connection.execute(query, {"start": start, "end": end}).scalar_one())

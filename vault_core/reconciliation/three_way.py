@@ -16,6 +16,19 @@ from vault_core.reconciliation.frames import to_frame
 from vault_core.reconciliation.report_columns import RECONCILIATION
 
 MATCHED = "matched"
+OUTCOMES = (
+    MATCHED,
+    "missing_in_ledger",
+    "missing_on_rail",
+    "amount_differs_on_rail",
+    "duplicate_in_core",
+    "in_suspense",
+    "not_booked_as_posted",
+    "not_posted_yet",
+    "missing_in_core",
+    "amount_differs_in_core",
+)
+IN_TRANSIT_HOURS = 2  # money younger than this may still be on its way to Mifos X without anybody having to look
 
 _LEGS = text(
     """
@@ -78,6 +91,28 @@ _LEGS = text(
 )
 
 
+# What a sound reconciliation must add up to, from the ledger's own account movements: rows and cents, per day.
+_CONTROL = text(
+    """
+    SELECT count(DISTINCT (t.partner_id, t.kind, t.reference)) AS receipts, coalesce(sum(abs(e.amount_cents)), 0)::bigint AS cents
+    FROM ledger_accounts a
+    JOIN ledger_entries e ON e.account_id = a.id
+    JOIN ledger_transactions t ON t.id = e.transaction_id
+    WHERE a.code IN ('b2c_float', 'c2b_float') AND t.kind IN ('disbursement_paid', 'collection')
+      AND t.effective_at >= :start AND t.effective_at < :end
+      AND NOT EXISTS (SELECT FROM ledger_transactions r WHERE r.reverses = t.id)
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the ledger says of a day by itself: receipts and their sum in cents."""
+
+    receipts: int
+    cents: int
+
+
 @dataclass(frozen=True, slots=True)
 class Legs:
     """What each side says of one receipt, in cents; None where it says nothing."""
@@ -120,7 +155,7 @@ def read_reconciliation(connection: Connection, day: date, *, now: datetime) -> 
     raw = pd.read_sql_query(_LEGS, connection, params={"start": start, "end": end, "day": day}, dtype_backend="pyarrow")
     verdicts = [
         judge(Legs(_cents(row.ledger_cents), _cents(row.rail_cents), _cents(row.core_due_cents), _cents(row.core_cents),
-                   int(row.core_lines), bool(row.in_suspense)))
+                   _cents(row.core_lines) or 0, bool(row.in_suspense)))
         for row in raw.itertuples()
     ]  # fmt: skip
     raw["outcome"] = [outcome for outcome, _ in verdicts]
@@ -130,6 +165,20 @@ def read_reconciliation(connection: Connection, day: date, *, now: datetime) -> 
         for (outcome, _), moment in zip(verdicts, raw["happened_at"], strict=True)
     ]
     return to_frame(raw, RECONCILIATION)
+
+
+def mark_explained(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with a column `explained`: matched, or covered by an open case, or still within the time that posting may take."""
+    young = (frame["outcome"] == "not_posted_yet") & (frame["age_hours"] < IN_TRANSIT_HOURS)
+    explained = (frame["outcome"] == MATCHED) | frame["case_open"] | young
+    return frame.assign(explained=explained)
+
+
+def read_control(connection: Connection, day: date) -> Control:
+    """The ledger's own count and sum of M-Pesa money on `day`: what the report's ledger column must add up to."""
+    start, end = day_bounds(day)
+    row = connection.execute(_CONTROL, {"start": start, "end": end}).one()
+    return Control(receipts=row.receipts, cents=row.cents)
 
 
 def _cents(value: Any) -> int | None:
