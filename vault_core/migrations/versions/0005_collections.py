@@ -30,6 +30,7 @@ CREATE TABLE collections (
     event_id uuid NOT NULL,
     booked_at timestamptz NOT NULL,
     posted_at timestamptz,
+    org_balance_cents bigint,             -- of the short code after it, as the feed says
     new_balance_cents bigint,             -- of the account after posting, as Mifos X says
     UNIQUE (short_code, receipt)
 );
