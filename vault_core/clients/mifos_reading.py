@@ -1,0 +1,251 @@
+"""From Mifos X answers to values. Every shape trap of the reads is here (reference/fineract.md sections 2, 3, 5 and 11).
+
+The functions raise InvalidInput, naming the field, for an answer that is not what the interface sends.
+"""
+
+from datetime import date
+from typing import Any
+
+from vault_core.clients.json_reading import text_of, whole_number
+from vault_core.clients.mifos_values import (
+    ApprovedLoan,
+    FoundAccount,
+    LoanPage,
+    LoanProduct,
+    LoanTransaction,
+    MifosHook,
+    MifosPerson,
+    PaymentType,
+    SavingsAccount,
+)
+from vault_core.errors import InvalidInput
+from vault_core.money import Money
+
+APPROVED = 200
+ACTIVE = 300
+
+
+def read_products(body: Any) -> list[LoanProduct]:
+    """GET /loanproducts: a plain array."""
+    return [
+        LoanProduct(
+            id=_number(row, "id"),
+            name=_text(row, "name"),
+            short_name=text_of(row.get("shortName")) or "",
+            currency=_text(_object(row, "currency"), "code"),
+            active=text_of(row.get("status")) != "loanProduct.inActive",
+        )
+        for row in _rows(body, "loan products")
+    ]
+
+
+def read_payment_types(body: Any) -> list[PaymentType]:
+    """GET /paymenttypes."""
+    return [
+        PaymentType(id=_number(row, "id"), name=_text(row, "name"), is_cash=row.get("isCashPayment") is True)
+        for row in _rows(body, "payment types")
+    ]
+
+
+def read_loan_page(body: Any) -> LoanPage:
+    """GET /loans for approved ones. Rows of another status are left out: an old server ignores a filter it does not know.
+
+    A row that cannot be read is named in `unreadable` and does not keep the others from being paid.
+    """
+    page = _as_object(body, "loan page")
+    loans: list[ApprovedLoan] = []
+    unreadable: list[str] = []
+    for row in _rows(page.get("pageItems"), "pageItems of the loan page"):
+        if whole_number(_object(row, "status").get("id")) != APPROVED:
+            continue
+        try:
+            loans.append(read_loan(row))
+        except InvalidInput as error:
+            unreadable.append(f"loan {text_of(row.get('id'))}: {error}")
+    return LoanPage(total=_number(page, "totalFilteredRecords"), loans=loans, unreadable=tuple(unreadable))
+
+
+def status_ids(body: Any) -> tuple[int, list[int | None]]:
+    """GET /loans: how many rows the whole result has, and the status of each row of this page."""
+    page = _as_object(body, "loan page")
+    rows = _rows(page.get("pageItems"), "pageItems of the loan page")
+    return _number(page, "totalFilteredRecords"), [whole_number(_object(row, "status").get("id")) for row in rows]
+
+
+def read_loan(body: Any) -> ApprovedLoan:
+    """One loan, from the list or from GET /loans/{id}."""
+    loan = _as_object(body, "loan")
+    timeline = _object(loan, "timeline")
+    status_id = _number(_object(loan, "status"), "id")
+    approved = timeline.get("approvedOnDate") or (None if status_id == APPROVED else timeline.get("submittedOnDate"))
+    summary = loan.get("summary")
+    outstanding = summary.get("totalOutstanding") if isinstance(summary, dict) else None
+    return ApprovedLoan(
+        id=_number(loan, "id"),
+        account_no=_text(loan, "accountNo"),
+        external_id=text_of(loan.get("externalId")) or None,
+        status_id=status_id,
+        client_id=whole_number(loan.get("clientId")),
+        client_name=text_of(loan.get("clientName")) or None,
+        group=isinstance(loan.get("group"), dict),
+        product_id=_number(loan, "loanProductId"),
+        currency=_text(_object(loan, "currency"), "code"),
+        approved_principal=_money(loan, "approvedPrincipal"),
+        net_disbursal=_money(loan, "netDisbursalAmount"),
+        multi_disburse=loan.get("multiDisburseLoan") is True,
+        approved_on=read_date(approved, "timeline.approvedOnDate"),
+        transactions=[read_transaction(row) for row in _rows(loan.get("transactions") or [], "transactions")],
+        total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
+    )
+
+
+def read_transaction(body: Any) -> LoanTransaction:
+    """One transaction of a loan ("type") or of a savings account ("transactionType").
+
+    Reversed when any of the server's three marks says so: `manuallyReversed` stays false for an undone disbursement.
+    """
+    row = _as_object(body, "transaction")
+    kind = row.get("type") or row.get("transactionType")
+    code = _text(_as_object(kind, "type of the transaction"), "code")
+    payment = row.get("paymentDetailData")
+    receipt = payment.get("receiptNumber") if isinstance(payment, dict) else None
+    marks = (row.get("reversedOnDate"), row.get("manuallyReversed") is True, row.get("reversed") is True)
+    return LoanTransaction(
+        id=_number(row, "id"),
+        kind=code.rsplit(".", 1)[-1],
+        amount=_money(row, "amount"),
+        on=read_date(row.get("date"), "date"),
+        external_id=text_of(row.get("externalId")) or None,
+        receipt=text_of(receipt) or None,
+        reversed=any(marks),
+    )
+
+
+def read_person(body: Any) -> MifosPerson:
+    """GET /clients/{id}."""
+    row = _as_object(body, "client")
+    return MifosPerson(
+        id=_number(row, "id"), display_name=_text(row, "displayName"), mobile_no=text_of(row.get("mobileNo")) or None
+    )
+
+
+def read_savings(body: Any) -> SavingsAccount:
+    """GET /savingsaccounts/{id}?associations=transactions."""
+    row = _as_object(body, "savings account")
+    summary = row.get("summary")
+    balance = summary.get("accountBalance") if isinstance(summary, dict) else None
+    blocked = row.get("subStatus")
+    credits_blocked = isinstance(blocked, dict) and (blocked.get("block") is True or blocked.get("blockCredit") is True)
+    return SavingsAccount(
+        id=_number(row, "id"),
+        account_no=_text(row, "accountNo"),
+        balance=Money(0) if balance is None else _amount(balance, "summary.accountBalance"),
+        active=whole_number(_object(row, "status").get("id")) == ACTIVE and not credits_blocked,
+        client_id=whole_number(row.get("clientId")),
+        client_name=text_of(row.get("clientName")) or None,
+        transactions=[read_transaction(inner) for inner in _rows(row.get("transactions") or [], "transactions")],
+    )
+
+
+def read_found(body: Any, reference: str) -> list[FoundAccount]:
+    """GET /search: the loans and savings accounts whose number or external id is exactly `reference` (in any letter case).
+
+    `active` of a savings account is False here: the search does not tell it.
+    """
+    wanted = reference.casefold()
+    found: list[FoundAccount] = []
+    for row in _rows(body, "search result"):
+        kind = {"LOAN": "loan", "SAVING": "savings"}.get(text_of(row.get("entityType")) or "")
+        account_no, external_id = text_of(row.get("entityAccountNo")) or "", text_of(row.get("entityExternalId")) or None
+        if kind is None or wanted not in (account_no.casefold(), (external_id or "").casefold()):
+            continue
+        status = row.get("entityStatus")
+        of_client = text_of(row.get("parentType")) == "client"
+        found.append(
+            FoundAccount(
+                kind=kind,
+                id=_number(row, "entityId"),
+                account_no=account_no,
+                external_id=external_id,
+                client_id=whole_number(row.get("parentId")) if of_client else None,
+                client_name=text_of(row.get("parentName")) or None,
+                active=kind == "loan" and isinstance(status, dict) and whole_number(status.get("id")) == ACTIVE,
+            )
+        )
+    return found
+
+
+def read_hooks(body: Any) -> list[MifosHook]:
+    """GET /hooks: the configuration comes back as a list of names and values."""
+    hooks: list[MifosHook] = []
+    for row in _rows(body, "hooks"):
+        fields = _rows(row.get("config") or [], "config of a hook")
+        url = next((text_of(entry.get("fieldValue")) for entry in fields if entry.get("fieldName") == "Payload URL"), None)
+        events = _rows(row.get("events") or [], "events of a hook")
+        hooks.append(
+            MifosHook(
+                id=_number(row, "id"),
+                name=text_of(row.get("displayName")) or _text(row, "name"),
+                url=url,
+                active=row.get("isActive") is True,
+                events=tuple(
+                    (text_of(event.get("entityName")) or "", text_of(event.get("actionName")) or "") for event in events
+                ),
+            )
+        )
+    return hooks
+
+
+def read_date(value: Any, what: str) -> date:
+    """A calendar day, sent as [y, m, d] or as "yyyy-mm-dd"."""
+    try:
+        if isinstance(value, list):
+            year, month, day = value
+            return date(year, month, day)
+        return date.fromisoformat(text_of(value) or "")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"{what} is {str(value)[:40]!r}, not a date [y, m, d]") from error
+
+
+def _as_object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"the {what} is a {type(value).__name__}, not an object")
+    return value
+
+
+def _object(row: dict[str, Any], key: str) -> dict[str, Any]:
+    return _as_object(row.get(key), key)
+
+
+def _rows(value: Any, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise InvalidInput(f"the {what} are a {type(value).__name__}, not a list")
+    return [_as_object(row, f"row of the {what}") for row in value]
+
+
+def _number(row: dict[str, Any], key: str) -> int:
+    number = whole_number(row.get(key))
+    if number is None:
+        raise InvalidInput(f"{key} is {str(row.get(key))[:40]!r}, not a whole number")
+    return number
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    text = text_of(row.get(key))
+    if not text:
+        raise InvalidInput(f"{key} is missing")
+    return text
+
+
+def _money(row: dict[str, Any], key: str) -> Money:
+    return _amount(row.get(key), key)
+
+
+def _amount(value: Any, what: str) -> Money:
+    text = text_of(value)
+    if text is None:
+        raise InvalidInput(f"{what} is missing")
+    try:
+        return Money.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{what}: {error}") from error

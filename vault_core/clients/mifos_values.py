@@ -1,0 +1,204 @@
+"""The values the Mifos X client takes and gives. Amounts are Money, dates are calendar days of the tenant."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from vault_core.errors import InvalidInput
+from vault_core.money import Money
+
+# Widths of the server's columns (reference/fineract.md sections 4 and 6): a longer value is refused there after the money moved.
+_PAYMENT_FIELD = 50
+_IDEMPOTENCY_KEY = 50
+_EXTERNAL_ID = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MifosLogin:
+    """Where a partner's Mifos X is and who we are there. `url` ends in /fineract-provider/api/v1."""
+
+    url: str
+    tenant: str
+    user: str
+    password: str = field(repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MifosCapabilities:
+    """What this server can do, as found by asking it (MifosClient.probe); never assumed from a version."""
+
+    status_filter: bool
+    idempotency: bool
+    loan_external_ids: bool
+    savings_external_ids: bool
+    version: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "MifosCapabilities":
+        """Reads what `to_json` made. A missing feature counts as absent: that is the careful side."""
+        version = stored.get("version")
+        return cls(
+            status_filter=stored.get("status_filter") is True,
+            idempotency=stored.get("idempotency") is True,
+            loan_external_ids=stored.get("loan_external_ids") is True,
+            savings_external_ids=stored.get("savings_external_ids") is True,
+            version=str(version) if version is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoanProduct:
+    """A loan product of the partner. Enabled by `id`: names can be edited."""
+
+    id: int
+    name: str
+    short_name: str
+    currency: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentType:
+    """A payment type. A cash type forces the teller check on disbursal, so M-Pesa's must not be one."""
+
+    id: int
+    name: str
+    is_cash: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoanTransaction:
+    """One transaction of a loan or a savings account. A reversed one still shows and proves nothing."""
+
+    id: int
+    kind: str  # 'disbursement', 'repayment', 'deposit' or the server's own word
+    amount: Money
+    on: date
+    external_id: str | None
+    receipt: str | None
+    reversed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedLoan:
+    """A loan as the server has it now; only `status_id` 200 may be paid out.
+
+    `approved_on` is the day of submission for a loan without an approval (status 100). `net_disbursal` is what the
+    client gets, `approved_principal` what is posted. `total_outstanding` is None before the loan is active.
+    """
+
+    id: int
+    account_no: str
+    external_id: str | None
+    status_id: int
+    client_id: int | None
+    client_name: str | None
+    group: bool
+    product_id: int
+    currency: str
+    approved_principal: Money
+    net_disbursal: Money
+    multi_disburse: bool
+    approved_on: date
+    transactions: list[LoanTransaction]
+    total_outstanding: Money | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoanPage:
+    """One page of approved loans. `total` counts the whole result on the server; `unreadable` names rows not understood."""
+
+    total: int
+    loans: list[ApprovedLoan]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MifosPerson:
+    """A client. `mobile_no` is free text as typed at the partner; None when unset."""
+
+    id: int
+    display_name: str
+    mobile_no: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SavingsAccount:
+    """A savings account with its transactions, newest first as the server sends them."""
+
+    id: int
+    account_no: str
+    balance: Money
+    active: bool
+    client_id: int | None
+    client_name: str | None
+    transactions: list[LoanTransaction]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAccount:
+    """An account whose number or external id is exactly what was asked for. `active` accounts take a payment now."""
+
+    kind: str  # 'loan' or 'savings'
+    id: int
+    account_no: str
+    external_id: str | None
+    client_id: int | None
+    client_name: str | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MifosHook:
+    """A web hook of the server. `events` are pairs like ('LOAN', 'APPROVE')."""
+
+    id: int
+    name: str
+    url: str | None
+    active: bool
+    events: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreWrite:
+    """One disbursement, repayment or deposit to post.
+
+    Raises InvalidInput for what the server would cut off or misread: an amount that is not positive, an empty idempotency key
+    (one key for the whole server, reference/fineract.md section 11.1), a value wider than its column.
+    """
+
+    amount: Money
+    on: date
+    payment_type_id: int | None
+    receipt: str
+    account_number: str | None
+    external_id: str | None
+    idempotency_key: str | None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.amount <= Money(0):
+            raise InvalidInput(f"a posting of {self.amount} to Mifos X: the amount must be above zero")
+        _within("receipt", self.receipt, _PAYMENT_FIELD)
+        _within("account number", self.account_number, _PAYMENT_FIELD)
+        _within("external id", self.external_id, _EXTERNAL_ID)
+        _within("idempotency key", self.idempotency_key, _IDEMPOTENCY_KEY)
+
+
+def _within(what: str, value: str | None, width: int) -> None:
+    if value is not None and not 0 < len(value) <= width:
+        raise InvalidInput(f"the {what} of a posting has {len(value)} characters; Mifos X takes 1 to {width}, or none at all")
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The transaction the server made. `from_cache`: it answered an idempotency key it had already seen."""
+
+    transaction_id: int
+    from_cache: bool
