@@ -158,6 +158,7 @@ async def record_tries(connection: AsyncConnection, runtime: Runtime, tries: Seq
         return
     now = runtime.clock.now()
     before = {row.id: row.state for row in await connection.execute(_LOCK, {"ids": [one.message_id for one in tries]})}
+    open_tries = [one for one in tries if before[one.message_id] in ("queued", "unknown")]
     await connection.execute(
         _ANSWERED,
         {
@@ -177,8 +178,8 @@ async def record_tries(connection: AsyncConnection, runtime: Runtime, tries: Seq
             "now": now,
         },
     )
-    await _charge(connection, runtime, [one for one in tries if one.verdict.message_state == "accepted"])
-    await _tell_people(connection, runtime, tries, before)
+    await _charge(connection, runtime, [one for one in open_tries if one.verdict.message_state == "accepted"])
+    await _tell_people(connection, runtime, open_tries, before)
     await record_results(
         connection,
         runtime,
@@ -243,7 +244,7 @@ async def _tell_people(connection: AsyncConnection, runtime: Runtime, tries: Seq
             evidence={"template": one.template, "answer": one.verdict.answer[:500], "sms_id": one.message_id.hex},
         )
         for one in tries
-        if one.verdict.case is not None and before[one.message_id] in ("queued", "unknown")
+        if one.verdict.case is not None
     ]
     halted = {one.partner_id: one for one in tries if one.verdict.gateway_case}
     cases += [
