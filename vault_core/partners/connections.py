@@ -10,8 +10,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from vault_core.clients.airtouch import AirTouchClient, AirTouchLogin
-from vault_core.clients.daraja import DarajaClient, DarajaLogin
-from vault_core.clients.mifos import MifosClient, MifosLogin
+from vault_core.clients.daraja import DarajaClient
+from vault_core.clients.daraja_values import DarajaLogin
+from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos_values import MifosLogin
 from vault_core.clients.sms_gateway import SmsGateway
 from vault_core.partners.access_token import AccessTokens
 from vault_core.partners.credentials import CredentialPurpose, Credentials, open_credentials

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.clients.mifos import MifosCapabilities
+from vault_core.clients.mifos_values import MifosCapabilities
 from vault_core.errors import NotFound
 from vault_core.money import Money
 

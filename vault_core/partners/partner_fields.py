@@ -1,0 +1,222 @@
+"""Every value a partner is made of: where it stands in the TOML file, how it is read, what to write there.
+
+One list for the file and for the questions of `vault partner add`. A reader takes the raw value and raises InvalidInput with
+what is wrong and what to write; it never repeats a secret.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from vault_core.errors import InvalidInput
+from vault_core.money import Money
+from vault_core.phones import normalise_phone
+
+REQUIRED = object()
+MIFOS_API_PATH = "/fineract-provider/api/v1"
+B2C_COMMANDS = ("BusinessPayment", "SalaryPayment", "PromotionPayment")
+FEE_PAYERS = ("wallet", "short_code")
+CONTACT_ROLES = ("operations", "finance")
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,40}")  # as the check of partners.name
+_SHORT_CODE = re.compile(r"[0-9]{5,7}")
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_SENDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,10}|[0-9]{1,15}")  # GSM: 11 characters, or digits
+_MOST_SHILLINGS = 10**9  # far above any price; keeps a slip of the keyboard out of the ledger
+_MOST_CHARACTERS = 4000
+
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value. `default` is REQUIRED where it must be given. `what` says what it is, `example` what to write."""
+
+    table: str
+    key: str
+    read: Reader
+    what: str
+    example: str
+    secret: bool = False
+    default: Any = REQUIRED
+
+    @property
+    def required(self) -> bool:
+        """Whether the file must have it."""
+        return self.default is REQUIRED
+
+
+def read_text(value: Any) -> str:
+    """One line of text, trimmed."""
+    return _line(value).strip()
+
+
+def read_secret(value: Any) -> str:
+    """One line, kept exactly as written."""
+    line = _line(value)
+    if line != line.strip():
+        raise InvalidInput("begins or ends with a space; write it exactly as it was issued")
+    return line
+
+
+def read_name(value: Any) -> str:
+    """The short name used in commands."""
+    name = read_text(value)
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name[:50]!r} is not a name for commands; write 2 to 41 lower-case letters, digits and dashes")
+    return name
+
+
+def read_url(value: Any) -> str:
+    """An http(s) URL without user, query and final slash."""
+    text = read_text(value)
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port != 0
+    except ValueError as error:
+        raise InvalidInput(f"is not a URL ({error}); write it like https://host or https://host:8443/path") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_right or re.search(r"[\s\\]", text):
+        raise InvalidInput("is not an http or https URL; write it like https://host or https://host:8443/path")
+    if "@" in parts.netloc:
+        raise InvalidInput("holds a user or password; write the URL without them, they have keys of their own")
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise InvalidInput("has a ? or # part; write the URL without it")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def read_mifos_url(value: Any) -> str:
+    """The API root of a Mifos X server, completed where only the host or the context path is given."""
+    url = read_url(value)
+    path = urlsplit(url).path
+    if path.endswith("/api/v1"):
+        return url
+    if not path:
+        return url + MIFOS_API_PATH
+    if path.endswith("/fineract-provider"):
+        return f"{url}/api/v1"
+    raise InvalidInput(f"does not end like a Mifos X API; write it like https://host{MIFOS_API_PATH}")
+
+
+def read_tenant(value: Any) -> str:
+    """A Mifos X tenant identifier: it travels in a header."""
+    tenant = read_text(value)
+    if not _TENANT.fullmatch(tenant):
+        raise InvalidInput('is not a tenant identifier; write letters, digits, dashes and dots, usually "default"')
+    return tenant
+
+
+def read_user(value: Any) -> str:
+    """A user name that Basic authentication can carry."""
+    user = read_text(value)
+    if ":" in user:
+        raise InvalidInput("has a colon, which Basic authentication cannot carry; use a user name without it")
+    return user
+
+
+def read_short_code(value: Any) -> str:
+    """An M-Pesa short code."""
+    code = str(value) if type(value) is int and 0 <= value < 10**7 else read_text(value)
+    if not _SHORT_CODE.fullmatch(code):
+        raise InvalidInput(f"{code[:20]!r} is not a short code; write its 5 to 7 digits in quotes")
+    return code
+
+
+def read_sender(value: Any) -> str:
+    """An SMS sender ID as GSM carries it."""
+    sender = read_text(value)
+    if not _SENDER.fullmatch(sender):
+        raise InvalidInput(f"{sender[:40]!r} is not a sender ID; write at most 11 letters, digits, spaces, dots and dashes")
+    return sender
+
+
+def read_amount(value: Any) -> Money:
+    """Shillings, zero or more: decimal text or a whole number. A TOML float has already lost cents and is refused."""
+    if isinstance(value, float):
+        raise InvalidInput('is a floating-point number, which cannot hold cents exactly; put it in quotes, like "0.80"')
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InvalidInput('is not an amount; write shillings in quotes, like "50.00"')
+    if isinstance(value, int) and not 0 <= value <= _MOST_SHILLINGS:
+        raise InvalidInput(f"is out of bounds; write shillings from 0 to {_MOST_SHILLINGS}")
+    amount = Money.parse(value)
+    if not 0 <= amount.cents <= _MOST_SHILLINGS * 100:
+        raise InvalidInput(f"is out of bounds; write shillings from 0 to {_MOST_SHILLINGS}")
+    return amount
+
+
+def read_phone(value: Any) -> str:
+    """A Kenyan mobile number, normalised."""
+    if type(value) is int:
+        raise InvalidInput('is a bare number; put it in quotes, like "0712345678", so that its zero is kept')
+    return normalise_phone(read_text(value))
+
+
+def one_of(*choices: str) -> Reader:
+    """A reader of one of `choices`."""
+
+    def read(value: Any) -> str:
+        choice = read_text(value)
+        if choice not in choices:
+            raise InvalidInput(f"{choice[:40]!r} is none of the choices; write one of {', '.join(choices)}")
+        return choice
+
+    return read
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"is a {_toml_type(value)}, not text; put it in quotes")
+    if not value.strip():
+        raise InvalidInput("is empty")
+    if len(value) > _MOST_CHARACTERS:
+        raise InvalidInput(f"is longer than {_MOST_CHARACTERS} characters")
+    if not value.isprintable():
+        raise InvalidInput("has a line break or another character that cannot be printed; write it on one line")
+    return value
+
+
+def _toml_type(value: Any) -> str:
+    names = {bool: "true/false value", int: "number", float: "number", list: "list", dict: "table"}
+    return names.get(type(value), "date or time")
+
+
+FIELDS = (
+    Field("partner", "name", read_name, "short name, used in commands", '"umoja-credit"'),
+    Field("partner", "display_name", read_text, "name as clients and reports show it", '"Umoja Credit Ltd"'),
+    Field("mifos", "url", read_mifos_url, "the Mifos X API", f'"https://mifos.example.co.ke{MIFOS_API_PATH}"'),
+    Field("mifos", "tenant", read_tenant, "Mifos X tenant identifier", '"default"'),
+    Field("mifos", "user", read_user, "Mifos X user for Payment Vault", '"paymentvault"'),
+    Field("mifos", "password", read_secret, "password of that user", '"..."', secret=True),
+    Field(
+        "mifos", "ca_file", read_text, "PEM file of the authority that signed the server's certificate", '"ca.pem"', default=None
+    ),
+    Field("mpesa", "url", read_url, "M-Pesa Daraja API", '"https://api.safaricom.co.ke"'),
+    Field("mpesa", "consumer_key", read_secret, "consumer key of the Daraja app", '"..."', secret=True),
+    Field("mpesa", "consumer_secret", read_secret, "consumer secret of the Daraja app", '"..."', secret=True),
+    Field("mpesa", "initiator", read_text, "name of the B2C API initiator", '"vaultapi"'),
+    Field(
+        "mpesa",
+        "security_credential",
+        read_secret,
+        "initiator password encrypted with Safaricom's certificate",
+        '"..."',
+        secret=True,
+    ),
+    Field("mpesa", "b2c_short_code", read_short_code, "short code that pays loans out", '"3000001"'),
+    Field("mpesa", "c2b_short_code", read_short_code, "pay bill that clients repay to", '"600001"'),
+    Field("mpesa", "command", one_of(*B2C_COMMANDS), "B2C command", '"BusinessPayment"', default=B2C_COMMANDS[0]),
+    Field("sms", "url", read_url, "SMS gateway (AirTouch API)", '"https://client.airtouch.co.ke:9012/sms/api"'),
+    Field("sms", "user", read_text, "user at the SMS gateway", '"umoja"'),
+    Field("sms", "api_key", read_secret, "API key at the SMS gateway", '"..."', secret=True),
+    Field("sms", "sender", read_sender, "sender ID registered for the partner", '"UMOJA"'),
+    Field("sms", "price", read_amount, "what a message part is charged, in shillings", '"0.80"'),
+    Field("charges", "system_fee", read_amount, "our fee a disbursement, in shillings", '"50.00"'),
+    Field("charges", "mpesa_fee_paid_by", one_of(*FEE_PAYERS), "who pays M-Pesa's B2C fee", '"wallet"', default=FEE_PAYERS[0]),
+    Field("charges", "low_balance", read_amount, "wallet balance below which to warn, in shillings", '"5000"', default=Money(0)),
+)
+CONTACT_FIELDS = (
+    Field("contacts", "role", one_of(*CONTACT_ROLES), "what the person is told about", '"operations"'),
+    Field("contacts", "name", read_text, "the person's name", '"Achieng Otieno"'),
+    Field("contacts", "phone", read_phone, "the person's mobile number", '"0712345678"'),
+)

@@ -1,0 +1,257 @@
+"""Taking a partner in: what its Mifos X says is read first, then everything is written in one transaction, or nothing.
+
+The one thing made outside before that transaction is the M-Pesa payment type in Mifos X, found again by its name at a repeat.
+"""
+
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.audit import record_act
+from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos_values import LoanProduct, MifosCapabilities, MifosLogin, PaymentType
+from vault_core.database import in_transaction
+from vault_core.errors import Conflict, InvalidInput, LoginRefused, NotUnderstood, RemoteRefusal, Unreachable, VaultError
+from vault_core.partners.callback_urls import write_callback_tokens
+from vault_core.partners.contacts import write_contacts
+from vault_core.partners.credentials import CredentialPurpose, write_credentials
+from vault_core.partners.partner import Partner, load_partner
+from vault_core.partners.partner_file import PartnerFile
+from vault_core.partners.products import write_products
+from vault_core.runtime import Runtime
+
+PAYMENT_TYPE_NAME = "M-Pesa"
+
+
+@dataclass(frozen=True, slots=True)
+class MifosFindings:
+    """What a partner's Mifos X said at the log-in."""
+
+    capabilities: MifosCapabilities
+    products: list[LoanProduct]
+    payment_type_id: int
+
+
+_INSERT = text(
+    """
+    INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_ca_pem, mifos_capabilities,
+                          mifos_payment_type_id, mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, b2c_command,
+                          sms_url, sms_user, sms_sender, sms_price_cents, system_fee_cents, mpesa_fee_paid_by, low_balance_cents,
+                          next_poll_at, created_at)
+    VALUES (:id, :name, :display_name, :mifos_url, :mifos_tenant, :mifos_user, :mifos_ca_pem, :mifos_capabilities,
+            :mifos_payment_type_id, :mpesa_url, :mpesa_initiator, :b2c_short_code, :c2b_short_code, :b2c_command,
+            :sms_url, :sms_user, :sms_sender, :sms_price_cents, :system_fee_cents, :mpesa_fee_paid_by, :low_balance_cents,
+            :now, :now)
+    """
+).bindparams(bindparam("mifos_capabilities", type_=JSON))
+_TAKEN = text(
+    """
+    SELECT name, b2c_short_code, c2b_short_code FROM partners
+    WHERE name = :name OR b2c_short_code = ANY(:codes) OR c2b_short_code = ANY(:codes) ORDER BY name = :name DESC, name
+    """
+)
+# A short code must not be one partner's for paying and another's for collecting either, which no constraint can say.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('partner registration', 0))")
+
+
+async def register_partner(runtime: Runtime, described: PartnerFile, *, actor: str) -> Partner:
+    """Logs in to the partner's Mifos X, finds what it can do and which loan products it has, and writes the partner.
+
+    No product is enabled yet. Audited. Raises Conflict if the name or a short code is taken, LoginRefused, NotUnderstood,
+    RemoteRefusal or Unreachable with what to check if Mifos X cannot be used; then nothing is written.
+    """
+    if described.mifos.ca_file is not None and described.mifos.ca_pem is None:
+        raise InvalidInput("[mifos] ca_file was not read: use load_partner_file")
+    async with runtime.engine.connect() as connection:
+        await _refuse_taken(connection, described)
+    found = await look_at_mifos(runtime, described)
+
+    async def work(connection: AsyncConnection) -> Partner:
+        await connection.execute(_ONE_AT_A_TIME)
+        await _refuse_taken(connection, described)
+        return await _write(connection, runtime, described, found, actor)
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def look_at_mifos(runtime: Runtime, described: PartnerFile) -> MifosFindings:
+    """Logs in and asks. Raises as `register_partner`, in words for the person who wrote the file."""
+    mifos = described.mifos
+    login = MifosLogin(url=mifos.url, tenant=mifos.tenant, user=mifos.user, password=mifos.password, ca_pem=mifos.ca_pem)
+    client = MifosClient(login, runtime.http, write_timeout=runtime.pace.mifos_write_timeout)
+    try:
+        await client.log_in()
+        capabilities = await client.probe()
+        products = await client.loan_products()
+        payment_type_id = await _payment_type(client, login)
+    except VaultError as error:
+        raise explained(error, login) from error
+    finally:
+        await client.aclose()
+    return MifosFindings(capabilities=capabilities, products=products, payment_type_id=payment_type_id)
+
+
+def explained(error: VaultError, login: MifosLogin) -> VaultError:
+    """The same kind of error with what it means for whoever gave this login, and what to do. Holds no secret."""
+    at = f"Mifos X at {login.url}"
+    if isinstance(error, LoginRefused):
+        check = (
+            f"Check [mifos] tenant: {login.tenant!r} must be the tenant's identifier there"
+            if error.code == "tenant"
+            else f"Check [mifos] user {login.user!r} and its password"
+        )
+        return LoginRefused(
+            f"{at} refused the login: {error}. {check}",
+            code=error.code,
+            status=error.status,
+        )
+    if isinstance(error, NotUnderstood):
+        return NotUnderstood(
+            f"{at} did not answer as a Mifos X API does: {error}. Check [mifos] url: it must lead to the API "
+            "(https://HOST/fineract-provider/api/v1), not to the web app or a proxy's page",
+            code=error.code,
+            status=error.status,
+        )
+    if isinstance(error, RemoteRefusal):
+        return RemoteRefusal(
+            f"{at} refused what Payment Vault needs: {error}. Check the permissions of user {login.user!r} (docs/partners.md)",
+            code=error.code,
+            status=error.status,
+        )
+    if isinstance(error, Unreachable):
+        if _is_tls(error):
+            advice = "name the authority that signed its certificate with [mifos] ca_file, and check the host name in [mifos] url"
+            return Unreachable(f"{at} has a certificate that is not trusted: {error}. If it is the right server, {advice}")
+        return Unreachable(f"{at} cannot be reached: {error}. Check [mifos] url (host and port) and that the server is up")
+    return error
+
+
+def is_mpesa_name(name: str) -> bool:
+    """Whether a payment type of this name is M-Pesa, however it is spelt (M-PESA, Mpesa, M Pesa)."""
+    return re.sub(r"[^a-z]", "", name.casefold()) == "mpesa"
+
+
+def choose_payment_type(types: Sequence[PaymentType]) -> int | None:
+    """The id of the M-Pesa payment type to post with; None if there is none.
+
+    Raises Conflict if the only one is a cash type: Mifos X would then ask for an open teller at each disbursement
+    (reference/fineract.md section 8).
+    """
+    named = sorted((each for each in types if is_mpesa_name(each.name)), key=lambda each: each.id)
+    for each in named:
+        if not each.is_cash:
+            return each.id
+    if named:
+        raise Conflict(
+            f"payment type {named[0].name!r} in Mifos X is marked as a cash payment, which makes it ask for an open teller: "
+            "take the mark off there (Admin, Organization, Payment type), then run this again"
+        )
+    return None
+
+
+async def _payment_type(client: MifosClient, login: MifosLogin) -> int:
+    chosen = choose_payment_type(await client.payment_types())
+    if chosen is not None:
+        return chosen
+    try:
+        return await client.create_payment_type(PAYMENT_TYPE_NAME)
+    except RemoteRefusal as error:
+        raise RemoteRefusal(
+            f"there is no payment type {PAYMENT_TYPE_NAME!r} and user {login.user!r} could not make it ({error}): "
+            f"make one there that is not cash, or give the user CREATE_PAYMENTTYPE",
+            code=error.code,
+            status=error.status,
+        ) from error
+
+
+def _is_tls(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError) or "certificate" in str(cause).casefold() or "SSL" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+async def _refuse_taken(connection: AsyncConnection, described: PartnerFile) -> None:
+    wanted = {"b2c_short_code": described.mpesa.b2c_short_code, "c2b_short_code": described.mpesa.c2b_short_code}
+    rows = await connection.execute(_TAKEN, {"name": described.name, "codes": list(wanted.values())})
+    for row in rows:
+        if row.name == described.name:
+            raise Conflict(
+                f"there is a partner {row.name!r} already: see `vault partner show {row.name}`; "
+                f"new credentials are set with `vault partner set-secret {row.name} PURPOSE`"
+            )
+        for key, code in wanted.items():
+            if code in {row.b2c_short_code, row.c2b_short_code}:
+                raise Conflict(f"[mpesa] {key} {code} belongs to partner {row.name!r}: a short code has one partner; check it")
+
+
+async def _write(
+    connection: AsyncConnection, runtime: Runtime, described: PartnerFile, found: MifosFindings, actor: str
+) -> Partner:
+    partner_id = runtime.new_id()
+    row = {**_columns(described), "mifos_payment_type_id": found.payment_type_id}
+    await connection.execute(
+        _INSERT,
+        {
+            **row,
+            "id": partner_id,
+            "mifos_ca_pem": described.mifos.ca_pem,
+            "mifos_capabilities": found.capabilities.to_json(),
+            "now": runtime.clock.now(),
+        },
+    )
+    await write_credentials(connection, runtime, partner_id, _secrets(described))
+    await write_contacts(connection, runtime, partner_id, described.contacts)
+    await write_callback_tokens(connection, runtime.sealer, partner_id)
+    await write_products(connection, runtime, partner_id, found.products)
+    await record_act(
+        connection,
+        runtime.clock,
+        runtime.new_id,
+        actor=actor,
+        act="partner.added",
+        subject=described.name,
+        partner_id=partner_id,
+        after={**row, "contacts": len(described.contacts), "capabilities": found.capabilities.to_json()},
+    )
+    return await load_partner(connection, id=partner_id)
+
+
+def _columns(described: PartnerFile) -> dict[str, Any]:
+    mifos, mpesa, sms, charges = described.mifos, described.mpesa, described.sms, described.charges
+    return {
+        "name": described.name,
+        "display_name": described.display_name,
+        "mifos_url": mifos.url,
+        "mifos_tenant": mifos.tenant,
+        "mifos_user": mifos.user,
+        "mpesa_url": mpesa.url,
+        "mpesa_initiator": mpesa.initiator,
+        "b2c_short_code": mpesa.b2c_short_code,
+        "c2b_short_code": mpesa.c2b_short_code,
+        "b2c_command": mpesa.command,
+        "sms_url": sms.url,
+        "sms_user": sms.user,
+        "sms_sender": sms.sender,
+        "sms_price_cents": sms.price.cents,
+        "system_fee_cents": charges.system_fee.cents,
+        "mpesa_fee_paid_by": charges.mpesa_fee_paid_by,
+        "low_balance_cents": charges.low_balance.cents,
+    }
+
+
+def _secrets(described: PartnerFile) -> dict[CredentialPurpose, str]:
+    return {
+        CredentialPurpose.MIFOS_PASSWORD: described.mifos.password,
+        CredentialPurpose.MPESA_CONSUMER_KEY: described.mpesa.consumer_key,
+        CredentialPurpose.MPESA_CONSUMER_SECRET: described.mpesa.consumer_secret,
+        CredentialPurpose.MPESA_SECURITY_CREDENTIAL: described.mpesa.security_credential,
+        CredentialPurpose.SMS_API_KEY: described.sms.api_key,
+    }

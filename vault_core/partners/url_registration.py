@@ -1,0 +1,95 @@
+"""Telling M-Pesa and Mifos X where to reach us: the C2B URLs of the pay bill, and the web hook for approved loans."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.audit import record_act
+from vault_core.clients.mifos_values import MifosHook
+from vault_core.database import in_transaction
+from vault_core.errors import ConfigurationError, Conflict, RemoteRefusal, Unreachable
+from vault_core.outcome import Refused, Unknown
+from vault_core.partners.callback_urls import CallbackPurpose, callback_url, forbidden_words
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime
+
+_APPROVAL = ("LOAN", "APPROVE")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """The web hook in the partner's Mifos X; `created` says that it was made just now."""
+
+    id: int
+    url: str
+    created: bool
+
+
+async def register_c2b_urls(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> None:
+    """Registers the confirmation and validation URLs of the partner's pay bill with M-Pesa. Audited.
+
+    Production takes this once (reference/daraja.md section 4.1). Raises ConfigurationError for a public URL that Daraja
+    refuses, RemoteRefusal with Daraja's words, Unreachable if the answer is unclear: then it may be run again.
+    """
+    confirmation = callback_url(runtime, partner.id, CallbackPurpose.C2B_CONFIRMATION)
+    validation = callback_url(runtime, partner.id, CallbackPurpose.C2B_VALIDATION)
+    if words := forbidden_words(confirmation):
+        raise ConfigurationError(
+            f"Daraja refuses URLs that hold {', '.join(words)}, and the public URL is {runtime.public_url}: "
+            "set VAULT_PUBLIC_URL to one without it"
+        )
+    daraja = await connections.daraja(partner.id)
+    outcome = await daraja.register_c2b_urls(partner.c2b_short_code, confirmation, validation)
+    if isinstance(outcome, Refused):
+        raise RemoteRefusal(
+            f"M-Pesa refused the URLs of pay bill {partner.c2b_short_code}: {outcome.code} {outcome.reason}. "
+            "If some are registered already, remove them in the M-Pesa portal (Self Services, URL Management) and run this again",
+            code=outcome.code,
+        )
+    if isinstance(outcome, Unknown):
+        raise Unreachable(
+            f"whether M-Pesa registered the URLs of pay bill {partner.c2b_short_code} is not known: {outcome.cause}. Run it again"
+        )
+    await _audit(runtime, partner, "partner.c2b_urls_registered", f"pay bill {partner.c2b_short_code}", actor)
+
+
+async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> Hook:
+    """The web hook that tells us of approved loans, made unless there is one. Idempotent; the making is audited.
+
+    Mifos X calls the URL while it makes the hook, so the receiver must be up and reachable from there. Raises Conflict if our
+    hook is there but switched off or without loan approvals, and what the client raises.
+    """
+    url = callback_url(runtime, partner.id, CallbackPurpose.MIFOS_HOOK)
+    mifos = await connections.mifos(partner.id)
+    for hook in await mifos.hooks():
+        if hook.url is not None and hook.url.rstrip("/") == url.rstrip("/"):
+            _check(hook)
+            return Hook(hook.id, url, created=False)
+    made = await mifos.create_hook(url)
+    await _audit(runtime, partner, "partner.mifos_hook_created", f"hook {made}", actor)
+    return Hook(made, url, created=True)
+
+
+def _check(hook: MifosHook) -> None:
+    if not hook.active:
+        raise Conflict(f"hook {hook.id} in Mifos X is switched off: make it active there (Admin, System, Manage Hooks)")
+    if _APPROVAL not in hook.events:
+        raise Conflict(
+            f"hook {hook.id} in Mifos X does not send {' '.join(_APPROVAL)}: add it there, or delete the hook and run this again"
+        )
+
+
+async def _audit(runtime: Runtime, partner: Partner, act: str, subject: str, actor: str) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await record_act(
+            connection,
+            runtime.clock,
+            runtime.new_id,
+            actor=actor,
+            act=act,
+            subject=f"{partner.name} {subject}",
+            partner_id=partner.id,
+        )
+
+    await in_transaction(runtime.engine, work)
