@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
+from vault_core.database import APP_ROLE
 from vault_core.identifiers import lowest_id_at
 
 _MIGRATION_LOCK = 7_266_331_001  # any constant: one migration at a time on a database
@@ -27,6 +28,7 @@ def migrate(owner: Engine, *, now: datetime) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             ensure_partitions(connection, now=now)
+            connection.execute(text("SELECT ledger_adopt_server()"))
             connection.commit()
         finally:
             connection.rollback()
@@ -48,6 +50,8 @@ def ensure_partitions(connection: Connection, *, now: datetime) -> None:
     for table in _MONTHLY:
         for start, end in pairwise(months):
             _make(connection, table, f"{table}_{start:%Y%m}", start, end)
+            # Default privileges would let the application write past the ledger's functions (revision 0003).
+            connection.exec_driver_sql(f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table}_{start:%Y%m} FROM {APP_ROLE}")
 
 
 def _month(day: datetime, offset: int) -> datetime:

@@ -1,0 +1,32 @@
+"""The ledger's refusals inside PostgreSQL, as errors of vault_core/errors.py."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from vault_core.errors import Conflict, InvalidInput
+
+_MALFORMED = "PV001"  # raised by the functions of revision 0003
+_TAKEN = "PV002"
+
+
+@contextmanager
+def ledger_refusals(doing: str) -> Iterator[None]:
+    """Turns a refusal of the ledger's functions into InvalidInput or Conflict, naming what was being done.
+
+    The database transaction is over by then; whoever wants to go on starts a new one. Other database errors pass unchanged.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig
+        if not isinstance(cause, psycopg.Error):
+            raise
+        message = f"{doing}: {cause.diag.message_primary}"
+        if cause.sqlstate == _MALFORMED or isinstance(cause, psycopg.errors.CheckViolation | psycopg.errors.NotNullViolation):
+            raise InvalidInput(message) from error
+        if cause.sqlstate == _TAKEN or isinstance(cause, psycopg.errors.UniqueViolation):
+            raise Conflict(message) from error
+        raise
