@@ -37,7 +37,8 @@ _BALANCES = text(
     """
     SELECT a.partner_id, a.code, sum(a.balance_cents)::bigint AS balance_cents, sum(a.held_cents)::bigint AS held_cents
     FROM ledger_accounts a
-    JOIN unnest(CAST(:scopes AS uuid[]), CAST(:codes AS text[])) AS wanted(scope, code) ON a.scope = wanted.scope AND a.code = wanted.code
+    JOIN unnest(CAST(:scopes AS uuid[]), CAST(:codes AS text[])) AS wanted(scope, code)
+         ON a.scope = wanted.scope AND a.code = wanted.code
     GROUP BY a.partner_id, a.code
     """
 )
@@ -61,7 +62,10 @@ async def balances(connection: AsyncConnection, refs: Sequence[AccountRef]) -> d
         _BALANCES, {"scopes": [ref.partner_id or _HOUSE for ref in refs], "codes": [ref.code for ref in refs]}
     )
     found = {AccountRef(row.partner_id, row.code): row for row in rows}
-    return {ref: _balance(ref, found[ref].balance_cents, found[ref].held_cents) if ref in found else Balance(ZERO, ZERO) for ref in refs}
+    return {
+        ref: _balance(ref, found[ref].balance_cents, found[ref].held_cents) if ref in found else Balance(ZERO, ZERO)
+        for ref in refs
+    }
 
 
 async def trial_balance(connection: AsyncConnection) -> list[TrialLine]:

@@ -53,8 +53,8 @@ class Capture:
 
 _HOLD = text(
     """
-    SELECT hold_id, available_cents FROM ledger_hold(:now, CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:codes AS text[]),
-        CAST(:keys AS text[]), CAST(:cents AS bigint[]))
+    SELECT hold_id, available_cents FROM ledger_hold(:now, CAST(:ids AS uuid[]), CAST(:partners AS uuid[]),
+        CAST(:codes AS text[]), CAST(:keys AS text[]), CAST(:cents AS bigint[]))
     """
 )
 _RELEASE = text("SELECT ledger_release(:now, CAST(:holds AS uuid[]))")

@@ -99,7 +99,9 @@ async def write_postings(
     return ids
 
 
-async def reversal_of(connection: AsyncConnection, transaction_id: UUID, *, key: str, effective_at: datetime, why: str) -> Posting:
+async def reversal_of(
+    connection: AsyncConnection, transaction_id: UUID, *, key: str, effective_at: datetime, why: str
+) -> Posting:
     """The posting that undoes the transaction, account by account. Post it with `post`; the ledger lets that happen once.
 
     Raises NotFound if there is no such transaction.
