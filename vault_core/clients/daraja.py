@@ -1,7 +1,15 @@
 """M-Pesa's Daraja interface: payouts, status questions, C2B registration (reference/daraja.md)."""
 
-import httpx
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
 
+import httpx
+import stamina
+
+from vault_core.clients.daraja_answers import classify_payment, classify_registration, read_token, token_was_refused
 from vault_core.clients.daraja_values import (
     B2CAck,
     B2CInstruction,
@@ -11,30 +19,149 @@ from vault_core.clients.daraja_values import (
     TokenFetch,
     TokenStore,
 )
-from vault_core.outcome import Outcome
+from vault_core.clients.http_exchange import Answer, Exchange, NotSent, exchange
+from vault_core.errors import PermanentError, RemoteBusy, RemoteRefusal, TransientError, Unreachable
+from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 
 __all__ = ["B2CAck", "B2CInstruction", "DarajaClient", "DarajaLogin", "QueryAck", "StatusQuestion", "TokenFetch", "TokenStore"]
 
+_B2C = "/mpesa/b2c/v3/paymentrequest"
+_STATUS = "/mpesa/transactionstatus/v1/query"
+_REGISTER = "/mpesa/c2b/v2/registerurl"
+_TOKEN = "/oauth/v1/generate"  # noqa: S105 - a path
+
+_TOKEN_ATTEMPTS = 3
+_PLAIN = re.compile(r"[^A-Za-z0-9 .,:/_-]+")  # other characters made requests fail in silence (section 2.1)
+
 
 class DarajaClient:
-    """One partner's M-Pesa. Every call is sent at most twice: again only after the token was turned away."""
+    """One partner's M-Pesa.
+
+    A call is repeated in only one case: the gateway turned the access token away, which proves that nothing was done; then once,
+    with a fresh token and the same body. Everything else is the caller's decision.
+    """
 
     def __init__(self, login: DarajaLogin, http: httpx.AsyncClient, tokens: TokenStore, *, timeout: float = 30.0) -> None:
         self._login = login
         self._http = http
         self._tokens = tokens
         self._timeout = timeout
+        self._base = login.url.rstrip("/")
 
     async def pay(self, instruction: B2CInstruction) -> Outcome[B2CAck]:
-        """Sends one payout."""
-        raise NotImplementedError
+        """Sends one payout. Accepted means queued, not paid; Refused means that this instruction has not been taken."""
+        done = await self._post(_B2C, b2c_body(self._login, instruction))
+        if isinstance(done, Answer):
+            return classify_payment(done, resend=instruction.resend)
+        outcome = _without_answer(done)
+        if instruction.resend and isinstance(outcome, Refused):
+            return Unknown(f"this send did not leave ({outcome.code}: {outcome.reason}); an earlier one may have been taken")
+        return outcome
 
     async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
-        """Asks what became of a payout."""
-        raise NotImplementedError
+        """Asks what became of a payout. Moves no money: any outcome but Accepted may simply be asked again later."""
+        done = await self._post(_STATUS, status_body(self._login, question))
+        if not isinstance(done, Answer):
+            return _without_answer(done)
+        outcome = classify_payment(done, resend=False)
+        if isinstance(outcome, Accepted):
+            return Accepted(QueryAck(outcome.value.conversation_id, outcome.value.originator_conversation_id))
+        return outcome
 
     async def register_c2b_urls(
         self, short_code: str, confirmation_url: str, validation_url: str, response_type: str = "Completed"
     ) -> Outcome[None]:
-        """Registers where payments to a short code are told."""
-        raise NotImplementedError
+        """Registers where payments to a short code are told. In production it works once; then `already_registered`."""
+        body = {
+            "ShortCode": short_code,
+            "ResponseType": response_type,
+            "ConfirmationURL": confirmation_url,
+            "ValidationURL": validation_url,
+        }
+        done = await self._post(_REGISTER, body)
+        return classify_registration(done) if isinstance(done, Answer) else _without_answer(done)
+
+    async def fetch_token(self) -> tuple[str, timedelta]:
+        """A new access token and its lifetime, tried up to three times.
+
+        For a TokenStore and for proving key and secret: taking one may kill the token that others hold. Raises LoginRefused,
+        NotUnderstood, Unreachable or RemoteBusy.
+        """
+        pair = f"{self._login.consumer_key}:{self._login.consumer_secret}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(pair).decode()}", "Accept": "application/json"}
+        url, params = f"{self._base}{_TOKEN}", {"grant_type": "client_credentials"}
+        async for attempt in stamina.retry_context(
+            on=(Unreachable, RemoteBusy), attempts=_TOKEN_ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0, wait_jitter=0.2
+        ):
+            with attempt:
+                done = await exchange(self._http, "GET", url, timeout=self._timeout, headers=headers, params=params)
+                if isinstance(done, Answer):
+                    return read_token(done)
+                raise Unreachable(f"M-Pesa at {self._base}: {done.cause}")
+        raise AssertionError("a retry context either returns or raises")  # pragma: no cover
+
+    async def _post(self, path: str, body: Mapping[str, str]) -> Exchange | Refused:
+        """The exchange, or Refused when no token could be had, so that nothing was sent."""
+        token, content = "", json.dumps(body).encode()
+        done: Exchange | None = None
+        for refused in (False, True):
+            try:
+                token = await self._tokens.token(self.fetch_token, refused=token if refused else None)
+            except TransientError as error:
+                return Refused("no_token", str(error), Refusal.RETRY_LATER)
+            except PermanentError as error:
+                code = error.code if isinstance(error, RemoteRefusal) and error.code else "no_token"
+                return Refused(code, str(error), Refusal.HALT)
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
+            done = await exchange(
+                self._http, "POST", f"{self._base}{path}", timeout=self._timeout, headers=headers, content=content
+            )
+            if not isinstance(done, Answer) or not token_was_refused(done):
+                return done
+        assert done is not None  # noqa: S101 - the loop ran
+        return done
+
+
+def b2c_body(login: DarajaLogin, instruction: B2CInstruction) -> dict[str, str]:
+    """The v3 payout request, every value as text (section 2.1); `Occassion` has a double s and is always there."""
+    return {
+        "OriginatorConversationID": instruction.originator_conversation_id,
+        "InitiatorName": login.initiator,
+        "SecurityCredential": login.security_credential,
+        "CommandID": instruction.command,
+        "Amount": instruction.amount.whole_shillings_text(),
+        "PartyA": instruction.short_code,
+        "PartyB": instruction.phone,
+        "Remarks": _plain(instruction.remarks) or "payout",
+        "QueueTimeOutURL": instruction.timeout_url,
+        "ResultURL": instruction.result_url,
+        "Occassion": _plain(instruction.occasion),
+    }
+
+
+def status_body(login: DarajaLogin, question: StatusQuestion) -> dict[str, str]:
+    """The status question by our id. `TransactionID` is left out: an empty one beside it gets an empty answer (section 6.1)."""
+    return {
+        "Initiator": login.initiator,
+        "SecurityCredential": login.security_credential,
+        "CommandID": "TransactionStatusQuery",
+        "OriginalConversationID": question.originator_conversation_id,
+        "PartyA": question.short_code,
+        "IdentifierType": "4",
+        "ResultURL": question.result_url,
+        "QueueTimeOutURL": question.timeout_url,
+        "Remarks": "status",
+        "Occasion": _plain(question.occasion),
+    }
+
+
+def _plain(text: str) -> str:
+    return _PLAIN.sub(" ", text).strip()[:100]
+
+
+def _without_answer(done: Exchange | Refused) -> Refused | Unknown:
+    if isinstance(done, Refused):
+        return done
+    if isinstance(done, NotSent):
+        return Refused("not_sent", done.cause, Refusal.RETRY_LATER)
+    return Unknown(done.cause if not isinstance(done, Answer) else f"HTTP {done.status}")

@@ -36,8 +36,8 @@ class TokenStore(Protocol):
 class B2CInstruction:
     """One payout. Its id is committed before the first send and never reused for another payout.
 
-    `resend` says that this id may have been sent before; then only an acknowledgement is a verdict and every other answer is
-    Unknown. Raises InvalidInput for cents, for less than a shilling and for a number not in the written form of phones.py.
+    `resend` says that an earlier send of this id ended Unknown; then only an acknowledgement is a verdict and everything else
+    is Unknown. Raises InvalidInput for cents, for less than a shilling and for a number not in the written form of phones.py.
     """
 
     originator_conversation_id: str
@@ -55,7 +55,7 @@ class B2CInstruction:
         self.amount.whole_shillings_text()
         if self.amount <= Money(0):
             raise InvalidInput(f"a payout of {self.amount}: the amount must be above zero")
-        if not re.fullmatch(r"254[17]\d{8}", self.phone):
+        if not re.fullmatch(r"254[17][0-9]{8}", self.phone):
             raise InvalidInput(f"payout to {mask_phone(self.phone)}: M-Pesa takes 12 digits, 2547.. or 2541..")
         if not self.originator_conversation_id:
             raise InvalidInput("a payout without an id of ours could be paid twice")
