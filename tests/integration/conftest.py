@@ -1,0 +1,95 @@
+"""Partners in the database, and outside systems at the level of the clients' interfaces.
+
+The same services are held to the real wire formats where a test asks for the sandbox.
+"""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from vault_core.errors import Unreachable, VaultError
+from vault_core.outcome import Accepted, Outcome
+from vault_core.partners.partner import Partner, load_partner
+from vault_core.runtime import Runtime
+
+_ADD = text(
+    """
+    INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_payment_type_id, mifos_capabilities,
+        mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at,
+        created_at)
+    VALUES (:id, :name, initcap(:name) || ' Credit', 'http://127.0.0.1:9', 'default', 'mifos', 3,
+        '{"status_filter": true, "idempotency": true, "loan_external_ids": true, "savings_external_ids": false}',
+        'http://127.0.0.1:9', 'api', :b2c, :c2b, 'http://127.0.0.1:9', 'sim', 'LENDER', 80, :now, :now)
+    """
+)
+
+AddLender = Callable[[str, str], Awaitable[Partner]]
+
+
+@pytest.fixture
+def add_lender(runtime: Runtime) -> AddLender:
+    """Adds a partner by name and pay bill number. Its outside systems are nowhere: port 9 refuses."""
+
+    async def add(name: str, pay_bill: str) -> Partner:
+        partner_id = runtime.new_id()
+        async with runtime.engine.begin() as connection:
+            await connection.execute(
+                _ADD, {"id": partner_id, "name": name, "b2c": f"9{pay_bill}", "c2b": pay_bill, "now": runtime.clock.now()}
+            )
+            return await load_partner(connection, id=partner_id)
+
+    return add
+
+
+@pytest.fixture
+async def lender(add_lender: AddLender) -> Partner:
+    return await add_lender("alpha", "600100")
+
+
+class ScriptedGateway:
+    """An SMS gateway that answers what a test tells it to, by phone, and keeps what it was handed. Accepts by default."""
+
+    def __init__(self) -> None:
+        self.sent: list = []
+        self.answers: dict[str, list] = {}
+
+    def answer(self, phone: str, *answers: Outcome | VaultError) -> None:
+        self.answers[phone] = list(answers)
+
+    async def send(self, message):
+        from vault_core.clients.sms_gateway import SmsAck
+
+        self.sent.append(message)
+        script = self.answers.get(message.phone)
+        answer = script.pop(0) if script else Accepted(SmsAck("gw-1"))
+        if isinstance(answer, VaultError):
+            raise answer
+        return answer
+
+
+class StandInConnections:
+    """Connections to outside systems that a test made; what it did not make is unreachable."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.gateway = ScriptedGateway()
+        self.cores: dict[UUID, object] = {}
+
+    async def partner(self, partner_id: UUID) -> Partner:
+        async with self._runtime.engine.connect() as connection:
+            return await load_partner(connection, id=partner_id)
+
+    async def sms(self, partner_id: UUID) -> ScriptedGateway:  # noqa: ARG002 - the interface of Connections
+        return self.gateway
+
+    async def mifos(self, partner_id: UUID):
+        if partner_id not in self.cores:
+            raise Unreachable("no Mifos X in this test")
+        return self.cores[partner_id]
+
+
+@pytest.fixture
+def outside(runtime: Runtime) -> StandInConnections:
+    return StandInConnections(runtime)
