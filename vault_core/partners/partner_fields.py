@@ -206,7 +206,7 @@ FIELDS = (
     Field("mpesa", "b2c_short_code", read_short_code, "short code that pays loans out", '"3000001"'),
     Field("mpesa", "c2b_short_code", read_short_code, "pay bill that clients repay to", '"600001"'),
     Field("mpesa", "command", one_of(*B2C_COMMANDS), "B2C command", '"BusinessPayment"', default=B2C_COMMANDS[0]),
-    Field("sms", "url", read_url, "SMS gateway (AirTouch API)", '"https://client.airtouch.co.ke:9012/sms/api"'),
+    Field("sms", "url", read_url, "SMS gateway (AirTouch API)", '"https://client.airtouch.co.ke:9012"'),
     Field("sms", "user", read_text, "user at the SMS gateway", '"umoja"'),
     Field("sms", "api_key", read_secret, "API key at the SMS gateway", '"..."', secret=True),
     Field("sms", "sender", read_sender, "sender ID registered for the partner", '"UMOJA"'),

@@ -4,7 +4,6 @@ The one thing made outside before that transaction is the M-Pesa payment type in
 """
 
 import re
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +95,24 @@ async def look_at_mifos(runtime: Runtime, described: PartnerFile) -> MifosFindin
     return MifosFindings(capabilities=capabilities, products=products, payment_type_id=payment_type_id)
 
 
+async def check_mifos_password(runtime: Runtime, partner: Partner, password: str) -> None:
+    """Logs in to the partner's Mifos X with `password`. Raises as `register_partner` if that fails; changes nothing."""
+    login = MifosLogin(
+        url=partner.mifos_url,
+        tenant=partner.mifos_tenant,
+        user=partner.mifos_user,
+        password=password,
+        ca_pem=partner.mifos_ca_pem,
+    )
+    client = MifosClient(login, runtime.http, write_timeout=runtime.pace.mifos_write_timeout)
+    try:
+        await client.log_in()
+    except VaultError as error:
+        raise explained(error, login) from error
+    finally:
+        await client.aclose()
+
+
 def explained(error: VaultError, login: MifosLogin) -> VaultError:
     """The same kind of error with what it means for whoever gave this login, and what to do. Holds no secret."""
     at = f"Mifos X at {login.url}"
@@ -124,10 +141,7 @@ def explained(error: VaultError, login: MifosLogin) -> VaultError:
             status=error.status,
         )
     if isinstance(error, Unreachable):
-        if _is_tls(error):
-            advice = "name the authority that signed its certificate with [mifos] ca_file, and check the host name in [mifos] url"
-            return Unreachable(f"{at} has a certificate that is not trusted: {error}. If it is the right server, {advice}")
-        return Unreachable(f"{at} cannot be reached: {error}. Check [mifos] url (host and port) and that the server is up")
+        return Unreachable(f"{at} cannot be reached: {error}. {_advice(str(error))}")
     return error
 
 
@@ -169,13 +183,15 @@ async def _payment_type(client: MifosClient, login: MifosLogin) -> int:
         ) from error
 
 
-def _is_tls(error: BaseException) -> bool:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError) or "certificate" in str(cause).casefold() or "SSL" in str(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+def _advice(cause: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
+        return (
+            "Its certificate is not trusted: if it is the right server, name the PEM file of the authority that signed it with "
+            "[mifos] ca_file, and check the host name in [mifos] url"
+        )
+    if "SSL" in cause:
+        return "It does not speak TLS there: check the port in [mifos] url, and whether it is http instead of https"
+    return "Check [mifos] url (host and port), and that the server is up"
 
 
 async def _refuse_taken(connection: AsyncConnection, described: PartnerFile) -> None:

@@ -1,0 +1,227 @@
+"""`vault partner ...`: taking partners in and saying what is paid for them."""
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vault_cli.partner_questions import ask_for_partner
+from vault_cli.partner_view import (
+    partner_json,
+    print_partner,
+    print_partners,
+    print_products,
+    product_json,
+    summary_json,
+)
+from vault_cli.session import actor, failures_told, run
+from vault_core.errors import InvalidInput
+from vault_core.money import Money
+from vault_core.partners.connections import Connections
+from vault_core.partners.credentials import CredentialPurpose, parse_purpose, replace_credential
+from vault_core.partners.description import describe_partner
+from vault_core.partners.partner import Partner, list_partners, load_partner
+from vault_core.partners.partner_fields import read_secret
+from vault_core.partners.partner_file import load_partner_file
+from vault_core.partners.products import Limits, Product, disable_product, enable_product, list_products, refresh_products
+from vault_core.partners.registration import check_mifos_password, register_partner
+from vault_core.partners.states import pause_partner, resume_partner
+from vault_core.partners.url_registration import ensure_mifos_hook
+from vault_core.partners.url_registration import register_c2b_urls as register_with_mpesa
+from vault_core.runtime import Runtime
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Partners: lenders with their Mifos X, short codes, products and limits.")
+console = Console()
+
+Name = Annotated[str, typer.Argument(help="The partner's short name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")]
+
+
+@app.command()
+def add(
+    file: Annotated[Path | None, typer.Argument(help="TOML file (docs/partners.md); without it every value is asked.")] = None,
+) -> None:
+    """Take a partner in: log in to its Mifos X, find what it can do and its loan products, seal its credentials."""
+    with failures_told():
+        described = load_partner_file(file) if file is not None else ask_for_partner(console)
+    _warn_of_clear_text({"mifos": described.mifos.url, "mpesa": described.mpesa.url, "sms": described.sms.url})
+
+    async def work(runtime: Runtime) -> tuple[Partner, list[Product]]:
+        partner = await register_partner(runtime, described, actor=actor())
+        async with runtime.engine.connect() as connection:
+            return partner, await list_products(connection, partner.id)
+
+    partner, products = run(work)
+    console.print(f"partner [bold]{partner.name}[/] is in; its Mifos X can: {partner.mifos_capabilities.to_json()}")
+    print_products(console, products)
+    console.print(
+        f"next: vault partner enable {partner.name} PRODUCT --min 1000 --max 50000 ; vault partner hook {partner.name} ; "
+        f"vault partner register-urls {partner.name}",
+        highlight=False,
+    )
+
+
+@app.command("list")
+def list_(json_: Json = False) -> None:
+    """All partners."""
+
+    async def work(runtime: Runtime) -> list[Partner]:
+        async with runtime.engine.connect() as connection:
+            return await list_partners(connection)
+
+    partners = run(work)
+    if json_:
+        _print_json([summary_json(partner) for partner in partners])
+    else:
+        print_partners(console, partners)
+
+
+@app.command()
+def show(name: Name, json_: Json = False) -> None:
+    """One partner: state, what its Mifos X can do, callback URLs, products, masked contacts."""
+    described = run(lambda runtime: describe_partner(runtime, name))
+    if json_:
+        _print_json(partner_json(described))
+    else:
+        print_partner(console, described)
+
+
+@app.command()
+def products(
+    name: Name,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Read them from Mifos X first.")] = False,
+    json_: Json = False,
+) -> None:
+    """The partner's loan products and what is paid out of them."""
+
+    async def work(runtime: Runtime, connections: Connections, partner: Partner) -> list[Product]:
+        if refresh:
+            return (await refresh_products(runtime, connections, partner)).products
+        async with runtime.engine.connect() as connection:
+            return await list_products(connection, partner.id)
+
+    found = _with_partner(name, work)
+    if json_:
+        _print_json([product_json(product) for product in found])
+    else:
+        print_products(console, found)
+
+
+@app.command()
+def enable(
+    name: Name,
+    product: Annotated[str, typer.Argument(help="Its id in Mifos X, or its exact name.")],
+    least: Annotated[str, typer.Option("--min", help="Smallest loan to pay, in shillings.")],
+    most: Annotated[str, typer.Option("--max", help="Largest loan to pay, in shillings.")],
+    daily: Annotated[str | None, typer.Option("--daily-limit", help="Most to pay out a day, in shillings.")] = None,
+) -> None:
+    """Pay approved loans of PRODUCT from now on, within limits."""
+
+    async def work(runtime: Runtime, _connections: Connections, partner: Partner) -> Product:
+        limits = Limits(
+            _shillings("--min", least), _shillings("--max", most), None if daily is None else _shillings("--daily-limit", daily)
+        )
+        return await enable_product(runtime, partner, product, limits, actor=actor())
+
+    print_products(console, [_with_partner(name, work)])
+
+
+@app.command()
+def disable(name: Name, product: Annotated[str, typer.Argument(help="Its id in Mifos X, or its exact name.")]) -> None:
+    """Pay no new loans of PRODUCT."""
+
+    async def work(runtime: Runtime, _connections: Connections, partner: Partner) -> Product:
+        return await disable_product(runtime, partner, product, actor=actor())
+
+    print_products(console, [_with_partner(name, work)])
+
+
+@app.command()
+def pause(name: Name, reason: Annotated[str, typer.Option(help="Stands in the audit trail.")]) -> None:
+    """Pay no new loans of the partner until it is resumed; what is under way goes on."""
+    _with_partner(name, lambda runtime, _, partner: pause_partner(runtime, partner.id, reason=reason, actor=actor()))
+    console.print(f"partner {name} is paused")
+
+
+@app.command()
+def resume(
+    name: Name, reason: Annotated[str, typer.Option(help="Stands in the audit trail.")] = "resumed on the command line"
+) -> None:
+    """Pay the partner's loans again."""
+    _with_partner(name, lambda runtime, _, partner: resume_partner(runtime, partner.id, reason=reason, actor=actor()))
+    console.print(f"partner {name} is active")
+
+
+@app.command("set-secret")
+def set_secret(
+    name: Name,
+    purpose: Annotated[str, typer.Argument(help=", ".join(CredentialPurpose))],
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Keep a Mifos X password without logging in with it.")] = False,
+) -> None:
+    """Replace a secret. It is asked for, or read from standard input when that is not a terminal."""
+    with failures_told():
+        chosen = parse_purpose(purpose)
+        given = typer.prompt(purpose, hide_input=True) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+        try:
+            secret = read_secret(given)
+        except InvalidInput as error:
+            raise InvalidInput(f"{purpose}: {error}") from error
+
+    async def work(runtime: Runtime, _connections: Connections, partner: Partner) -> None:
+        if chosen is CredentialPurpose.MIFOS_PASSWORD and not unchecked:
+            await check_mifos_password(runtime, partner, secret)
+        await replace_credential(runtime, partner.id, chosen, secret, actor=actor())
+
+    _with_partner(name, work)
+    console.print(f"{chosen} of partner {name} is set; running processes use it within half a minute")
+
+
+@app.command("register-urls")
+def register_urls(name: Name) -> None:
+    """Register the pay bill's confirmation and validation URLs with M-Pesa (production takes this once)."""
+    _with_partner(name, lambda runtime, connections, partner: register_with_mpesa(runtime, connections, partner, actor=actor()))
+    console.print(f"M-Pesa calls this installation for payments to {name}'s pay bill")
+
+
+@app.command()
+def hook(name: Name) -> None:
+    """Make the web hook for approved loans in the partner's Mifos X, unless there is one."""
+    made = _with_partner(
+        name, lambda runtime, connections, partner: ensure_mifos_hook(runtime, connections, partner, actor=actor())
+    )
+    console.print(f"hook {made.id} in Mifos X {'is made' if made.created else 'is there already'}")
+
+
+def _with_partner(name: str, work: Callable[[Runtime, Connections, Partner], Awaitable[T]]) -> T:
+    async def session(runtime: Runtime) -> T:
+        async with runtime.engine.connect() as connection:
+            partner = await load_partner(connection, name=name)
+        async with aclosing(Connections(runtime)) as connections:
+            return await work(runtime, connections, partner)
+
+    return run(session)
+
+
+def _shillings(option: str, text: str) -> Money:
+    try:
+        return Money.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{option}: {error}") from error
+
+
+def _warn_of_clear_text(urls: dict[str, str]) -> None:
+    for table, url in urls.items():
+        if url.startswith("http://") and not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
+            console.print(f"[yellow]warning:[/] {escape(f'[{table}]')} url is plain http: its credentials travel in the clear")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,67 @@
+"""Asking for a partner value by value, each checked as it is given; secrets are not shown."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vault_core.errors import InvalidInput
+from vault_core.money import Money
+from vault_core.partners.partner_fields import CONTACT_FIELDS, CONTACT_ROLES, FIELDS, Field
+from vault_core.partners.partner_file import PartnerFile, partner_from_tables, with_ca
+
+
+def ask_for_partner(console: Console) -> PartnerFile:
+    """The partner as answered. A wrong answer is asked for again. Raises InvalidInput, and Abort when the input ends."""
+    tables: dict[str, Any] = {}
+    for each in FIELDS:
+        if each.table not in tables:
+            console.print(f"\n[bold]{each.table}[/]")
+            tables[each.table] = {}
+        answer = _ask(console, each)
+        if answer:
+            tables[each.table][each.key] = answer
+    tables["contacts"] = _ask_for_contacts(console)
+    return with_ca(partner_from_tables(tables), Path.cwd())
+
+
+def _ask_for_contacts(console: Console) -> list[dict[str, str]]:
+    contacts: list[dict[str, str]] = []
+    console.print("\n[bold]contacts[/]: people of the partner to text, at least one for operations")
+    role, name, phone = CONTACT_FIELDS
+    while True:
+        if not contacts:
+            given_role = CONTACT_ROLES[0]
+        elif typer.confirm("one more person?", default=False):
+            given_role = _ask(console, role)
+        else:
+            return contacts
+        contacts.append({"role": given_role, "name": _ask(console, name), "phone": _ask(console, phone)})
+
+
+def _ask(console: Console, asked: Field) -> str:
+    hint = "" if asked.secret else f" [{asked.example.strip(chr(34))}]" if asked.required else ""
+    default: Any = None if asked.required else _written(asked.default)
+    while True:
+        answer: str = typer.prompt(
+            f"{asked.what}{' (optional)' if asked.default is None else f', e.g.{hint}' if hint else ''}",
+            default=default,
+            hide_input=asked.secret,
+            show_default=bool(default),
+        )
+        if not answer and not asked.required:
+            return ""
+        try:
+            asked.read(answer)
+        except InvalidInput as error:
+            console.print(f"[red]{escape(asked.key)}: {escape(str(error))}[/]", highlight=False)
+        else:
+            return answer
+
+
+def _written(default: Any) -> str:
+    if default is None:
+        return ""
+    return str(default.as_decimal()) if isinstance(default, Money) else str(default)
