@@ -1,0 +1,110 @@
+"""Telling Kafka what is stored. Nothing depends on it being told: what Kafka did not take, the sweep publishes later."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from callback_receiver.metrics import Metrics
+from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
+from vault_core.inbox.envelope import encode_envelope
+from vault_core.inbox.receiving import Arrival
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 500
+_FIRST_WAIT = 0.2
+_LONGEST_WAIT = 5.0
+_REQUEST_TIMEOUT_MS = 10_000
+_SEND_WITHIN = 30.0
+
+
+class Publisher:
+    """Sends stored deliveries to their topics in the background, connecting when it can."""
+
+    def __init__(self, bootstrap: str, metrics: Metrics, *, most: int) -> None:
+        self._bootstrap = bootstrap
+        self._metrics = metrics
+        self._most = most
+        self._queue: deque[Arrival] = deque()
+        self._offered = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def offer(self, arrivals: Sequence[Arrival]) -> None:
+        """Queues stored deliveries; what does not fit is left to the sweep. Never blocks, never fails."""
+        room = max(0, self._most - len(self._queue))
+        self._queue.extend(arrivals[:room])
+        if len(arrivals) > room:
+            self._metrics.publish_failures.inc(len(arrivals) - room)
+        self._metrics.publish_queue.set(len(self._queue))
+        self._idle.clear()
+        self._offered.set()
+
+    async def run(self) -> None:
+        """Publishes until cancelled, through any number of Kafka outages."""
+        wait = _FIRST_WAIT
+        while True:
+            await self._offered.wait()
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            )
+            try:
+                await producer.start()
+                wait = _FIRST_WAIT
+                await self._publish(producer)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("Kafka does not take messages", error=type(error).__name__, queued=len(self._queue))
+            finally:
+                await _stop(producer)
+            await asyncio.sleep(wait)
+            wait = min(_LONGEST_WAIT, wait * 2)
+
+    async def drain(self, within: float) -> None:
+        """Waits until the queue is empty, at most `within` seconds; the sweep has the rest."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), within)
+        except TimeoutError:
+            log.warning("stopped with messages unpublished; the sweep publishes them", queued=len(self._queue))
+
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        """Sends batch after batch; raises when a whole batch fails, so that a new producer is made."""
+        while True:
+            if not self._queue:
+                self._idle.set()
+                self._offered.clear()
+                await self._offered.wait()
+            batch = [self._queue.popleft() for _ in range(min(_AT_ONCE, len(self._queue)))]
+            self._metrics.publish_queue.set(len(self._queue))
+            try:
+                async with asyncio.timeout(_SEND_WITHIN):
+                    sent = [await _send(producer, arrival) for arrival in batch]
+                    outcomes = await asyncio.gather(*sent, return_exceptions=True)
+            except (KafkaError, OSError, TimeoutError):
+                self._metrics.publish_failures.inc(len(batch))
+                raise
+            failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            self._metrics.published.inc(len(batch) - len(failures))
+            if failures:
+                self._metrics.publish_failures.inc(len(failures))
+                raise failures[0]
+
+
+async def _send(producer: AIOKafkaProducer, arrival: Arrival) -> "asyncio.Future[object]":
+    value = encode_envelope(arrival.id, arrival.partner_id, arrival.purpose, arrival.received_at, arrival.body)
+    key = (arrival.path_reference or arrival.id.hex).encode()
+    future: asyncio.Future[object] = await producer.send(TOPIC_OF_PURPOSE[arrival.purpose], value, key=key)
+    return future
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), 5.0)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.debug("the Kafka producer did not stop cleanly", error=type(error).__name__)

@@ -1,0 +1,129 @@
+"""A real receiver process on a test's own database."""
+
+import base64
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from vault_core.secrets import Sealer
+
+PURPOSES = (
+    "c2b_validation",
+    "c2b_confirmation",
+    "b2c_result",
+    "b2c_timeout",
+    "stk_result",
+    "query_result",
+    "query_timeout",
+    "mifos_hook",
+    "sms_report",
+)
+PARTNER = UUID("01890000-0000-7000-8000-000000000001")
+_ADD_PARTNER = text(
+    """
+    INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
+                          c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+    VALUES (:id, 'alpha', 'Alpha', 'http://127.0.0.1:1/', 'default', 'u', 'http://127.0.0.1:1', 'i', '600001', '600002',
+            'http://127.0.0.1:1', 'u', 'ALPHA', 80, now(), now())
+    """
+)
+_ADD_TOKEN = text("INSERT INTO callback_tokens (token_hash, partner_id, purpose) VALUES (:hash, :partner, :purpose)")
+
+
+class ReceiverProcess:
+    """A granian process serving the receiver; its log is a file."""
+
+    def __init__(self, environment: dict[str, str], log_file: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_file = log_file
+        self._environment = environment
+        self.start()
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws",
+                    "--host", "127.0.0.1", "--port", str(self.port), "callback_receiver.app:application",
+                ],  # fmt: skip
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"{self.url}/healthz", timeout=1)
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log_file.read_text()
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(self.log_file.read_text())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait(5)
+
+
+def add_partner_with_tokens(database_url: str, sealer: Sealer) -> dict[str, str]:
+    """Adds the partner PARTNER and a token for each purpose; returns the tokens."""
+    tokens = {purpose: sealer.callback_token(f"{PARTNER}:{purpose}:1") for purpose in PURPOSES}
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(_ADD_PARTNER, {"id": PARTNER})
+        for purpose, token in tokens.items():
+            connection.execute(_ADD_TOKEN, {"hash": sealer.token_hash(token), "partner": PARTNER, "purpose": purpose})
+    engine.dispose()
+    return tokens
+
+
+@pytest.fixture
+def tokens(database_url: str, sealer: Sealer) -> dict[str, str]:
+    return add_partner_with_tokens(database_url, sealer)
+
+
+@pytest.fixture
+def start_receiver(tmp_path: Path) -> Iterator[Callable[..., ReceiverProcess]]:
+    """Starts receivers on a database URL; all are stopped at the end."""
+    started: list[ReceiverProcess] = []
+    key = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+
+    def start(database_url: str, *, kafka: str = "127.0.0.1:1", **settings: str) -> ReceiverProcess:
+        environment = {
+            **os.environ,
+            "VAULT_DATABASE_URL": database_url,
+            "VAULT_KAFKA_BOOTSTRAP": kafka,
+            "VAULT_MASTER_KEY": f"test:{key}",
+            **settings,
+        }
+        process = ReceiverProcess(environment, tmp_path / f"receiver{random.getrandbits(24)}.log")
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+@pytest.fixture
+def receiver(start_receiver: Callable[..., ReceiverProcess], database_url: str, tokens: dict[str, str]) -> ReceiverProcess:
+    return start_receiver(database_url)
