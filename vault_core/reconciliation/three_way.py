@@ -40,7 +40,7 @@ _LEGS = text(
         JOIN ledger_entries e ON e.transaction_id = t.id
         JOIN ledger_accounts a ON a.id = e.account_id AND a.code IN ('b2c_float', 'c2b_float')
         WHERE t.kind IN ('disbursement_paid', 'collection') AND t.effective_at >= :start AND t.effective_at < :end
-          AND NOT EXISTS (SELECT FROM ledger_transactions r WHERE r.reverses = t.id)
+          AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
         GROUP BY 1, 2, 3
     ), rail AS (
         SELECT partner_id, CASE rail WHEN 'mpesa_b2c' THEN 'disbursement' ELSE 'collection' END AS flow, receipt,
@@ -66,7 +66,7 @@ _LEGS = text(
         FROM keys k
         JOIN core_postings p ON p.partner_id = k.partner_id AND p.receipt = k.receipt
              AND (p.kind = 'disburse') = (k.flow = 'disbursement')
-        JOIN ledger_keys lk ON lk.partner_id = p.partner_id AND lk.key = 'posted:' || p.external_id
+        JOIN ledger_keys lk ON lk.scope = p.partner_id AND lk.key = 'posted:' || p.external_id
         JOIN ledger_entries e ON e.transaction_id = lk.transaction_id
         JOIN ledger_accounts a ON a.id = e.account_id AND a.code IN ('loan_book', 'savings_book')
         GROUP BY 1, 2, 3
@@ -100,7 +100,7 @@ _CONTROL = text(
     JOIN ledger_transactions t ON t.id = e.transaction_id
     WHERE a.code IN ('b2c_float', 'c2b_float') AND t.kind IN ('disbursement_paid', 'collection')
       AND t.effective_at >= :start AND t.effective_at < :end
-      AND NOT EXISTS (SELECT FROM ledger_transactions r WHERE r.reverses = t.id)
+      AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
     """
 )
 

@@ -1,0 +1,186 @@
+"""What happens on the demo's day: who borrows, who repays, what goes wrong. A pure function of the seed.
+
+The plan is data only. `local_stack/demo/world.py` turns it into the sandbox's world, `local_stack/demo/acts.py` acts it out.
+"""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+_FIRST = ("Amina", "Brian", "Cherono", "Daudi", "Esther", "Faith", "Grace", "Hassan", "Irene", "Juma", "Kamau", "Lilian")
+_LAST = ("Achieng", "Barasa", "Chebet", "Kilonzo", "Maina", "Mutua", "Njeri", "Odhiambo", "Otieno", "Wanjiru", "Were", "Yusuf")
+
+
+class Found(StrEnum):
+    """How the product can come to know of an approved loan."""
+
+    POLL = "poll"  # approved before the day began
+    HOOK = "hook"  # approved during the day
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClient:
+    """A client of one lender. `phone` is as the loan officer typed it; None where it is missing."""
+
+    number: int
+    name: str
+    phone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLoan:
+    """A loan. `principal` and `fee_at_disbursement` are whole shillings; `repaid` loans were disbursed before the day."""
+
+    number: int
+    client: int
+    product: int
+    principal: int
+    fee_at_disbursement: int
+    found: Found | None  # None: disbursed before the day, to be repaid on it
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSavings:
+    """An active savings account."""
+
+    number: int
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPayment:
+    """A customer's payment to the pay bill. `target` names account kind and number; None: the reference is nobody's."""
+
+    number: int
+    phone: str
+    amount: int
+    target: tuple[str, int] | None
+    spelling: str  # 'plain', 'spaced', 'external', 'lower'
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPartner:
+    """One lender's part of the day. Amounts in whole shillings."""
+
+    name: str
+    display_name: str
+    host: str
+    b2c_short_code: str
+    c2b_short_code: str
+    system_fee: int
+    first_top_up: int
+    second_top_up: int
+    clients: tuple[PlannedClient, ...]
+    loans: tuple[PlannedLoan, ...]
+    savings: tuple[PlannedSavings, ...]
+    payments: tuple[PlannedPayment, ...]
+
+    @property
+    def approved(self) -> list[PlannedLoan]:
+        """The loans to be paid out on the day."""
+        return [loan for loan in self.loans if loan.found is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class DayPlan:
+    """The whole day."""
+
+    seed: int
+    partners: tuple[PlannedPartner, ...]
+
+
+ENABLED_PRODUCTS = {1: "Biashara", 2: "Mkopo Rahisi"}
+DISABLED_PRODUCT = (3, "Elimu")
+LIMITS = (500, 60_000)
+_APPROVED = 110  # a lender
+_RUNNING = 60
+_SAVINGS = 30
+_PAYMENTS = 155
+_STRAY_PAYMENTS = 2
+_BAD_PHONES = ("", "12345")
+
+
+def plan_day(seed: int) -> DayPlan:
+    """The plan of `seed`: two lenders, 220 approved loans, 310 customer payments."""
+    chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
+    return DayPlan(
+        seed=seed,
+        partners=(
+            _partner(chance, 0, "umoja", "Umoja Credit", "alpha", "600100", "700100", 25, rich=True),
+            _partner(chance, 1, "jirani", "Jirani Sacco", "beta", "600200", "700200", 40, rich=False),
+        ),
+    )
+
+
+def _partner(
+    chance: random.Random,
+    index: int,
+    name: str,
+    display_name: str,
+    host: str,
+    b2c: str,
+    c2b: str,
+    system_fee: int,
+    *,
+    rich: bool,
+) -> PlannedPartner:
+    clients = [
+        PlannedClient(number, f"{chance.choice(_FIRST)} {chance.choice(_LAST)}", _phone(chance, index, number))
+        for number in range(1, _APPROVED + _RUNNING + 1)
+    ]
+    loans = [_approved_loan(chance, number) for number in range(1, _APPROVED + 1)]
+    loans += [
+        PlannedLoan(number, number, chance.choice([1, 2]), chance.randrange(5_000, 50_000, 100), 0, None)
+        for number in range(_APPROVED + 1, _APPROVED + _RUNNING + 1)
+    ]
+    for position, bad in enumerate(_BAD_PHONES):  # loans whose client cannot be paid: held with a reason, never guessed
+        clients[position] = PlannedClient(position + 1, clients[position].name, bad or None)
+    savings = [PlannedSavings(number, _APPROVED + number) for number in range(1, _SAVINGS + 1)]
+    return PlannedPartner(
+        name=name,
+        display_name=display_name,
+        host=host,
+        b2c_short_code=b2c,
+        c2b_short_code=c2b,
+        system_fee=system_fee,
+        # One wallet is short at first: about half of its loans wait until the second top-up comes.
+        first_top_up=20_000 if rich else 2_500,
+        second_top_up=0 if rich else 20_000,
+        clients=tuple(clients),
+        loans=tuple(loans),
+        savings=tuple(savings),
+        payments=tuple(_payments(chance, index, clients)),
+    )
+
+
+def _phone(chance: random.Random, index: int, number: int) -> str:
+    subscriber = f"{index + 1}{number:04d}{chance.randrange(1000):03d}"
+    return chance.choice(
+        [f"07{subscriber}", f"+2547{subscriber}", f"2547{subscriber}", f"07{subscriber[:2]} {subscriber[2:5]} {subscriber[5:]}"]
+    )
+
+
+def _approved_loan(chance: random.Random, number: int) -> PlannedLoan:
+    principal = chance.randrange(1_000, 50_000, 50)
+    product, fee = chance.choice([1, 2]), chance.choice([0, 0, 0, 150, 300])
+    if number % 40 == 0:
+        product = DISABLED_PRODUCT[0]
+    elif number % 37 == 0:
+        principal = LIMITS[1] + 5_000  # above the product's limit here
+    return PlannedLoan(number, number, product, principal, fee, Found.POLL if number % 2 else Found.HOOK)
+
+
+def _payments(chance: random.Random, index: int, clients: list[PlannedClient]) -> list[PlannedPayment]:
+    payments: list[PlannedPayment] = []
+    for number in range(1, _PAYMENTS + 1):
+        target: tuple[str, int] | None
+        if number <= _STRAY_PAYMENTS:
+            target = None
+        elif number % 4 == 0:
+            target = ("savings", chance.randrange(1, _SAVINGS + 1))
+        else:
+            target = ("loan", chance.randrange(_APPROVED + 1, _APPROVED + _RUNNING + 1))
+        payer = clients[chance.randrange(len(_BAD_PHONES), len(clients))].phone or _phone(chance, index, number)
+        spelling = "plain" if target is None else chance.choice(["plain", "plain", "spaced", "external", "lower"])
+        payments.append(PlannedPayment(number, payer, chance.randrange(50, 3_000, 10), target, spelling))
+    return payments
