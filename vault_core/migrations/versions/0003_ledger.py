@@ -228,6 +228,14 @@ POST = """
 CREATE FUNCTION ledger_text_bytes(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN int4send(octet_length(value)) || convert_to(value, 'UTF8');
 
+-- What a key stands for. Legs are hashed in the order of their accounts and amounts, not of their writing.
+CREATE FUNCTION ledger_leg_bytes(code text, cents bigint) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN int4send(octet_length(code)) || convert_to(code, 'UTF8') || int8send(cents);
+CREATE FUNCTION ledger_body_hash(kind text, reference text, effective_at timestamptz, reverses uuid, legs bytea)
+RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN sha256(ledger_text_bytes(kind) || ledger_text_bytes(reference) || timestamptz_send(effective_at)
+              || uuid_send(coalesce(reverses, '00000000-0000-0000-0000-000000000000')) || legs);
+
 -- Makes the missing accounts and locks all, in the order of their ids. New rows come first, so a never-used account locks too.
 CREATE FUNCTION ledger_lock_accounts(_scopes uuid[], _codes text[], _shards smallint[])
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
@@ -284,14 +292,13 @@ BEGIN
             CASE WHEN wrong.house IS NULL THEN 'is not in the chart' ELSE 'only a partner has' END USING ERRCODE = 'PV001';
     END IF;
     SELECT array_agg(l.bytes ORDER BY l.posting) INTO leg_bytes FROM (
-        SELECT posting, string_agg(ledger_text_bytes(code) || int8send(cents), ''::bytea ORDER BY code, cents) AS bytes
+        SELECT posting, string_agg(ledger_leg_bytes(code, cents), ''::bytea ORDER BY code, cents) AS bytes
         FROM unnest(_leg_posting, _leg_code, _leg_cents) AS leg(posting, code, cents)
         GROUP BY posting HAVING sum(cents) = 0 AND count(cents) = count(*) AND bool_and(cents <> 0)) AS l;
     IF coalesce(cardinality(leg_bytes), 0) <> postings THEN
         RAISE EXCEPTION 'a posting has no legs, an empty leg, or legs that do not sum to zero' USING ERRCODE = 'PV001';
     END IF;
-    SELECT array_agg(sha256(ledger_text_bytes(p.kind) || ledger_text_bytes(p.reference) || timestamptz_send(p.effective_at)
-                            || uuid_send(coalesce(p.reverses, the_house)) || p.bytes) ORDER BY p.n) INTO hashes
+    SELECT array_agg(ledger_body_hash(p.kind, p.reference, p.effective_at, p.reverses, p.bytes) ORDER BY p.n) INTO hashes
     FROM unnest(_kinds, _references, _effective_at, _reverses, leg_bytes) WITH ORDINALITY AS p(kind, reference, effective_at, reverses, bytes, n);
 
     -- The keys, in order, so that two batches with the same keys wait for each other instead of deadlocking.
