@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from vault_core.collections.suspense import UNMATCHED_CASE
+from vault_core.finding import Finding
 from vault_core.money import Money
 
 
@@ -56,13 +57,17 @@ async def prove_collections(connection: AsyncConnection) -> list[CollectionsProo
     ]
 
 
-async def collections_findings(engine: AsyncEngine) -> list[str]:
-    """What does not add up, in words; empty when the proof holds. For `vault verify`."""
+async def collections_findings(engine: AsyncEngine) -> list[Finding]:
+    """What does not add up; empty when the proof holds. For `vault verify`."""
     async with engine.connect() as connection:
         proofs = await prove_collections(connection)
-    return [
-        f"{proof.partner}: {proof.suspense} in suspense, {proof.open_cases} in open unmatched_payment cases; "
-        f"{proof.unposted} not posted, {proof.on_their_way} in payments on their way"
-        for proof in proofs
-        if not proof.holds
-    ]
+    findings: list[Finding] = []
+    for proof in proofs:
+        where = f"partner {proof.partner}"
+        if proof.suspense != proof.open_cases:
+            what = f"{proof.suspense} in suspense, but {proof.open_cases} in open {UNMATCHED_CASE} cases"
+            findings.append(Finding("suspense_has_cases", where, what))
+        if proof.unposted != proof.on_their_way:
+            what = f"{proof.unposted} in collected_unposted, but {proof.on_their_way} in payments on their way"
+            findings.append(Finding("unposted_is_on_its_way", where, what))
+    return findings
