@@ -156,7 +156,7 @@ def status_body(login: DarajaLogin, question: StatusQuestion) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    return _PLAIN.sub(" ", text).strip()[:100]
+    return " ".join(_PLAIN.sub(" ", text).split())[:100]
 
 
 def _without_answer(done: Exchange | Refused) -> Refused | Unknown:

@@ -25,6 +25,7 @@ class MifosSession:
 
     def __init__(self, login: MifosLogin, http: httpx.AsyncClient, *, read_timeout: float, write_timeout: float) -> None:
         self.base = login.url.rstrip("/")
+        self._place = _without_user(self.base)
         self._own = _client_with_ca(login.ca_pem) if login.ca_pem else None
         self._http = self._own or http
         self._read_timeout = read_timeout
@@ -78,7 +79,7 @@ class MifosSession:
         done = await self.send(method, path, params=params, body=body, idempotency_key=idempotency_key, base=base)
         if isinstance(done, Answer):
             return done
-        raise Unreachable(f"Mifos X at {self.base}: {done.cause}")
+        raise Unreachable(f"Mifos X at {self._place}: {done.cause}")
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a GET, tried up to three times while the server is unreachable or busy.
@@ -105,10 +106,18 @@ class MifosSession:
         except InvalidInput as error:
             kind = answer.headers.get("content-type", "no content type")
             raise NotUnderstood(
-                f"{what}: the server at {self.base} answered 200 with {kind}, not JSON; is this the address of a Mifos X?",
+                f"{what}: the server at {self._place} answered 200 with {kind}, not JSON; is this the address of a Mifos X?",
                 code="not_json",
                 status=answer.status,
             ) from error
+
+
+def _without_user(url: str) -> str:
+    """The address as it may stand in a message. Raises ConfigurationError for what is no URL."""
+    try:
+        return str(httpx.URL(url).copy_with(userinfo=b""))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"the address of Mifos X is not a URL: {error}") from error
 
 
 def _client_with_ca(ca_pem: str) -> httpx.AsyncClient:
