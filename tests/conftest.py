@@ -100,3 +100,19 @@ async def runtime(database_url: str, clock: StillClock, sealer: Sealer) -> Async
             public_url="http://127.0.0.1:8000",
         )
     await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sandbox_url() -> Iterator[str]:
+    """The base URL of a real sandbox process of this session."""
+    from tests.sandbox_process import start_sandbox
+
+    with start_sandbox() as url:
+        yield url
+
+
+@pytest.fixture
+def sandbox(sandbox_url: str) -> str:
+    """The base URL of the sandbox, empty and without faults."""
+    httpx.post(f"{sandbox_url}/control/reset", timeout=10).raise_for_status()
+    return sandbox_url

@@ -1,0 +1,102 @@
+"""The levers: set up, reset, customer payments, approvals, switches, settings. No stand-in needs a password here."""
+
+from functools import partial
+from typing import Any
+
+from sandbox.asgi import Answer, BadBodyError, Request, json_answer
+from sandbox.daraja.c2b import customer_pays
+from sandbox.faults import FAULTS
+from sandbox.mifos.commands import Caller
+from sandbox.mifos.errors import RefusalError
+from sandbox.mifos.host import Loan
+from sandbox.mifos.loan_commands import approve
+from sandbox.mifos.reads import loan_by_id
+from sandbox.mifos.routes import loan_command
+from sandbox.settings import change_settings
+from sandbox.world import World
+from sandbox.world_file import fill_world
+
+
+async def answer_control(world: World, path: str, request: Request) -> Answer:
+    """The answer to `path` below /control; what is wrong with a wish is a 400 that says what."""
+    try:
+        return await _answer(world, path, request)
+    except BadBodyError as error:
+        return json_answer({"error": str(error)}, 400)
+
+
+async def _answer(world: World, path: str, request: Request) -> Answer:
+    if request.method == "GET":
+        if path == "/faults":
+            return json_answer(_faults(world))
+        if path == "/quiet":
+            return json_answer({"pending": world.deliveries.pending})
+        return json_answer({"error": f"no {path} here"}, 404)
+    if path == "/setup":
+        fill_world(world, request.json_object())
+        return json_answer({})
+    if path == "/faults":
+        world.faults.set(request.json_object())
+        return json_answer(_faults(world))
+    if path == "/settings":
+        moment = change_settings(world.settings, request.json_object())
+        if moment is not None:
+            world.clock.move_to(moment)
+        return json_answer({})
+    if path == "/c2b":
+        return await _pay(world, request.json_object())
+    if path == "/approve":
+        return await _approve(world, request)
+    return json_answer({"error": f"no {path} here"}, 404)
+
+
+def _faults(world: World) -> dict[str, Any]:
+    return {
+        name: {
+            "what": what,
+            "fired": world.faults.fired[name],
+            "switches": [switch.as_json() for switch in world.faults.switches.get(name, ())],
+        }
+        for name, what in FAULTS.items()
+    }
+
+
+async def _pay(world: World, wish: dict[str, Any]) -> Answer:
+    """One payment, or {"payments": [...]} in their order."""
+    if "payments" not in wish:
+        return json_answer(await customer_pays(world, wish))
+    return json_answer({"payments": [await customer_pays(world, each) for each in wish["payments"]]})
+
+
+async def _approve(world: World, request: Request) -> Answer:
+    """Approves loans as the host's first user would, so that the hook fires: {"host", "loans": [ids]}."""
+    wish = request.json_object()
+    host = world.mifos.get(str(wish.get("host")))
+    if host is None or not host.users:
+        raise BadBodyError(f"no mifos host {wish.get('host')!r} with a user")
+    user = next(iter(host.users.values()))
+    today = host.today(world.clock.today()).isoformat()
+    answers = {}
+    for loan_id in wish.get("loans", ()):
+        try:
+            loan = loan_by_id(host, int(loan_id))
+        except RefusalError as error:
+            raise BadBodyError(f"host {host.name} has no loan {loan_id!r}") from error
+        amount = loan.proposed_cents // 100 if loan.proposed_cents % 100 == 0 else f"{loan.proposed_cents / 100:.2f}"
+        body = {
+            "approvedOnDate": today,
+            "approvedLoanAmount": amount,
+            "expectedDisbursementDate": today,
+            "locale": "en",
+            "dateFormat": "yyyy-MM-dd",
+        }
+        path = f"/mifos/{host.name}/fineract-provider/api/v1/loans/{loan_id}"
+        inner = Request("POST", path, {"command": "approve"}, {"host": request.headers.get("host", "")}, b"")
+        caller = Caller(world, host, user, inner)
+        answer = await loan_command(caller, partial(_same, loan), "APPROVE", approve, body=body)
+        answers[str(loan_id)] = answer.status if isinstance(answer, Answer) else 0
+    return json_answer({"statuses": answers})
+
+
+def _same(loan: Loan) -> Loan:
+    return loan

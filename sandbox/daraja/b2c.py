@@ -1,0 +1,135 @@
+"""B2C v3: the gateway's checks and answers. What becomes of the money is core.py's affair."""
+
+import asyncio
+import re
+from typing import Any
+
+from sandbox.asgi import Answer, BadBodyError, Dropped, Request
+from sandbox.daraja.books import MpesaBooks, Payout, ShortCode
+from sandbox.daraja.core import Instruction, pay_out
+from sandbox.daraja.oauth import app_of, kill_token
+from sandbox.daraja.results import queue_timeout_body, result_body
+from sandbox.daraja.wire import accepted, conversation_id, error, invalid, is_callback_url, is_phone, text_of
+from sandbox.deliveries import Delivery
+from sandbox.pages import blocked_page
+from sandbox.world import World
+
+_COMMANDS = ("SalaryPayment", "BusinessPayment", "PromotionPayment")
+_AMOUNT = re.compile(r"[1-9]\d{0,8}")
+_JSON = {"Content-Type": "application/json"}
+
+
+async def pay(world: World, request: Request) -> Answer | Dropped:
+    """POST /mpesa/b2c/v3/paymentrequest: acknowledges, and posts the result to the ResultURL later."""
+    books = world.mpesa
+    app = app_of(world, request)
+    if app is None:
+        token = request.headers.get("authorization", "").partition(" ")[2]
+        return error(books, 401, "401.002.01", f"Error Occurred - Invalid Access Token - {token}")
+    try:
+        body = request.json_object()
+    except BadBodyError:
+        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    wrong = _wrong_field(books, body)
+    if wrong is None and app.short_codes and text_of(body, "PartyA") not in app.short_codes:
+        wrong = "PartyA"
+    if wrong is not None:
+        return invalid(books, wrong)
+    refusal = _gateway_fault(world, request, body)
+    if refusal is not None:
+        return refusal
+    if world.settings.b2c_latency_ms:
+        await asyncio.sleep(world.settings.b2c_latency_ms / 1000)
+    originator = text_of(body, "OriginatorConversationID")
+    if originator in books.seen:
+        return _duplicate(books)
+    order = _instruction(world, body)
+    payout = pay_out(world, order)
+    await _tell_result(world, body, payout, order.code)
+    return await _answer(world, payout)
+
+
+def _wrong_field(books: MpesaBooks, body: dict[str, Any]) -> str | None:
+    """The name of the first field the gateway does not take."""
+    remarks, occasion = text_of(body, "Remarks"), body.get("Occassion", body.get("Occasion", ""))
+    checks = (
+        ("OriginatorConversationID", 0 < len(text_of(body, "OriginatorConversationID").strip()) <= 64),
+        ("InitiatorName", text_of(body, "InitiatorName") != ""),
+        ("SecurityCredential", text_of(body, "SecurityCredential") != ""),
+        ("CommandID", text_of(body, "CommandID") in _COMMANDS),
+        ("Amount", _AMOUNT.fullmatch(text_of(body, "Amount")) is not None),
+        ("PartyA", text_of(body, "PartyA") in books.short_codes),
+        ("PartyB", is_phone(text_of(body, "PartyB"))),
+        ("Remarks", 2 <= len(remarks) <= 100 and not set(remarks) & set("@#&")),
+        ("QueueTimeOutURL", is_callback_url(text_of(body, "QueueTimeOutURL"))),
+        ("ResultURL", is_callback_url(text_of(body, "ResultURL"))),
+        ("Occassion", isinstance(occasion, str) and len(occasion) <= 100),
+    )
+    return next((name for name, right in checks if not right), None)
+
+
+def _gateway_fault(world: World, request: Request, body: dict[str, Any]) -> Answer | None:
+    """What the gateway says instead of passing the request on, when a switch wants it to. Nothing is done then."""
+    case = (text_of(body, "PartyA"), text_of(body, "PartyB"), text_of(body, "Amount"))
+    if world.faults.fires("html_answer", *case):
+        return blocked_page()
+    if world.faults.fires("spike_arrest", *case):
+        return error(world.mpesa, 500, "500.003.02", "Error Occurred: Spike Arrest Violation")
+    if world.faults.fires("oauth_token_dies", *case):
+        kill_token(world, request)
+        return error(world.mpesa, 401, "401.002.01", "Error Occurred - Invalid Access Token")
+    return None
+
+
+def _duplicate(books: MpesaBooks) -> Answer:
+    return error(books, 500, "500.002.1001", "Duplicate OriginatorConversationID.")
+
+
+def _instruction(world: World, body: dict[str, Any]) -> Instruction:
+    return Instruction(
+        originator_conversation_id=text_of(body, "OriginatorConversationID"),
+        conversation_id=conversation_id(world.mpesa, world.clock),
+        code=world.mpesa.short_codes[text_of(body, "PartyA")],
+        initiator=text_of(body, "InitiatorName"),
+        credential=text_of(body, "SecurityCredential"),
+        phone=text_of(body, "PartyB"),
+        amount_cents=int(text_of(body, "Amount")) * 100,
+        occasion=body.get("Occassion", body.get("Occasion", "")),
+    )
+
+
+async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code: ShortCode) -> None:
+    """Sends the result on its way, as the switches want it."""
+    settings = world.settings
+    delivery = Delivery(
+        body["ResultURL"], result_body(payout, code), _JSON, "b2c result", settings.delivery_tries, settings.delivery_retry_ms
+    )
+    if _fires(world, "result_lost", payout):
+        return
+    if _fires(world, "result_before_answer", payout):
+        await world.deliveries.post_now(delivery)
+        return
+    delay = settings.result_delay_ms
+    if _fires(world, "queue_timeout_then_result", payout):
+        notice = Delivery(body["QueueTimeOutURL"], queue_timeout_body(payout), _JSON, "queue time-out", settings.delivery_tries)
+        world.deliveries.post_later(notice, delay)
+        delay += settings.late_ms
+    elif _fires(world, "result_late", payout):
+        delay += settings.late_ms
+    world.deliveries.post_later(delivery, delay)
+    if _fires(world, "result_twice", payout):
+        world.deliveries.post_later(delivery, delay + settings.result_delay_ms)
+
+
+async def _answer(world: World, payout: Payout) -> Answer | Dropped:
+    if _fires(world, "answer_lost_after_paying", payout):
+        await asyncio.sleep(world.settings.hang_ms / 1000)
+        return Dropped()
+    if _fires(world, "duplicate_answer", payout):
+        return _duplicate(world.mpesa)
+    return accepted(payout.conversation_id, payout.originator_conversation_id)
+
+
+def _fires(world: World, fault: str, payout: Payout) -> bool:
+    """Faults of the telling are drawn for payments that succeed, so that each means what its name says."""
+    return payout.result_code == "0" and world.faults.fires(fault, payout.short_code, payout.phone, str(payout.amount_cents))

@@ -1,0 +1,128 @@
+"""C2B: registering the URLs, and a customer's payment with its validation and confirmation."""
+
+from typing import Any
+
+import orjson
+
+from sandbox.asgi import Answer, BadBodyError, Request, json_answer
+from sandbox.clock import eat
+from sandbox.daraja.books import Payment, ShortCode
+from sandbox.daraja.oauth import app_of
+from sandbox.daraja.wire import amount_text, error, invalid, is_callback_url, is_phone, text_of
+from sandbox.deliveries import Delivery
+from sandbox.world import World
+
+_VALIDATION_SECONDS = 8.0
+
+
+async def register_urls(world: World, request: Request) -> Answer:
+    """POST /mpesa/c2b/v2/registerurl. Once only, as in production, unless the short code may register again."""
+    books = world.mpesa
+    if app_of(world, request) is None:
+        return error(books, 401, "401.003.01", "Error Occurred - Invalid Access Token")
+    try:
+        body = request.json_object()
+    except BadBodyError:
+        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    checks = (
+        ("ShortCode", text_of(body, "ShortCode") in books.short_codes),
+        ("ResponseType", body.get("ResponseType") in ("Completed", "Cancelled")),
+        ("ConfirmationURL", is_callback_url(text_of(body, "ConfirmationURL"))),
+        ("ValidationURL", is_callback_url(text_of(body, "ValidationURL"))),
+    )
+    for name, right in checks:
+        if not right:
+            return invalid(books, name)
+    code = books.short_codes[text_of(body, "ShortCode")]
+    if code.confirmation_url is not None and not code.register_again:
+        return error(books, 500, "500.003.1001", "Urls are already registered.")
+    code.confirmation_url, code.validation_url = body["ConfirmationURL"], body["ValidationURL"]
+    code.response_type = body["ResponseType"]
+    answer = {"OriginatorCoversationID": f"7619-{books.serial():08d}-1", "ResponseCode": "0", "ResponseDescription": "success"}
+    return json_answer(answer)
+
+
+async def customer_pays(world: World, wish: Any) -> dict[str, Any]:
+    """A customer pays a bill (POST /control/c2b). Returns the receipt, or why it was not taken. Raises BadBodyError."""
+    code, phone, cents, reference = _wish(world, wish)
+    books, at = world.mpesa, world.clock.now()
+    receipt = books.receipt(at, "c2b", code.code, phone, cents, reference)
+    payer = books.customer(phone)
+    payment = Payment(receipt, code.code, phone, payer.name, cents, reference, at, code.utility_cents + cents)
+    third_party_id = ""
+    if code.external_validation and code.validation_url:
+        answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), _VALIDATION_SECONDS)
+        verdict, third_party_id = _verdict(answer, code)
+        if verdict != "0":
+            return {"taken": False, "result_code": verdict}
+        payment = Payment(receipt, code.code, phone, payer.name, cents, reference, at, code.utility_cents + cents)
+    code.utility_cents += cents
+    code.payments.append(payment)
+    books.receipts[receipt] = payment
+    _tell_confirmation(world, code, payment, third_party_id)
+    return {"taken": True, "receipt": receipt}
+
+
+def _wish(world: World, wish: Any) -> tuple[ShortCode, str, int, str]:
+    if not isinstance(wish, dict):
+        raise BadBodyError(f"a payment is an object, got {wish!r}")
+    code = world.mpesa.short_codes.get(str(wish.get("short_code")))
+    phone, cents, reference = str(wish.get("phone")), wish.get("amount_cents"), str(wish.get("bill_reference", ""))
+    if code is None:
+        raise BadBodyError(f"no short code {wish.get('short_code')!r}")
+    if not is_phone(phone):
+        raise BadBodyError(f"phone must look like 2547XXXXXXXX, got {phone!r}")
+    if not isinstance(cents, int) or cents < 100:
+        raise BadBodyError(f"amount_cents must be a whole number of at least 100, got {cents!r}")
+    return code, phone, cents, reference
+
+
+def _verdict(answer: bytes | None, code: ShortCode) -> tuple[str, str]:
+    """The validation's word and third party id; silence is decided by the ResponseType."""
+    fallback = "0" if code.response_type == "Completed" else "C2B00016"
+    if answer is None:
+        return fallback, ""
+    try:
+        body = orjson.loads(answer)
+        return str(body["ResultCode"]), str(body.get("ThirdPartyTransID") or "")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return fallback, ""
+
+
+def _body(payment: Payment, third_party_id: str, *, names: bool) -> bytes:
+    """The v2 body. A production confirmation has no MiddleName and LastName keys; a validation has, and no balance."""
+    body = {
+        "TransactionType": "Pay Bill",
+        "TransID": payment.receipt,
+        "TransTime": eat(payment.at, "%Y%m%d%H%M%S"),
+        "TransAmount": amount_text(payment.amount_cents),
+        "BusinessShortCode": payment.short_code,
+        "BillRefNumber": payment.bill_reference,
+        "InvoiceNumber": "",
+        "OrgAccountBalance": "" if names else amount_text(payment.utility_after_cents),
+        "ThirdPartyTransID": third_party_id,
+        "MSISDN": f"{payment.phone[:4]} ***** {payment.phone[-3:]}",
+        "FirstName": payment.payer_name.split()[0],
+    }
+    if names:
+        body |= {"MiddleName": "", "LastName": ""}
+    return orjson.dumps(body)
+
+
+def _tell_confirmation(world: World, code: ShortCode, payment: Payment, third_party_id: str) -> None:
+    if code.confirmation_url is None:
+        return  # no URL registered: the payment completes in silence
+    settings = world.settings
+    delivery = Delivery(
+        code.confirmation_url,
+        _body(payment, third_party_id, names=False),
+        {"Content-Type": "application/json"},
+        "c2b confirmation",
+        settings.delivery_tries,
+        settings.delivery_retry_ms,
+    )
+    case = (code.code, f"{payment.phone}", f"{payment.amount_cents}:{payment.bill_reference}")
+    delay = settings.late_ms if world.faults.fires("c2b_confirmation_late", *case) else 0
+    world.deliveries.post_later(delivery, delay)
+    if world.faults.fires("c2b_confirmation_twice", *case):
+        world.deliveries.post_later(delivery, delay + settings.result_delay_ms)

@@ -1,0 +1,311 @@
+"""What can be done to a loan: approve, disburse, undo, repay, reverse.
+
+Each raises RefusalError, or changes the loan and returns what the server reports.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from sandbox.mifos.amounts import cents_of, decimal_of, number, plain
+from sandbox.mifos.errors import Fault, domain_rule, integrity, validation
+from sandbox.mifos.host import Loan, LoanTransaction, MifosHost, Tranche
+from sandbox.mifos.loan_state import settle_status
+from sandbox.mifos.payload import LONGEST_EXTERNAL_ID, PAYMENT_TEXTS, Payload
+from sandbox.mifos.shapes import date_array, loan_status
+
+Result = dict[str, Any]
+LoanCommand = Callable[[MifosHost, Loan, dict[str, Any], date], Result]
+
+_COMMON = ("locale", "dateFormat", "note", "paymentTypeId", *PAYMENT_TEXTS)
+_DISBURSE = {
+    *_COMMON,
+    "actualDisbursementDate",
+    "transactionAmount",
+    "netDisbursalAmount",
+    "fixedEmiAmount",
+    "adjustRepaymentDate",
+    "postDatedChecks",
+}
+_REPAY = {*_COMMON, "transactionDate", "transactionAmount"}
+_APPROVE = {
+    "approvedOnDate",
+    "approvedLoanAmount",
+    "expectedDisbursementDate",
+    "disbursementData",
+    "note",
+    "locale",
+    "dateFormat",
+}
+
+
+class UnhandledError(Exception):
+    """What ends in a 500: the text is what a replay of the key shows."""
+
+
+def approve(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+    """100 to 200. The answer already holds the payout amount."""
+    payload = Payload(body, "loan")
+    payload.only(_APPROVE)
+    day = payload.day("approvedOnDate")
+    amount = payload.amount("approvedLoanAmount", required=False)
+    payload.check()
+    if loan.status != 100:
+        raise validation(
+            Fault(
+                "Loan Account is not in submitted and pending approval state",
+                "error.msg.loan.approve.account.is.not.submitted.and.pending.state",
+            )
+        )
+    if day is not None and day > today:
+        raise domain_rule(
+            Fault(
+                "The date on which a loan is approved cannot be in the future.",
+                "error.msg.loan.approval.cannot.be.a.future.date",
+                "id",
+                (day.isoformat(),),
+            )
+        )
+    loan.status, loan.approved_on = 200, day
+    loan.approved_cents = loan.principal_cents = cents_of(amount) if amount is not None else loan.proposed_cents
+    loan.net_cents = loan.approved_cents - loan.fee_cents
+    if body.get("expectedDisbursementDate"):
+        loan.expected_on = date.fromisoformat(str(body["expectedDisbursementDate"]))
+    _plan_tranches(host, loan, body)
+    changes: Result = {
+        "principal": plain(amount if amount is not None else Decimal(loan.approved_cents) / 100),
+        "expectedDisbursementDate": date_array(loan.expected_on),
+        "dateFormat": body.get("dateFormat"),
+        "approvedOnDate": body.get("approvedOnDate"),
+        "netDisbursalAmount": number(loan.net_cents),
+        "locale": body.get("locale"),
+        "approvedLoanAmount": plain(amount if amount is not None else Decimal(loan.approved_cents) / 100),
+        "status": loan_status(200),
+    }
+    return _result(loan, changes)
+
+
+def undo_approval(_host: MifosHost, loan: Loan, _body: dict[str, Any], _today: date) -> Result:
+    """200 back to 100."""
+    if loan.status != 200:
+        raise validation(
+            Fault("Loan Account Undo Approval is not allowed.", "error.msg.loan.undo.approval.account.is.not.approved.state")
+        )
+    loan.status, loan.approved_on = 100, None
+    return _result(loan, {"status": loan_status(100), "approvedOnDate": ""})
+
+
+def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+    """200 to 300. A tranche loan has no guard against a disbursal too many, as the real server has none."""
+    payload = Payload(body, "loan.disbursement")
+    payload.only(_DISBURSE if host.legacy else {*_DISBURSE, "externalId"})
+    day = payload.day("actualDisbursementDate")
+    amount = payload.amount("transactionAmount", required=False)
+    payload.texts()
+    payload.check()
+    allowed = (200, 300) if loan.product.multi_disburse else (200,)
+    if loan.status not in allowed:
+        text = "Loan Disbursal is not allowed. Loan Account is not in approved and not disbursed state."
+        raise validation(Fault(text, "error.msg.loan.disbursal.account.is.not.approve.not.disbursed.state"))
+    detail = payload.detail(host)
+    cents = cents_of(amount) if amount is not None else _planned(loan)
+    _check_disbursal(loan, day or today, today, cents, body)
+    _check_new_external_id(host, body, disbursal=True)
+    first = loan.status == 200
+    fee_id = host.next_id("transaction") if loan.fee_cents and first else None
+    transaction = LoanTransaction(
+        host.next_id("transaction"), "disbursement", cents, day or today, today, _external_id(body), detail
+    )
+    _book(host, loan, transaction)
+    if fee_id is not None:
+        loan.transactions.append(LoanTransaction(fee_id, "repaymentAtDisbursement", loan.fee_cents, day or today, today))
+    _move_principal(loan, cents, day or today, first=first)
+    changes = payload.echo(*PAYMENT_TEXTS, "paymentTypeId", "locale", "dateFormat", "actualDisbursementDate")
+    changes |= {"status": loan_status(300), **payload.echo("note")}
+    return _result(loan, changes, sub_resource=None if host.legacy else transaction)
+
+
+def undo_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+    """300 (or paid) back to 200. Accepted although repayments exist; all transactions die, their external ids stay burnt."""
+    if loan.status not in (300, 600, 700):
+        raise validation(
+            Fault(
+                "Loan Account Undo disbursal is not allowed. Loan Account is not active.",
+                "error.msg.loan.undo.disbursal.account.is.not.active.state",
+            )
+        )
+    for transaction in loan.transactions:
+        if transaction.reversed_on is None:
+            transaction.reversed_on, transaction.hidden = today, True
+    loan.status, loan.disbursed_on = 200, None
+    loan.principal_cents = loan.approved_cents
+    loan.net_cents = loan.approved_cents - loan.fee_cents
+    for tranche in loan.tranches:
+        tranche.disbursed_on = None
+    note = {"note": body["note"]} if body.get("note") else {}
+    return _result(loan, {"status": loan_status(200), "actualDisbursementDate": "", **note})
+
+
+def undo_last_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+    """Takes back the last tranche. On a loan with a disbursal too many it fails inside, as the real server does."""
+    live = [each for each in loan.transactions if each.kind == "disbursement" and each.reversed_on is None]
+    done = [tranche for tranche in loan.tranches if tranche.disbursed_on is not None]
+    if not done or len(live) > len(done):
+        raise UnhandledError(
+            'Cannot invoke "org.apache.fineract.portfolio.loanaccount.domain.LoanDisbursementDetails.principal()"'
+            ' because "disbursementDetail" is null'
+        )
+    last, tranche = live[-1], done[-1]
+    last.reversed_on, last.hidden, tranche.disbursed_on = today, True, None
+    loan.principal_cents -= last.amount_cents
+    note = {"note": body["note"]} if body.get("note") else {}
+    return _result(loan, {"undolastdisbursal": "true", "disbursedAmount": number(loan.principal_cents), **note})
+
+
+def repay(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+    """Books a repayment; too much is taken and makes the loan overpaid."""
+    payload = Payload(body, "loan.transaction")
+    payload.only(_REPAY if host.legacy else {*_REPAY, "externalId"})
+    day = payload.day("transactionDate")
+    cents = payload.cents("transactionAmount")
+    payload.texts()
+    payload.check()
+    if loan.status not in (300, 600, 700):
+        text = "Loan must be Active, Fully Paid or Overpaid"
+        raise validation(Fault(text, "error.msg.loan.must.be.active.fully.paid.or.overpaid"))
+    detail = payload.detail(host)
+    _check_repayment_day(loan, day or today, today)
+    _check_new_external_id(host, body, disbursal=False)
+    transaction = LoanTransaction(
+        host.next_id("transaction"), "repayment", cents, day or today, today, _external_id(body), detail
+    )
+    _book(host, loan, transaction)
+    settle_status(loan)
+    changes = {"transactionDate": body["transactionDate"], "transactionAmount": str(body["transactionAmount"])}
+    changes |= payload.echo("locale", "dateFormat", "paymentTypeId", "note", "externalId", *PAYMENT_TEXTS)
+    return _transaction_result(loan, transaction, changes)
+
+
+def reverse(_host: MifosHost, loan: Loan, body: dict[str, Any], today: date, *, transaction_id: int) -> Result:
+    """Undoes one repayment (an adjustment to zero). Its external id stays burnt."""
+    transaction = next(each for each in loan.transactions if each.id == transaction_id)
+    transaction.reversed_on, transaction.manually_reversed = today, True
+    settle_status(loan)
+    changes = {"transactionDate": body.get("transactionDate"), "transactionAmount": str(body.get("transactionAmount", 0))}
+    changes |= {name: body[name] for name in ("locale", "dateFormat") if name in body}
+    return _transaction_result(loan, transaction, changes)
+
+
+def _plan_tranches(host: MifosHost, loan: Loan, body: dict[str, Any]) -> None:
+    plan = body.get("disbursementData")
+    if loan.product.multi_disburse and plan:
+        loan.tranches = [
+            Tranche(
+                host.next_id("tranche"),
+                date.fromisoformat(str(row["expectedDisbursementDate"])),
+                cents_of(decimal_of(row["principal"]) or Decimal(0)),
+            )
+            for row in plan
+        ]
+
+
+def _planned(loan: Loan) -> int:
+    """What is disbursed when the body names no amount."""
+    open_tranches = [tranche for tranche in loan.tranches if tranche.disbursed_on is None]
+    return open_tranches[0].principal_cents if open_tranches else loan.approved_cents
+
+
+def _check_disbursal(loan: Loan, day: date, today: date, cents: int, body: dict[str, Any]) -> None:
+    if loan.approved_on is not None and day < loan.approved_on:
+        text = f"The date on which a loan is disbursed cannot be before its approval date: {loan.approved_on}"
+        code = "error.msg.loan.disbursal.cannot.be.before.approval.date"
+        raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.approved_on.isoformat())))
+    if day > today:
+        text = f"The date on which a loan with identifier : {loan.account_no} is disbursed cannot be in the future."
+        raise domain_rule(Fault(text, "error.msg.loan.disbursal.cannot.be.a.future.date", "id", (day.isoformat(),)))
+    if cents > loan.approved_cents:
+        text = "Loan can't be disbursed,disburse amount is exceeding approved amount "
+        code = "error.msg.loan.disburse.amount.must.be.less.than.approved.amount"
+        shown = float(Decimal(cents) / 100)
+        raise domain_rule(Fault(text, code, "id", (_json_number(body.get("transactionAmount", shown)), shown)))
+
+
+def _check_repayment_day(loan: Loan, day: date, today: date) -> None:
+    if day > today:
+        text = "The transaction date cannot be in the future."
+        raise domain_rule(Fault(text, "error.msg.loan.transaction.cannot.be.a.future.date", "id", (day.isoformat(),)))
+    if loan.disbursed_on is not None and day < loan.disbursed_on:
+        text = f"The transaction date cannot be before the loan disbursement date: {loan.disbursed_on}"
+        code = "error.msg.loan.transaction.cannot.be.before.disbursement.date"
+        raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.disbursed_on.isoformat())))
+
+
+def _check_new_external_id(host: MifosHost, body: dict[str, Any], *, disbursal: bool) -> None:
+    external_id = _external_id(body)
+    if external_id is None:
+        return
+    if len(external_id) > LONGEST_EXTERNAL_ID:
+        kind = "disbursement" if disbursal else "repayment"
+        text = f"Unknown data integrity issue with resource: {kind.capitalize()}"
+        raise integrity(Fault(text, f"error.msg.loan.{kind}.unknown.data.integrity.issue", None))
+    if external_id not in host.transaction_external_ids:
+        return
+    if disbursal:
+        text = f"Disbursement: externalId `{external_id}` already exists"
+        raise integrity(Fault(text, "error.msg.loan.disbursement.duplicate.externalId", "externalId", (external_id,)))
+    text = "Failed data validation due to: value.must.be.unique."
+    code = "validation.msg.loan.transaction.externalId.value.must.be.unique"
+    raise validation(Fault(text, code, "externalId", ({}, [])))
+
+
+def _external_id(body: dict[str, Any]) -> str | None:
+    value = body.get("externalId")
+    return str(value) if value not in (None, "") else None
+
+
+def _book(host: MifosHost, loan: Loan, transaction: LoanTransaction) -> None:
+    loan.transactions.append(transaction)
+    if transaction.external_id is not None:
+        host.transaction_external_ids[transaction.external_id] = (loan.id, transaction)
+
+
+def _move_principal(loan: Loan, cents: int, day: date, *, first: bool) -> None:
+    loan.status = 300
+    tranche = next((each for each in loan.tranches if each.disbursed_on is None), None)
+    if first:
+        loan.principal_cents, loan.net_cents, loan.disbursed_on = cents, cents - loan.fee_cents, day
+    elif tranche is not None:
+        loan.principal_cents += cents
+        loan.net_cents = cents
+    else:
+        loan.net_cents = cents  # a disbursal too many: booked, and principalDisbursed does not move
+    if tranche is not None:
+        tranche.disbursed_on = day
+
+
+def _json_number(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _owner(loan: Loan) -> Result:
+    return {"officeId": 1, **({"clientId": loan.client.id} if loan.client else {"groupId": loan.id}), "loanId": loan.id}
+
+
+def _result(loan: Loan, changes: Result, sub_resource: LoanTransaction | None = None) -> Result:
+    result = {**_owner(loan), "resourceId": loan.id}
+    if sub_resource is not None:
+        result["subResourceId"] = sub_resource.id
+    result["changes"] = changes
+    if loan.external_id:
+        result["resourceExternalId"] = loan.external_id
+    if sub_resource is not None and sub_resource.external_id:
+        result["subResourceExternalId"] = sub_resource.external_id
+    return result
+
+
+def _transaction_result(loan: Loan, transaction: LoanTransaction, changes: Result) -> Result:
+    result = {**_owner(loan), "resourceId": transaction.id, "changes": changes}
+    if transaction.external_id:
+        result["resourceExternalId"] = transaction.external_id
+    return result

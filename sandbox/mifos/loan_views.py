@@ -1,0 +1,284 @@
+"""Loans as reads show them."""
+
+from datetime import date
+from typing import Any
+
+from sandbox.mifos.amounts import number
+from sandbox.mifos.host import Loan, LoanTransaction, PaymentDetail
+from sandbox.mifos.loan_state import Figures, figures, repayments
+from sandbox.mifos.shapes import (
+    CURRENCY,
+    LOAN,
+    LOAN_DETAIL,
+    LOAN_PERIOD,
+    LOAN_SUMMARY,
+    LOAN_TRANSACTION_FLAGS,
+    date_array,
+    loan_status,
+)
+
+_TRANSACTION_TYPES = {
+    "disbursement": (1, "Disbursement"),
+    "repayment": (2, "Repayment"),
+    "repaymentAtDisbursement": (5, "Repayment (at time of disbursement)"),
+}
+_WHO = {"Username": "mifos", "Firstname": "App", "Lastname": "Administrator"}
+
+
+def loan_item(loan: Loan) -> dict[str, Any]:
+    """A row of GET /loans. There is no summary below status 300, and never a phone number."""
+    item: dict[str, Any] = {"id": loan.id, "accountNo": loan.account_no}
+    if loan.external_id:
+        item["externalId"] = loan.external_id
+    item["status"] = loan_status(loan.status)
+    item |= _owner(loan)
+    item |= {
+        "loanProductId": loan.product.id,
+        "loanProductName": loan.product.name,
+        "loanType": _loan_type(loan),
+        "currency": CURRENCY,
+        "principal": number(loan.principal_cents),
+        "approvedPrincipal": number(loan.approved_cents),
+        "proposedPrincipal": number(loan.proposed_cents),
+        "netDisbursalAmount": number(loan.net_cents),
+        "termFrequency": loan.months,
+        "numberOfRepayments": loan.months,
+        "interestRatePerPeriod": number(loan.product.monthly_rate_bp),
+        "annualInterestRate": number(loan.product.monthly_rate_bp * 12),
+        **LOAN,
+        "timeline": _timeline(loan),
+        "feeChargesAtDisbursementCharged": number(loan.fee_cents),
+        "multiDisburseLoan": loan.product.multi_disburse,
+        "delinquent": _delinquent(loan),
+    }
+    if loan.status >= 300:
+        now = figures(loan)
+        item |= {"summary": _summary(loan, now), "loanProductCounter": 1}
+        if now.over_cents:
+            item |= {"totalOverpaid": number(now.over_cents), "overpaidOnDate": _last_payment_day(loan)}
+    return item
+
+
+def loan_detail(loan: Loan, associations: frozenset[str]) -> dict[str, Any]:
+    """GET /loans/{id}. `transactions` is absent while there is nothing to show."""
+    detail = loan_item(loan) | LOAN_DETAIL
+    paid = sum(each.amount_cents for each in repayments(loan))
+    detail["paidInAdvance"] = {"paidInAdvance": number(paid) if paid else 0}
+    everything = "all" in associations
+    if loan.product.multi_disburse:
+        detail["maxOutstandingLoanBalance"] = number(500_000_00)
+    if everything or "multiDisburseDetails" in associations:
+        detail["disbursementDetails"] = [_tranche(loan, place) for place in range(len(loan.tranches))]
+    if (everything or "repaymentSchedule" in associations) and loan.status >= 200:
+        detail["repaymentSchedule"] = _schedule(loan, figures(loan))
+    shown = [each for each in loan.transactions if not each.hidden]
+    if shown and (everything or "transactions" in associations):
+        detail["transactions"] = [transaction_view(loan, each) for each in shown]
+    return detail
+
+
+def transaction_view(loan: Loan, transaction: LoanTransaction) -> dict[str, Any]:
+    """One transaction, wherever it is shown. `reversedOnDate` is there only when it is dead."""
+    portions = figures(loan).by_transaction.get(transaction.id) if transaction.kind == "repayment" else None
+    fee = transaction.amount_cents if transaction.kind == "repaymentAtDisbursement" else 0
+    view: dict[str, Any] = {"id": transaction.id, "loanId": loan.id}
+    if loan.external_id:
+        view["externalLoanId"] = loan.external_id
+    view |= {"officeId": 1, "officeName": "Head Office", "type": _transaction_type(transaction.kind)}
+    view |= {"date": date_array(transaction.on), "currency": CURRENCY}
+    if transaction.detail is not None:
+        view["paymentDetailData"] = payment_detail_view(transaction.id, transaction.detail)
+    view |= {
+        "amount": number(transaction.amount_cents),
+        "netDisbursalAmount": number(loan.net_cents),
+        "principalPortion": number(portions.principal_cents) if portions else 0,
+        "interestPortion": number(portions.interest_cents) if portions else 0,
+        "feeChargesPortion": number(fee) if fee else 0,
+        "penaltyChargesPortion": 0,
+        "overpaymentPortion": number(portions.over_cents) if portions and portions.over_cents else 0,
+        "unrecognizedIncomePortion": 0,
+    }
+    if transaction.external_id:
+        view["externalId"] = transaction.external_id
+    view |= {
+        "outstandingLoanBalance": number(_balance_after(loan, transaction)),
+        "submittedOnDate": date_array(transaction.submitted_on),
+        "manuallyReversed": transaction.manually_reversed,
+        "loanChargePaidByList": [],
+        "numberOfRepayments": 0,
+    }
+    if transaction.reversed_on is not None:
+        view["reversedOnDate"] = date_array(transaction.reversed_on)
+    return view | {"transactionRelations": []}
+
+
+def payment_detail_view(number_: int, detail: PaymentDetail) -> dict[str, Any]:
+    """How it was paid; texts that were not given are empty."""
+    view: dict[str, Any] = {"id": number_}
+    if detail.payment_type is not None:
+        kind = detail.payment_type
+        view["paymentType"] = {"id": kind.id, "name": kind.name, "isSystemDefined": kind.is_system}
+    return view | {
+        "accountNumber": detail.account_number,
+        "checkNumber": detail.check_number,
+        "routingCode": detail.routing_code,
+        "receiptNumber": detail.receipt_number,
+        "bankNumber": detail.bank_number,
+    }
+
+
+def _owner(loan: Loan) -> dict[str, Any]:
+    if loan.client is None:
+        return {"group": {"id": loan.id, "name": loan.group_name or "Group", "officeId": 1}}
+    owner: dict[str, Any] = {
+        "clientId": loan.client.id,
+        "clientAccountNo": loan.client.account_no,
+        "clientName": loan.client.display_name,
+        "clientOfficeId": 1,
+    }
+    if loan.client.external_id:
+        owner["clientExternalId"] = loan.client.external_id
+    return owner
+
+
+def _loan_type(loan: Loan) -> dict[str, Any]:
+    if loan.client is None:
+        return {"id": 2, "code": "accountType.group", "value": "Group"}
+    return {"id": 1, "code": "accountType.individual", "value": "Individual"}
+
+
+def _act(verb: str, day: date | None, key: str) -> dict[str, Any]:
+    if day is None:
+        return {}
+    return {key: date_array(day), **{f"{verb}By{name.lower()}": value for name, value in _WHO.items()}}
+
+
+def _timeline(loan: Loan) -> dict[str, Any]:
+    timeline = _act("submitted", loan.submitted_on, "submittedOnDate")
+    timeline |= _act("approved", loan.approved_on, "approvedOnDate")
+    timeline["expectedDisbursementDate"] = date_array(loan.expected_on)
+    timeline |= _act("disbursed", loan.disbursed_on, "actualDisbursementDate")
+    maturity = date_array(figures(loan).rows[-1].due_day)
+    return timeline | {"actualMaturityDate": maturity, "expectedMaturityDate": maturity}
+
+
+def _delinquent(loan: Loan) -> dict[str, Any]:
+    available = loan.approved_cents - loan.principal_cents if loan.product.multi_disburse else 0
+    zero = dict.fromkeys(("pastDueDays", "delinquentDays", "delinquentAmount", "lastPaymentAmount", "lastRepaymentAmount"), 0)
+    zero |= dict.fromkeys(("delinquentPrincipal", "delinquentInterest", "delinquentFee", "delinquentPenalty"), 0)
+    return {"availableDisbursementAmount": number(available) if loan.status >= 300 and available else 0, **zero}
+
+
+def _summary(loan: Loan, now: Figures) -> dict[str, Any]:
+    paid = now.principal_paid_cents + now.interest_paid_cents + loan.fee_cents
+    expected = loan.principal_cents + now.interest_cents + loan.fee_cents
+    return {
+        "currency": CURRENCY,
+        **LOAN_SUMMARY,
+        "principalDisbursed": number(loan.principal_cents),
+        "principalPaid": number(now.principal_paid_cents),
+        "principalOutstanding": number(loan.principal_cents - now.principal_paid_cents),
+        "interestCharged": number(now.interest_cents),
+        "interestPaid": number(now.interest_paid_cents),
+        "interestOutstanding": number(now.interest_cents - now.interest_paid_cents),
+        "feeChargesCharged": number(loan.fee_cents),
+        "feeChargesDueAtDisbursementCharged": number(loan.fee_cents),
+        "feeChargesPaid": number(loan.fee_cents),
+        "totalExpectedRepayment": number(expected),
+        "totalRepayment": number(paid),
+        "totalExpectedCostOfLoan": number(now.interest_cents + loan.fee_cents),
+        "totalCostOfLoan": number(now.interest_paid_cents + loan.fee_cents),
+        "totalOutstanding": number(now.outstanding_cents),
+        "totalRepaymentTransaction": number(sum(each.amount_cents for each in repayments(loan))),
+    }
+
+
+def _last_payment_day(loan: Loan) -> list[int]:
+    return date_array(repayments(loan)[-1].on)
+
+
+def _tranche(loan: Loan, place: int) -> dict[str, Any]:
+    tranche = loan.tranches[place]
+    view: dict[str, Any] = {"id": tranche.id, "expectedDisbursementDate": date_array(tranche.expected_on)}
+    if tranche.disbursed_on is not None:
+        view["actualDisbursementDate"] = date_array(tranche.disbursed_on)
+    return view | {"principal": number(tranche.principal_cents), "netDisbursalAmount": number(loan.approved_cents)}
+
+
+def _transaction_type(kind: str) -> dict[str, Any]:
+    type_id, value = _TRANSACTION_TYPES[kind]
+    return {"id": type_id, "code": f"loanTransactionType.{kind}", "value": value, **LOAN_TRANSACTION_FLAGS, kind: True}
+
+
+def _balance_after(loan: Loan, transaction: LoanTransaction) -> int:
+    """The principal outstanding once `transaction` was booked."""
+    by_transaction = figures(loan).by_transaction
+    paid = sum(portions.principal_cents for id_, portions in by_transaction.items() if id_ <= transaction.id)
+    return loan.principal_cents - paid
+
+
+def _schedule(loan: Loan, now: Figures) -> dict[str, Any]:
+    periods: list[dict[str, Any]] = [_first_period(loan)]
+    balance = loan.principal_cents
+    for row, paid in zip(now.rows, now.by_row, strict=True):
+        balance -= row.principal_cents
+        due, settled = row.principal_cents + row.interest_cents, paid.principal_cents + paid.interest_cents
+        periods.append(
+            LOAN_PERIOD
+            | {
+                "period": row.number,
+                "fromDate": date_array(row.from_day),
+                "dueDate": date_array(row.due_day),
+                "complete": due == settled,
+                "daysInPeriod": (row.due_day - row.from_day).days,
+                "principalOriginalDue": number(row.principal_cents),
+                "principalDue": number(row.principal_cents),
+                "principalPaid": number(paid.principal_cents) if paid.principal_cents else 0,
+                "principalOutstanding": number(row.principal_cents - paid.principal_cents),
+                "principalLoanBalanceOutstanding": number(balance),
+                "interestOriginalDue": number(row.interest_cents),
+                "interestDue": number(row.interest_cents),
+                "interestPaid": number(paid.interest_cents) if paid.interest_cents else 0,
+                "interestOutstanding": number(row.interest_cents - paid.interest_cents),
+                "totalOriginalDueForPeriod": number(due),
+                "totalDueForPeriod": number(due),
+                "totalPaidForPeriod": number(settled) if settled else 0,
+                "totalPaidInAdvanceForPeriod": number(settled) if settled else 0,
+                "totalPaidLateForPeriod": 0,
+                "totalOutstandingForPeriod": number(due - settled),
+                "totalActualCostOfLoanForPeriod": number(row.interest_cents),
+                "totalInstallmentAmountForPeriod": number(due),
+            }
+        )
+    expected = loan.principal_cents + now.interest_cents + loan.fee_cents
+    return {
+        "currency": CURRENCY,
+        "loanTermInDays": (now.rows[-1].due_day - now.rows[0].from_day).days,
+        "totalPrincipalDisbursed": number(loan.principal_cents),
+        "totalPrincipalExpected": number(loan.principal_cents),
+        "totalPrincipalPaid": number(now.principal_paid_cents),
+        "totalInterestCharged": number(now.interest_cents),
+        "totalFeeChargesCharged": number(loan.fee_cents),
+        "totalPenaltyChargesCharged": number(0),
+        "totalRepaymentExpected": number(expected),
+        "totalOutstanding": number(now.outstanding_cents),
+        "periods": periods,
+    }
+
+
+def _first_period(loan: Loan) -> dict[str, Any]:
+    fee = number(loan.fee_cents)
+    return {
+        "dueDate": date_array(loan.disbursed_on or loan.expected_on),
+        "principalDisbursed": number(loan.principal_cents),
+        "principalLoanBalanceOutstanding": number(loan.principal_cents),
+        "feeChargesDue": fee,
+        "feeChargesPaid": fee,
+        "totalOriginalDueForPeriod": fee,
+        "totalDueForPeriod": fee,
+        "totalPaidForPeriod": fee,
+        "totalActualCostOfLoanForPeriod": fee,
+        "totalCredits": 0,
+        "totalAccruedInterest": 0,
+        "downPaymentPeriod": False,
+    }

@@ -1,0 +1,296 @@
+"""Which path of a Mifos X host is answered by whom."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
+from sandbox.mifos import finding, hooks, loan_commands, reads, savings
+from sandbox.mifos.access import authenticate, check_read, check_tenant, user_of
+from sandbox.mifos.commands import Caller, Command, run_command
+from sandbox.mifos.errors import RefusalError, bad_json, spring
+from sandbox.mifos.host import Loan, MifosHost
+from sandbox.mifos.loan_views import transaction_view
+from sandbox.pages import welcome_page
+from sandbox.world import World
+
+Groups = tuple[Any, ...]
+Handler = Callable[[Caller, Groups], Awaitable[Answer | Dropped]]
+
+_LOAN_COMMANDS: Mapping[str, tuple[str, loan_commands.LoanCommand]] = {
+    "approve": ("APPROVE", loan_commands.approve),
+    "undoapproval": ("APPROVALUNDO", loan_commands.undo_approval),
+    "disburse": ("DISBURSE", loan_commands.disburse),
+    "undodisbursal": ("DISBURSALUNDO", loan_commands.undo_disbursal),
+    "undolastdisbursal": ("DISBURSALLASTUNDO", loan_commands.undo_last_disbursal),
+}
+
+
+async def answer_mifos(world: World, host: MifosHost, path: str, request: Request) -> Answer | Dropped:
+    """The answer to `path` below /fineract-provider of `host`."""
+    if host.html:
+        return welcome_page()
+    if path == "/actuator/info":
+        return reads.server_info(host)
+    refused = check_tenant(host, request)
+    if refused is not None:
+        return refused
+    if path == "/api/v1/authentication" and request.method == "POST":
+        world.calls["mifos authentication"] += 1
+        return authenticate(host, request)
+    user = user_of(host, request)
+    if isinstance(user, Answer):
+        return user
+    try:
+        answer = await _route(Caller(world, host, user, request), path)
+    except RefusalError as refusal:
+        answer = refusal.answer
+    except BadBodyError as error:
+        answer = bad_json(str(error)).answer
+    if isinstance(answer, Answer):
+        return replace(answer, headers={"X-Notification-Refresh": "false", **answer.headers})
+    return answer
+
+
+async def _route(caller: Caller, path: str) -> Answer | Dropped:
+    request = caller.request
+    if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
+        return spring(415, "Unsupported Media Type", request.path)
+    if caller.host.legacy and "/external-id/" in path:
+        return spring(404, "Not Found", request.path)
+    known = False
+    for method, pattern, name, handler in _ROUTES:
+        match = pattern.fullmatch(path)
+        if match is None:
+            continue
+        known = True
+        if method == request.method:
+            caller.world.calls[f"mifos {name}"] += 1
+            return await handler(caller, match.groups())
+    return spring(405, "Method Not Allowed", request.path) if known else spring(404, "Not Found", request.path)
+
+
+async def _list_loans(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "loan")
+    return finding.loan_page(caller.host, caller.request)
+
+
+def _loan(caller: Caller, external: str | None, number: str) -> Loan:
+    if external is None:
+        return reads.loan_by_id(caller.host, int(number))
+    return reads.loan_by_external_id(caller.host, number)
+
+
+async def _get_loan(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "loan")
+    return reads.loan_view(_loan(caller, *at), caller.request)
+
+
+async def _get_transaction(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "loan")
+    external, number, by_external_id, which = at
+    loan = _loan(caller, external, number)
+    if by_external_id is not None:
+        return json_answer(transaction_view(loan, reads.transaction_by_external_id(caller.host, loan, which)))
+    return json_answer(transaction_view(loan, reads.transaction_by_id(loan, int(which))))
+
+
+async def _command_loan(caller: Caller, at: Groups) -> Answer | Dropped:
+    name = caller.request.query.get("command", "")
+    if name not in _LOAN_COMMANDS:
+        raise reads.unsupported_command(name)
+    action, work = _LOAN_COMMANDS[name]
+    return await loan_command(caller, _at(caller, at), action, work)
+
+
+async def _command_transactions(caller: Caller, at: Groups) -> Answer | Dropped:
+    name = caller.request.query.get("command")
+    if name != "repayment":
+        raise reads.unsupported_command(name)
+    return await loan_command(caller, _at(caller, at), "REPAYMENT", loan_commands.repay)
+
+
+async def _command_transaction(caller: Caller, at: Groups) -> Answer | Dropped:
+    external, number, which = at
+    loan = _loan(caller, external, number)
+    reads.transaction_by_id(loan, int(which))
+
+    def work(host: MifosHost, loan: Loan, body: dict[str, Any], today: Any) -> dict[str, Any]:
+        return loan_commands.reverse(host, loan, body, today, transaction_id=int(which))
+
+    return await loan_command(caller, lambda: loan, "ADJUST", work)
+
+
+def _at(caller: Caller, at: Groups) -> Callable[[], Loan]:
+    return lambda: _loan(caller, *at)
+
+
+async def loan_command(
+    caller: Caller,
+    find: Callable[[], Loan],
+    action: str,
+    work: loan_commands.LoanCommand,
+    *,
+    body: dict[str, Any] | None = None,
+) -> Answer | Dropped:
+    """Runs `work` on the loan; that there is no such loan is found out inside the command, as on the real server."""
+    given = body if body is not None else caller.request.json_object() if caller.request.body else {}
+    try:
+        loan = find()
+    except RefusalError as missing:
+        refusal = missing
+
+        def fail() -> dict[str, Any]:
+            raise refusal
+
+        return await run_command(caller, Command(action, "LOAN", "loan:none", given, fail))
+    today = caller.host.today(caller.world.clock.today())
+    command = Command(
+        action,
+        "LOAN",
+        f"loan:{loan.id}",
+        given,
+        lambda: work(caller.host, loan, given, today),
+        loan_id=loan.id,
+        cob_locked=loan.cob_locked,
+    )
+    return await run_command(caller, command)
+
+
+async def _interoperation(caller: Caller, at: Groups) -> Answer | Dropped:
+    account_no, what = at
+    loan = next((each for each in caller.host.loans.values() if each.account_no == account_no), None)
+    if loan is None:
+        return spring(404, "Not Found", caller.request.path)
+    if what == "disburse":
+        return await loan_command(caller, lambda: loan, "DISBURSE", loan_commands.disburse)
+    return await loan_command(caller, lambda: loan, "REPAYMENT", loan_commands.repay)
+
+
+async def _get_savings(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "savingsaccount")
+    account = reads.savings_by_id(caller.host, int(at[0]))
+    wanted = caller.request.query.get("associations", "")
+    return json_answer(savings.savings_view(account, transactions="transactions" in wanted or "all" in wanted))
+
+
+async def _search_savings(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "savingsaccount")
+    account = reads.savings_by_id(caller.host, int(at[0]))
+    return reads.savings_history(savings.savings_view(account, transactions=True), caller.request)
+
+
+async def _command_savings(caller: Caller, at: Groups) -> Answer | Dropped:
+    number, which = at
+    name = caller.request.query.get("command")
+    wanted = "undo" if which else "deposit"
+    if name != wanted:
+        raise reads.unsupported_command(name)
+    body = caller.request.json_object() if caller.request.body else {}
+    today = caller.host.today(caller.world.clock.today())
+
+    def work() -> dict[str, Any]:
+        account = reads.savings_by_id(caller.host, int(number))
+        if which:
+            return savings.undo(account, int(which))
+        return savings.deposit(caller.host, account, caller.user, body, today)
+
+    action = "UNDOTRANSACTION" if which else "DEPOSIT"
+    return await run_command(caller, Command(action, "SAVINGSACCOUNT", f"savings:{number}", body, work))
+
+
+async def _products(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "loanproduct")
+    return reads.loan_products(caller.host)
+
+
+async def _payment_types(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "paymenttype")
+    return reads.payment_types(caller.host)
+
+
+async def _create_payment_type(caller: Caller, _: Groups) -> Answer:
+    return reads.create_payment_type(caller.host, caller.request)
+
+
+async def _clients(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "client")
+    return reads.client_page(caller.host, caller.request)
+
+
+async def _client(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "client")
+    return json_answer(reads.client_view(reads.client_by_id(caller.host, int(at[0]))))
+
+
+async def _client_accounts(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "client")
+    return finding.client_accounts(reads.client_by_id(caller.host, int(at[0])), caller.host)
+
+
+async def _search_clients(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "client")
+    return finding.search_clients_v2(caller.host, caller.request)
+
+
+async def _search(caller: Caller, _: Groups) -> Answer:
+    return finding.search(caller.host, caller.request)
+
+
+async def _hooks(caller: Caller, _: Groups) -> Answer:
+    check_read(caller.user, "hook")
+    return hooks.list_hooks(caller.host)
+
+
+async def _create_hook(caller: Caller, _: Groups) -> Answer:
+    return await hooks.create_hook(caller.world, caller.host, caller.request)
+
+
+async def _delete_hook(caller: Caller, at: Groups) -> Answer:
+    return hooks.delete_hook(caller.host, int(at[0]))
+
+
+async def _business_date(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "business_date")
+    return reads.business_date(caller.host, at[0])
+
+
+async def _set_business_date(caller: Caller, _: Groups) -> Answer:
+    return reads.set_business_date(caller.host, caller.request)
+
+
+def _loan_pattern(rest: str) -> re.Pattern[str]:
+    return re.compile(r"/api/v1/loans/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)" + rest)
+
+
+_ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
+    ("GET", re.compile(r"/api/v1/loans"), "loans", _list_loans),
+    ("GET", _loan_pattern(""), "loan", _get_loan),
+    ("POST", _loan_pattern(""), "loan command", _command_loan),
+    ("POST", _loan_pattern("/transactions"), "repayment", _command_transactions),
+    ("GET", _loan_pattern(r"/transactions/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)"), "transaction", _get_transaction),
+    ("POST", _loan_pattern(r"/transactions/(\d+)"), "transaction command", _command_transaction),
+    ("GET", re.compile(r"/api/v1/clients/(\d+)"), "client", _client),
+    ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)"), "savings", _get_savings),
+    ("POST", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions(?:/(\d+))?"), "deposit", _command_savings),
+    ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions/search"), "savings history", _search_savings),
+    ("GET", re.compile(r"/api/v1/search"), "search", _search),
+    ("GET", re.compile(r"/api/v1/loanproducts"), "products", _products),
+    ("GET", re.compile(r"/api/v1/paymenttypes"), "payment types", _payment_types),
+    ("POST", re.compile(r"/api/v1/paymenttypes"), "create payment type", _create_payment_type),
+    ("GET", re.compile(r"/api/v1/clients"), "clients", _clients),
+    ("GET", re.compile(r"/api/v1/clients/(\d+)/accounts"), "client accounts", _client_accounts),
+    ("POST", re.compile(r"/api/v2/clients/search"), "client search", _search_clients),
+    ("GET", re.compile(r"/api/v1/hooks"), "hooks", _hooks),
+    ("POST", re.compile(r"/api/v1/hooks"), "create hook", _create_hook),
+    ("DELETE", re.compile(r"/api/v1/hooks/(\d+)"), "delete hook", _delete_hook),
+    ("GET", re.compile(r"/api/v1/businessdate(?:/([A-Z_]+))?"), "business date", _business_date),
+    ("POST", re.compile(r"/api/v1/businessdate"), "set business date", _set_business_date),
+    (
+        "POST",
+        re.compile(r"/api/v1/interoperation/transactions/([^/]+)/(disburse|loanrepayment)"),
+        "interoperation",
+        _interoperation,
+    ),
+)

@@ -1,0 +1,18 @@
+"""Pages that are no API answer: what stands in front of the real services sometimes speaks HTML."""
+
+from sandbox.asgi import Answer
+
+_BLOCKED = (
+    b"<html><head><title>Request unsuccessful</title></head><body>Request unsuccessful. "
+    b"Incapsula incident ID: 0-000000000000000000</body></html>"
+)
+
+
+def blocked_page() -> Answer:
+    """503 with the page of a web application firewall."""
+    return Answer(503, _BLOCKED, content_type="text/html")
+
+
+def welcome_page() -> Answer:
+    """200 with some web server's front page: what a wrong host name meets."""
+    return Answer(200, b"<!DOCTYPE html><html><body><h1>Welcome to nginx!</h1></body></html>", content_type="text/html")

@@ -1,0 +1,51 @@
+"""Starts a real sandbox process for tests and tools: `with start_sandbox() as url: ...`."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+_ROOT = Path(__file__).parents[1]
+_READY_SECONDS = 20
+
+
+@contextmanager
+def start_sandbox(*, seed: int = 1, extra: tuple[str, ...] = ()) -> Iterator[str]:
+    """A sandbox on a free port, ready to answer; ended when the block is left. Yields its base URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "sandbox", "--port", str(port), "--seed", str(seed), *extra]
+    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        yield _ready(process, f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> str:
+    until = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            _, errors = process.communicate()
+            raise RuntimeError(f"the sandbox ended with {process.returncode}: {errors.decode(errors='replace')[-2000:]}")
+        try:
+            if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
+                return url
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the sandbox at {url} did not answer within {_READY_SECONDS} s")
