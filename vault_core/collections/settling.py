@@ -19,7 +19,7 @@ from vault_core.runtime import Runtime
 _POSTED = text(
     """
     UPDATE collections SET state = 'posted', posted_at = :now, reason = NULL
-    WHERE id = ANY(:ids) AND state IN ('posting', 'needs_review') RETURNING id
+    WHERE id = ANY(:ids) AND state = 'posting' RETURNING id
     """
 )
 _RECEIPTED = text(

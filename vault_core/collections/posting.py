@@ -1,0 +1,219 @@
+"""The outbox handler that brings booked payments into Mifos X: find the account, post, text the receipt (DESIGN.md section 5).
+
+How a payment can end, besides posted:
+- suspense, with a case `unmatched_payment`: there is no account for it, or Mifos X refused it for good. It is certainly not
+  posted, and its money moves to the suspense account.
+- needs_review, with a case `collection_not_posted`: the tries are used up, or what stands in Mifos X is not what we meant to
+  post. Only a person can tell whether it is posted, and its money stays in collected_unposted.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.collections.account_lookup import find_account
+from vault_core.collections.intended_posting import intend_postings
+from vault_core.collections.matching import Match, Matched, Unmatched
+from vault_core.collections.pending import PendingCollection, load_pending
+from vault_core.collections.receipts import Receipt, read_receipt
+from vault_core.collections.settling import HandedOver, book_posted, hand_over, write_receipts
+from vault_core.collections.suspense import Unplaced, mask_reference, put_in_suspense
+from vault_core.database import in_transaction
+from vault_core.errors import VaultError
+from vault_core.outbox.calls import Again, Call, CallResult, Done, record_results
+from vault_core.outbox.retry_schedule import next_wait
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import load_partners
+from vault_core.postings.core_posting import GivenUp, InMifos, TryLater, execute
+from vault_core.runtime import Runtime
+
+IN_FLIGHT = 20  # calls to Mifos X under way at once, a worker
+
+Calls = Mapping[UUID, Call]  # by collection
+
+
+async def post_collections(runtime: Runtime, connections: Connections, calls: Sequence[Call]) -> None:
+    """Brings the collections that the claimed `calls` (kind 'collection.post') are about as far as they go now.
+
+    Safe to repeat at any point: a payment is matched once, posted once (vault_core/postings/core_posting.py) and texted once. A
+    partner whose Mifos X fails holds back its own payments only. Raises only if the database does.
+    """
+    for start in range(0, len(calls), IN_FLIGHT):
+        some = {call.subject: call for call in calls[start : start + IN_FLIGHT]}
+        pending = await _load(runtime, some)
+        await _match(runtime, connections, some, [one for one in pending.values() if one.state == "matching"])
+        pending = await _load(runtime, some)
+        for turn in _turns([one for one in pending.values() if one.state == "posting"]):
+            await _post(runtime, connections, some, turn)
+        await _text(runtime, connections, some, [one for one in pending.values() if one.state == "posted"])
+        await _end(runtime, some, pending)
+
+
+async def _load(runtime: Runtime, calls: Calls) -> dict[UUID, PendingCollection]:
+    async with runtime.engine.connect() as connection:
+        return await load_pending(connection, runtime, list(calls))
+
+
+async def _match(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
+    if not pending:
+        return
+    matches = await asyncio.gather(*(_look_up(connections, one) for one in pending))
+
+    async def work(connection: AsyncConnection) -> None:
+        found = list(zip(pending, matches, strict=True))
+        await intend_postings(connection, runtime, [(one, match.account) for one, match in found if isinstance(match, Matched)])
+        unmatched = [(one, match) for one, match in found if isinstance(match, Unmatched)]
+        await put_in_suspense(connection, runtime, [_unplaced(one, match) for one, match in unmatched])
+        results: dict[PendingCollection, CallResult] = {one: Done() for one, _ in unmatched}
+        results |= {one: Again(match) for one, match in found if isinstance(match, str)}
+        await _record(connection, runtime, calls, results)
+
+    await in_transaction(runtime.engine, work)
+
+
+async def _look_up(connections: Connections, collection: PendingCollection) -> Match | str:
+    """The match, or why Mifos X could not be asked."""
+    try:
+        return await find_account(await connections.mifos(collection.partner_id), collection.bill_reference)
+    except VaultError as error:
+        return _cause(error)
+
+
+def _unplaced(collection: PendingCollection, match: Unmatched) -> Unplaced:
+    candidates = [
+        {"kind": one.kind, "id": one.id, "account_no": one.account_no, "active": one.active} for one in match.candidates
+    ]
+    return _for_suspense(collection, match.reason, {"candidates": candidates})
+
+
+def _refused(collection: PendingCollection, outcome: GivenUp) -> Unplaced:
+    account = f"{collection.account_kind} {collection.account_no}"
+    return _for_suspense(collection, f"Mifos X refused to post it to {account}: {outcome.cause}", {"account": account})
+
+
+def _for_suspense(collection: PendingCollection, reason: str, evidence: dict[str, Any]) -> Unplaced:
+    return Unplaced(
+        collection_id=collection.id,
+        partner_id=collection.partner_id,
+        short_code=collection.short_code,
+        receipt=collection.receipt,
+        amount=collection.amount,
+        reason=reason,
+        evidence={"reference": mask_reference(collection.bill_reference), **evidence},
+    )
+
+
+def _turns(pending: Sequence[PendingCollection]) -> list[list[PendingCollection]]:
+    """`pending` in turns that each hold an account once: Mifos X answers overlapping writes to an account with a conflict."""
+    turns: list[dict[tuple[UUID, str | None, int | None], PendingCollection]] = []
+    for one in sorted(pending, key=lambda each: (each.happened_at, each.id)):
+        turn = next((each for each in turns if one.account not in each), None)
+        if turn is None:
+            turns.append({one.account: one})
+        else:
+            turn[one.account] = one
+    return [list(turn.values()) for turn in turns]
+
+
+async def _post(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
+    postings = {one.posting_id: one for one in pending if one.posting_id is not None}
+    outcomes = await execute(runtime, connections, list(postings))
+    endings = {one: outcomes[posting_id] for posting_id, one in postings.items() if posting_id in outcomes}
+    posted = [one for one, outcome in endings.items() if isinstance(outcome, InMifos)]
+    given_up = {one: outcome for one, outcome in endings.items() if isinstance(outcome, GivenUp)}
+    later: dict[PendingCollection, CallResult] = {
+        one: _again(runtime, calls[one.id], outcome) for one, outcome in endings.items() if isinstance(outcome, TryLater)
+    }
+    receipts = await _read_receipts(connections, posted)
+
+    async def work(connection: AsyncConnection) -> None:
+        await book_posted(connection, runtime, posted)
+        await put_in_suspense(
+            connection, runtime, [_refused(one, outcome) for one, outcome in given_up.items() if outcome.unposted]
+        )
+        await hand_over(
+            connection, runtime, [HandedOver(one, outcome.cause) for one, outcome in given_up.items() if not outcome.unposted]
+        )
+        await _write_receipts(connection, runtime, calls, receipts)
+        results: dict[PendingCollection, CallResult] = {one: Done() for one in given_up}
+        await _record(connection, runtime, calls, results | later)
+
+    await in_transaction(runtime.engine, work)
+
+
+def _again(runtime: Runtime, call: Call, outcome: TryLater) -> Again:
+    """Never sooner than the schedule: short waits for a busy account would use up the tries in seconds."""
+    if outcome.wait is None:
+        return Again(outcome.cause)
+    return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
+
+
+async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted: Sequence[PendingCollection]) -> None:
+    """For payments that an earlier try posted without getting as far as their receipt."""
+    if not posted:
+        return
+    receipts = await _read_receipts(connections, posted)
+
+    async def work(connection: AsyncConnection) -> None:
+        await _write_receipts(connection, runtime, calls, receipts)
+
+    await in_transaction(runtime.engine, work)
+
+
+async def _read_receipts(connections: Connections, posted: Sequence[PendingCollection]) -> dict[PendingCollection, Receipt | str]:
+    async def read(one: PendingCollection) -> Receipt | str:
+        try:
+            return await read_receipt(await connections.mifos(one.partner_id), one.posted_payment())
+        except VaultError as error:
+            return _cause(error)
+
+    return dict(zip(posted, await asyncio.gather(*(read(one) for one in posted)), strict=True))
+
+
+async def _write_receipts(
+    connection: AsyncConnection, runtime: Runtime, calls: Calls, receipts: Mapping[PendingCollection, Receipt | str]
+) -> None:
+    partners = await load_partners(connection, sorted({one.partner_id for one in receipts}))
+    read = {one: receipt for one, receipt in receipts.items() if isinstance(receipt, Receipt)}
+    await write_receipts(connection, runtime, list(read.values()), {one.id: partners[one.partner_id] for one in read})
+    results: dict[PendingCollection, CallResult] = {one: Done() for one in read}
+    results |= {one: Again(f"posted; no receipt yet: {cause}") for one, cause in receipts.items() if isinstance(cause, str)}
+    await _record(connection, runtime, calls, results)
+
+
+async def _end(runtime: Runtime, calls: Calls, pending: Mapping[UUID, PendingCollection]) -> None:
+    """Ends the calls about payments that are with a person."""
+    with_a_person: dict[UUID, CallResult] = {
+        call.id: Done()
+        for collection_id, call in calls.items()
+        if collection_id not in pending or pending[collection_id].state in ("suspense", "needs_review")
+    }
+
+    async def work(connection: AsyncConnection) -> None:
+        await record_results(connection, runtime, with_a_person, {})
+
+    if with_a_person:
+        await in_transaction(runtime.engine, work)
+
+
+async def _record(
+    connection: AsyncConnection, runtime: Runtime, calls: Calls, results: Mapping[PendingCollection, CallResult]
+) -> None:
+    """Records how the calls went; after a last try that did not end the matter, a person takes over."""
+    used_up = [
+        HandedOver(one, result.cause) for one, result in results.items() if isinstance(result, Again) and calls[one.id].last_try
+    ]
+    await hand_over(connection, runtime, used_up)
+    await record_results(
+        connection,
+        runtime,
+        {calls[one.id].id: result for one, result in results.items()},
+        {calls[one.id].id: calls[one.id].tries for one in results},
+    )
+
+
+def _cause(error: VaultError) -> str:
+    return f"{type(error).__name__}: {error}"
