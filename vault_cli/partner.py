@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from vault_cli.partner_questions import ask_for_partner
 from vault_cli.partner_view import (
+    capabilities_text,
     partner_json,
     print_partner,
     print_partners,
@@ -60,7 +61,7 @@ def add(
             return partner, await list_products(connection, partner.id)
 
     partner, products = run(work)
-    console.print(f"partner [bold]{partner.name}[/] is in; its Mifos X can: {partner.mifos_capabilities.to_json()}")
+    console.print(f"partner [bold]{partner.name}[/] is in. Its Mifos X: {escape(capabilities_text(partner))}", highlight=False)
     print_products(console, products)
     console.print(
         f"next: vault partner enable {partner.name} PRODUCT --min 1000 --max 50000 ; vault partner hook {partner.name} ; "

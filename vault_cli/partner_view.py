@@ -97,9 +97,7 @@ def print_partner(console: Console, described: PartnerDescription) -> None:
     """The partner as tables."""
     partner = described.partner
     state = partner.state if partner.state_reason is None else f"{partner.state}: {partner.state_reason}"
-    can = ", ".join(
-        f"{name}={'yes' if value is True else 'no' if value is False else value}" for name, value in _capabilities(partner)
-    )
+    can = capabilities_text(partner)
     failed = f", failed: {partner.last_poll_error}" if partner.last_poll_error else ""
     rows = {
         "state": state,
@@ -126,6 +124,13 @@ def print_partner(console: Console, described: PartnerDescription) -> None:
     urls.columns[1].overflow = "fold"
     console.print(urls)
     print_products(console, described.products)
+
+
+def capabilities_text(partner: Partner) -> str:
+    """What the partner's Mifos X can do, in one line."""
+    found = partner.mifos_capabilities.to_json().items()
+    words = {True: "yes", False: "no", None: "unknown"}
+    return ", ".join(f"{name} {words.get(value, value)}" for name, value in found)
 
 
 def print_products(console: Console, products: Sequence[Product]) -> None:
@@ -156,10 +161,6 @@ def print_partners(console: Console, partners: Sequence[Partner]) -> None:
             partner.name, escape(partner.display_name), escape(state), partner.b2c_short_code, partner.c2b_short_code, poll
         )
     console.print(table)
-
-
-def _capabilities(partner: Partner) -> list[tuple[str, Any]]:
-    return list(partner.mifos_capabilities.to_json().items())
 
 
 def _amount(amount: Money | None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
+import stamina
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -62,6 +63,7 @@ def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
         async with open_runtime(settings(), pool_size=2) as runtime:
             return await work(runtime)
 
+    stamina.instrumentation.set_on_retry_hooks([])  # a person waits here: the last failure is told, not each try
     with failures_told():
         return asyncio.run(session())
 

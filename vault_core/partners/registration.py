@@ -15,7 +15,16 @@ from vault_core.audit import record_act
 from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import LoanProduct, MifosCapabilities, MifosLogin, PaymentType
 from vault_core.database import in_transaction
-from vault_core.errors import Conflict, InvalidInput, LoginRefused, NotUnderstood, RemoteRefusal, Unreachable, VaultError
+from vault_core.errors import (
+    Conflict,
+    InvalidInput,
+    LoginRefused,
+    NotUnderstood,
+    RemoteBusy,
+    RemoteRefusal,
+    Unreachable,
+    VaultError,
+)
 from vault_core.partners.callback_urls import write_callback_tokens
 from vault_core.partners.contacts import write_contacts
 from vault_core.partners.credentials import CredentialPurpose, write_credentials
@@ -116,32 +125,31 @@ async def check_mifos_password(runtime: Runtime, partner: Partner, password: str
 def explained(error: VaultError, login: MifosLogin) -> VaultError:
     """The same kind of error with what it means for whoever gave this login, and what to do. Holds no secret."""
     at = f"Mifos X at {login.url}"
+    seen = f"({str(error).removeprefix(f'{at}: ').rstrip('.?')})"
     if isinstance(error, LoginRefused):
         check = (
             f"Check [mifos] tenant: {login.tenant!r} must be the tenant's identifier there"
             if error.code == "tenant"
             else f"Check [mifos] user {login.user!r} and its password"
         )
-        return LoginRefused(
-            f"{at} refused the login: {error}. {check}",
-            code=error.code,
-            status=error.status,
-        )
+        return LoginRefused(f"{at} refused the login {seen}. {check}", code=error.code, status=error.status)
     if isinstance(error, NotUnderstood):
         return NotUnderstood(
-            f"{at} did not answer as a Mifos X API does: {error}. Check [mifos] url: it must lead to the API "
+            f"{at} did not answer as a Mifos X API does {seen}. Check [mifos] url: it must lead to the API "
             "(https://HOST/fineract-provider/api/v1), not to the web app or a proxy's page",
             code=error.code,
             status=error.status,
         )
     if isinstance(error, RemoteRefusal):
         return RemoteRefusal(
-            f"{at} refused what Payment Vault needs: {error}. Check the permissions of user {login.user!r} (docs/partners.md)",
+            f"{at} refused what Payment Vault needs {seen}. Check the permissions of user {login.user!r} (docs/partners.md)",
             code=error.code,
             status=error.status,
         )
+    if isinstance(error, RemoteBusy):
+        return RemoteBusy(f"{at} could not answer now {seen}. Nothing was written: try again later")
     if isinstance(error, Unreachable):
-        return Unreachable(f"{at} cannot be reached: {error}. {_advice(str(error))}")
+        return Unreachable(f"{at} cannot be reached {seen}. {_advice(str(error))}")
     return error
 
 

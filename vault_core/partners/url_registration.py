@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.audit import record_act
 from vault_core.clients.mifos_values import MifosHook
 from vault_core.database import in_transaction
-from vault_core.errors import ConfigurationError, Conflict, RemoteRefusal, Unreachable
-from vault_core.outcome import Refused, Unknown
+from vault_core.errors import ConfigurationError, Conflict, RemoteBusy, RemoteRefusal, Unreachable
+from vault_core.outcome import Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import CallbackPurpose, callback_url, forbidden_words
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
@@ -41,16 +41,18 @@ async def register_c2b_urls(runtime: Runtime, connections: Connections, partner:
         )
     daraja = await connections.daraja(partner.id)
     outcome = await daraja.register_c2b_urls(partner.c2b_short_code, confirmation, validation)
-    if isinstance(outcome, Refused):
-        raise RemoteRefusal(
-            f"M-Pesa refused the URLs of pay bill {partner.c2b_short_code}: {outcome.code} {outcome.reason}. "
-            "If some are registered already, remove them in the M-Pesa portal (Self Services, URL Management) and run this again",
-            code=outcome.code,
-        )
+    what = f"the URLs of pay bill {partner.c2b_short_code}"
     if isinstance(outcome, Unknown):
-        raise Unreachable(
-            f"whether M-Pesa registered the URLs of pay bill {partner.c2b_short_code} is not known: {outcome.cause}. Run it again"
+        raise Unreachable(f"whether M-Pesa registered {what} is not known ({outcome.cause}): run it again")
+    if isinstance(outcome, Refused):
+        if outcome.refusal is Refusal.RETRY_LATER:
+            raise RemoteBusy(f"M-Pesa did not take {what} now ({outcome.code}: {outcome.reason}): run it again later")
+        advice = (
+            ": remove them in the M-Pesa portal (Self Services, URL Management), then run this again"
+            if outcome.code == "already_registered"
+            else ""
         )
+        raise RemoteRefusal(f"M-Pesa refused {what} ({outcome.code}: {outcome.reason}){advice}", code=outcome.code)
     await _audit(runtime, partner, "partner.c2b_urls_registered", f"pay bill {partner.c2b_short_code}", actor)
 
 
@@ -66,7 +68,17 @@ async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner:
         if hook.url is not None and hook.url.rstrip("/") == url.rstrip("/"):
             _check(hook)
             return Hook(hook.id, url, created=False)
-    made = await mifos.create_hook(url)
+    try:
+        made = await mifos.create_hook(url)
+    except RemoteRefusal as error:
+        if "hook.url" not in error.code:
+            raise
+        raise RemoteRefusal(
+            f"Mifos X at {partner.mifos_url} could not call us at {runtime.public_url} ({error.code}): the receiver must be "
+            "up, and VAULT_PUBLIC_URL an address that the Mifos X server can reach",
+            code=error.code,
+            status=error.status,
+        ) from error
     await _audit(runtime, partner, "partner.mifos_hook_created", f"hook {made}", actor)
     return Hook(made, url, created=True)
 
