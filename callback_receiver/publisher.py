@@ -33,6 +33,7 @@ class Publisher:
         self._offered = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._connected = False
 
     def offer(self, arrivals: Sequence[Arrival]) -> None:
         """Queues stored deliveries; what does not fit is left to the sweep. Never blocks, never fails."""
@@ -58,18 +59,20 @@ class Publisher:
             try:
                 await producer.start()
                 wait = _FIRST_WAIT
+                self._connected = True
                 await self._publish(producer)
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("Kafka does not take messages", error=type(error).__name__, queued=len(self._queue))
             finally:
+                self._connected = False
                 await _stop(producer)
             await asyncio.sleep(wait)
             wait = min(_LONGEST_WAIT, wait * 2)
 
     async def drain(self, within: float) -> None:
-        """Waits until the queue is empty, at most `within` seconds; the sweep has the rest."""
+        """Waits until the queue is empty, at most `within` seconds, while Kafka is there; the sweep has the rest."""
         try:
-            await asyncio.wait_for(self._idle.wait(), within)
+            await asyncio.wait_for(self._idle.wait(), within if self._connected else 0.0)
         except TimeoutError:
             log.warning("stopped with messages unpublished; the sweep publishes them", queued=len(self._queue))
 

@@ -22,18 +22,21 @@ T = TypeVar("T")
 APP_ROLE = "vault_app"
 metadata = MetaData()
 _TRANSACTION_TRIES = 5
+_HIDE = True  # the text of a database error is logged and kept as a cause: no parameters in it
 
 
 def open_async_engine(database_url: str, *, pool_size: int = 10) -> AsyncEngine:
     """The engine of services. Connects lazily; every connection acts as `vault_app` in UTC."""
-    engine = create_async_engine(database_url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+    engine = create_async_engine(
+        database_url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=_HIDE
+    )
     event.listen(engine.sync_engine, "connect", _take_app_role)
     return engine
 
 
 def open_sync_engine(database_url: str) -> Engine:
     """The engine of reports: read by pandas, in the same role."""
-    engine = create_engine(database_url, pool_pre_ping=True)
+    engine = create_engine(database_url, pool_pre_ping=True, hide_parameters=_HIDE)
     event.listen(engine, "connect", _take_app_role)
     return engine
 

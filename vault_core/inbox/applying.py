@@ -88,11 +88,12 @@ async def apply_deliveries(runtime: Runtime, ids: Sequence[UUID], apply: Apply) 
         if len(ids) > 1:
             middle = len(ids) // 2
             return await apply_deliveries(runtime, ids[:middle], apply) + await apply_deliveries(runtime, ids[middle:], apply)
-        await _set_aside(runtime, ids[0], error)
+        await set_aside(runtime, ids[0], error)
         return 0
 
 
-async def _set_aside(runtime: Runtime, event_id: UUID, error: Exception) -> None:
+async def set_aside(runtime: Runtime, event_id: UUID, error: Exception) -> None:
+    """Makes the delivery an exception with `error` as its cause, for a person to look at. A processed one stays as it is."""
     cause = f"{type(error).__name__}: {error}"[:2000]
     log.error("delivery set aside", event_id=str(event_id), cause=cause)
 

@@ -92,6 +92,10 @@ _RELAY = text(
     RETURNING outbox.id, topic, ordering_key
     """
 )
+_OFFER_AGAIN = text("UPDATE outbox SET relay_at = greatest(due_at, :now) WHERE id = ANY(:ids) AND state = 'pending'")
+_STILL_PENDING = text(
+    "SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND lease_until IS NOT NULL ORDER BY id FOR UPDATE"
+)
 
 
 async def write_calls(connection: AsyncConnection, clock: Clock, new_id: IdMaker, calls: Sequence[NewCall]) -> None:
@@ -125,6 +129,32 @@ async def take_due_for_relay(runtime: Runtime, most: int = 500) -> list[tuple[UU
         again_at = now + timedelta(seconds=runtime.pace.outbox_lease)
         rows = await connection.execute(_RELAY, {"now": now, "again_at": again_at, "most": most})
         return [(row.id, row.topic, row.ordering_key) for row in rows]
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def offer_again(runtime: Runtime, ids: Sequence[UUID]) -> None:
+    """Makes calls due for relay at once: those taken by `take_due_for_relay` that Kafka did not accept."""
+    now = runtime.clock.now()
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(_OFFER_AGAIN, {"ids": list(ids), "now": now})
+
+    await in_transaction(runtime.engine, work)
+
+
+async def record_failure(runtime: Runtime, calls: Sequence[Call], cause: str) -> list[Call]:
+    """Records, for those of `calls` whose handler left them pending, that they failed for `cause`: again, or given up.
+
+    Returns the calls that were given up, for a person to take over. For handlers that ended by an error nobody foresaw.
+    """
+    by_id = {call.id: call for call in calls}
+
+    async def work(connection: AsyncConnection) -> list[Call]:
+        pending = [row.id for row in await connection.execute(_STILL_PENDING, {"ids": list(by_id)})]
+        results: dict[UUID, CallResult] = {call_id: Again(cause) for call_id in pending}
+        await record_results(connection, runtime, results, {call_id: by_id[call_id].tries for call_id in pending})
+        return [by_id[call_id] for call_id in pending if by_id[call_id].last_try]
 
     return await in_transaction(runtime.engine, work)
 

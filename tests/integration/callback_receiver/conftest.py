@@ -28,6 +28,7 @@ PURPOSES = (
     "mifos_hook",
     "sms_report",
 )
+KEY = b"0123456789abcdef0123456789abcdef"  # of the fixture `sealer`
 PARTNER = UUID("01890000-0000-7000-8000-000000000001")
 _ADD_PARTNER = text(
     """
@@ -56,9 +57,20 @@ class ReceiverProcess:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws",
-                    "--host", "127.0.0.1", "--port", str(self.port), "callback_receiver.app:application",
-                ],  # fmt: skip
+                    sys.executable,
+                    "-m",
+                    "granian",
+                    "--interface",
+                    "asgi",
+                    "--loop",
+                    "uvloop",
+                    "--no-ws",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                    "callback_receiver.app:application",
+                ],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -96,34 +108,64 @@ def add_partner_with_tokens(database_url: str, sealer: Sealer) -> dict[str, str]
     return tokens
 
 
-@pytest.fixture
-def tokens(database_url: str, sealer: Sealer) -> dict[str, str]:
-    return add_partner_with_tokens(database_url, sealer)
+@pytest.fixture(scope="module")
+def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """The database of a module's shared receiver."""
+    name = f"r{random.getrandbits(48):012x}"
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
+    yield postgres_url.replace("/postgres?", f"/{name}?")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="module")
+def tokens(shared_url: str) -> dict[str, str]:
+    return add_partner_with_tokens(shared_url, Sealer([("test", KEY)]))
+
+
+@pytest.fixture(scope="module")
+def shared_receiver(start_receiver: Callable[..., ReceiverProcess], shared_url: str) -> ReceiverProcess:
+    return start_receiver(shared_url)
 
 
 @pytest.fixture
-def start_receiver(tmp_path: Path) -> Iterator[Callable[..., ReceiverProcess]]:
+def receiver(shared_receiver: ReceiverProcess, inbox_url: str) -> ReceiverProcess:
+    """The shared receiver, with nothing in its inbox."""
+    assert inbox_url
+    return shared_receiver
+
+
+@pytest.fixture
+def inbox_url(shared_url: str) -> str:
+    """The shared database with an empty inbox."""
+    engine = create_engine(shared_url)
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE inbound_events"))
+    engine.dispose()
+    return shared_url
+
+
+@pytest.fixture(scope="module")
+def start_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ReceiverProcess]]:
     """Starts receivers on a database URL; all are stopped at the end."""
     started: list[ReceiverProcess] = []
-    key = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+    folder = tmp_path_factory.mktemp("receivers")
 
     def start(database_url: str, *, kafka: str = "127.0.0.1:1", **settings: str) -> ReceiverProcess:
         environment = {
             **os.environ,
             "VAULT_DATABASE_URL": database_url,
             "VAULT_KAFKA_BOOTSTRAP": kafka,
-            "VAULT_MASTER_KEY": f"test:{key}",
+            "VAULT_MASTER_KEY": f"test:{base64.b64encode(KEY).decode()}",
             **settings,
         }
-        process = ReceiverProcess(environment, tmp_path / f"receiver{random.getrandbits(24)}.log")
+        process = ReceiverProcess(environment, folder / f"receiver{random.getrandbits(24)}.log")
         started.append(process)
         return process
 
     yield start
     for process in started:
         process.stop()
-
-
-@pytest.fixture
-def receiver(start_receiver: Callable[..., ReceiverProcess], database_url: str, tokens: dict[str, str]) -> ReceiverProcess:
-    return start_receiver(database_url)
