@@ -37,7 +37,8 @@ CREATE TABLE disbursements (
                                          'failed', 'posting', 'disbursed', 'needs_review')),
     reason text,                          -- of held, failed, refused, needs_review: what it is and what to do
     held_for text CHECK (held_for IN ('wallet_short', 'product_limit', 'product_disabled', 'bad_phone', 'cents', 'mpesa_limit', 'currency',
-                                      'unresolved_payout', 'partner_halted', 'group_loan')),
+                                      'unresolved_payout', 'partner_halted', 'group_loan', 'tranche_loan', 'not_approved')),
+    needed_cents bigint,                  -- of held for the wallet: what its charges need
     found_by text NOT NULL CHECK (found_by IN ('poll', 'hook')),
     detected_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,          -- of the next look or try (held, failed that may be retried)
@@ -53,8 +54,9 @@ CREATE TABLE disbursements (
 );
 CREATE INDEX disbursements_to_do ON disbursements (partner_id, state, due_at)
     WHERE state NOT IN ('disbursed', 'needs_review');
+CREATE INDEX disbursements_by_batch ON disbursements (batch_id) WHERE state = 'ready';
 CREATE INDEX disbursements_by_payee ON disbursements (partner_id, phone_hash)
-    WHERE state IN ('sending', 'accepted', 'unknown', 'needs_review');
+    WHERE state IN ('held', 'ready', 'sending', 'accepted', 'unknown', 'refused', 'needs_review');
 CREATE INDEX disbursements_by_day ON disbursements (partner_id, paid_at);
 
 -- One B2C instruction. Written and committed before it is sent; a resend uses the same originator conversation id.
@@ -68,6 +70,9 @@ CREATE TABLE disbursement_attempts (
     amount_cents bigint NOT NULL CHECK (amount_cents > 0),
     state text NOT NULL CHECK (state IN ('written', 'accepted', 'refused', 'unknown', 'paid', 'failed')),
     written_at timestamptz NOT NULL,
+    sends integer NOT NULL DEFAULT 1,     -- times it was claimed to be sent, always under the same id
+    send_by timestamptz NOT NULL,         -- of the last claim: no call is begun after it, so later nobody is sending it
+    maybe_seen boolean NOT NULL DEFAULT false,  -- an answer was missing or unclear once: M-Pesa may know the id already
     answered_at timestamptz,
     answer text,                          -- code and words of the synchronous answer
     result_at timestamptz,
@@ -81,10 +86,12 @@ CREATE TABLE disbursement_attempts (
     queries integer NOT NULL DEFAULT 0,
     UNIQUE (disbursement_id, number)
 );
+-- 'refused' is open too: nothing happened as far as the answer says, and the same id goes again. Only 'failed' is dead.
 -- At most one instruction of a disbursement may be able to move money.
 CREATE UNIQUE INDEX disbursement_attempts_one_open ON disbursement_attempts (disbursement_id)
-    WHERE state IN ('written', 'accepted', 'unknown', 'paid');
+    WHERE state IN ('written', 'accepted', 'unknown', 'refused', 'paid');
 CREATE INDEX disbursement_attempts_conversation ON disbursement_attempts (conversation_id);
+CREATE INDEX disbursement_attempts_by_day ON disbursement_attempts (partner_id, written_at);
 CREATE INDEX disbursement_attempts_to_query ON disbursement_attempts (query_at) WHERE query_at IS NOT NULL;
 
 -- A question about a payment; its answer comes on the result URL under its own ids.
@@ -119,9 +126,14 @@ CREATE TABLE core_postings (
     mifos_transaction_id bigint,
     posted_at timestamptz,
     last_answer text,
+    tries integer NOT NULL DEFAULT 0,     -- calls made, each counted and committed before it was made
+    key_tries integer NOT NULL DEFAULT 0, -- of them under the present idempotency key
+    called_at timestamptz,                -- of the last call
+    lease_until timestamptz,              -- while one worker has it: calls for one account never overlap
     created_at timestamptz NOT NULL,
     UNIQUE (kind, subject_id)
 );
+CREATE INDEX core_postings_under_way ON core_postings (partner_id, account_id) WHERE lease_until IS NOT NULL;
 CREATE INDEX core_postings_by_day ON core_postings (partner_id, posted_at);
 
 -- One receipt on a money rail, as the rail's own evidence says (result, confirmation, status answer, statement).

@@ -1,0 +1,276 @@
+"""Claiming ready disbursements to send: every decision, the hold of the charges and the written instruction, in one transaction.
+
+Only after its commit is anything sent (write-ahead, DESIGN.md section 4).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clock import business_day
+from vault_core.database import in_transaction
+from vault_core.disbursements.candidates import (
+    Candidate,
+    Selection,
+    lock_ready,
+    product_rules,
+    sent_today,
+    take_turns,
+    unresolved_payees,
+)
+from vault_core.disbursements.charging import ToHold, hold_charges
+from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
+from vault_core.disbursements.holding import hold_back
+from vault_core.disbursements.states import AttemptState
+from vault_core.disbursements.telling import sms_reserve, tell_wallet_short
+from vault_core.ledger.holds import Short
+from vault_core.money import ZERO, Money
+from vault_core.partners.partner import Partner, load_partner
+from vault_core.runtime import Runtime
+from vault_core.wallets.alerts import raise_alert
+from vault_core.wallets.charges import ChargeQuote, TariffBook, quote
+
+SEND_WITHIN = timedelta(seconds=180)  # after its claim an instruction is not begun to be sent any more
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A written instruction that this process, and no other, sends until `send_by`."""
+
+    attempt_id: UUID
+    disbursement_id: UUID
+    originator_conversation_id: str
+    loan_id: int
+    loan_account_no: str
+    amount: Money
+    principal: Money
+    approved_on: date
+    phone: str = field(repr=False)
+    maybe_seen: bool
+    send_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim gave: instructions to send, and how many loans were held back instead."""
+
+    claimed: tuple[Claimed, ...] = ()
+    held: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was left to claim."""
+        return not self.claimed and not self.held
+
+
+_NEW_ATTEMPTS = text(
+    """
+    INSERT INTO disbursement_attempts (id, partner_id, disbursement_id, number, originator_conversation_id, amount_cents, state,
+                                       written_at, send_by)
+    SELECT new.id, :partner_id, new.disbursement_id, new.number, new.originator, new.cents, 'written', :now, :send_by
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:disbursements AS uuid[]), CAST(:numbers AS integer[]), CAST(:originators AS text[]),
+                CAST(:amounts AS bigint[])) AS new(id, disbursement_id, number, originator, cents)
+    """
+)
+_SAME_AGAIN = text(
+    """
+    UPDATE disbursement_attempts SET state = 'written', sends = sends + 1, send_by = :send_by, query_at = NULL
+    WHERE id = ANY(:ids) AND state = 'refused'
+    """
+)
+_SENDING = text(
+    """
+    UPDATE disbursements SET state = 'sending', held_for = NULL, reason = NULL, tries = claimed.number,
+           hold_id = coalesce(claimed.hold_id, disbursements.hold_id)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]), CAST(:holds AS uuid[])) AS claimed(id, number, hold_id)
+    WHERE disbursements.id = claimed.id
+    """
+)
+_AWAIT = text("UPDATE disbursements SET state = 'unknown' WHERE id = ANY(:ids)")
+
+
+async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: Selection, most: int) -> Claim:
+    """Claims up to `most` ready disbursements of one partner.
+
+    Held back instead: all of them if the partner is not active, those to a payee with an unresolved payout of any age (another
+    of the same claim, too), those above a daily limit, and those whose charges the wallet does not cover, with one alert a
+    shortage. A disbursement whose instruction was refused before goes again under the same id and hold.
+    """
+
+    async def work(connection: AsyncConnection) -> Claim:
+        await take_turns(connection, partner_id)
+        candidates = await lock_ready(connection, runtime, partner_id, which, most)
+        if not candidates:
+            return Claim()
+        partner = await load_partner(connection, id=partner_id)
+        return await _Decision(connection, runtime, tariffs, partner).decide(candidates)
+
+    return await in_transaction(runtime.engine, work)
+
+
+@dataclass(slots=True)
+class _Decision:
+    connection: AsyncConnection
+    runtime: Runtime
+    tariffs: TariffBook
+    partner: Partner
+    held: list[tuple[UUID, Held]] = field(default_factory=list)
+
+    async def decide(self, candidates: Sequence[Candidate]) -> Claim:
+        now = self.runtime.clock.now()
+        candidates = await self._awaiting_put_right(candidates)
+        allowed = await self._allowed(candidates, now)
+        fresh = [candidate for candidate in allowed if candidate.open_instruction is None]
+        again = [candidate for candidate in allowed if candidate.open_instruction is not None]
+        holds = await self._covered(fresh, business_day(now))
+        claimed = [self._new(candidate, now) for candidate in fresh if candidate.id in holds]
+        claimed += [self._same(candidate, now) for candidate in again]
+        await self._write(claimed, {candidate.id: candidate for candidate in allowed}, holds, now)
+        await hold_back(self.connection, self.runtime, self.held)
+        return Claim(tuple(claimed), len(self.held))
+
+    async def _awaiting_put_right(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        # Ready beside an instruction that may have been taken must never happen; if it does, evidence is awaited.
+        wrong = [
+            candidate.id
+            for candidate in candidates
+            if candidate.open_instruction is not None and candidate.open_instruction.state is not AttemptState.REFUSED
+        ]
+        if wrong:
+            await self.connection.execute(_AWAIT, {"ids": wrong})
+        return [candidate for candidate in candidates if candidate.id not in wrong]
+
+    async def _allowed(self, candidates: Sequence[Candidate], now: datetime) -> list[Candidate]:
+        partner_id = self.partner.id
+        if not self.partner.is_active:
+            reason = f"the partner is {self.partner.state}: {self.partner.state_reason or 'no reason given'}"
+            self.held += [(candidate.id, Held(HeldFor.PARTNER_HALTED, reason)) for candidate in candidates]
+            return []
+        unresolved = await unresolved_payees(self.connection, partner_id, candidates)
+        rules = await product_rules(self.connection, partner_id, [candidate.product_id for candidate in candidates])
+        sent = await sent_today(self.connection, now, partner_id, rules)
+        allowed = []
+        for candidate in candidates:
+            held = _payee_is_free(candidate, unresolved) or _within_limits(candidate, rules, sent)
+            if held is not None:
+                self.held.append((candidate.id, held))
+                continue
+            allowed.append(candidate)
+            if candidate.phone_hash is not None:
+                unresolved.setdefault(candidate.phone_hash, {})[candidate.id] = candidate.loan_account_no
+            if candidate.product_id in sent and candidate.open_instruction is None:
+                sent[candidate.product_id] += candidate.payout
+        return allowed
+
+    async def _covered(self, fresh: Sequence[Candidate], day: date) -> dict[UUID, UUID | None]:
+        wanted = [ToHold(candidate.id, self._quote(candidate, day)) for candidate in fresh]
+        answers = await hold_charges(self.connection, self.runtime, self.partner, wanted)
+        shorts = [(disbursement_id, answer) for disbursement_id, answer in answers.items() if isinstance(answer, Short)]
+        for disbursement_id, short in shorts:
+            reason = f"the wallet has {short.available} available and {short.needed} is needed for charges: top it up"
+            self.held.append((disbursement_id, Held(HeldFor.WALLET_SHORT, reason, short.needed)))
+        if shorts:
+            lowest = shorts[0][1]
+            if await raise_alert(self.connection, self.runtime, self.partner.id, "short", lowest.available):
+                needed = sum((short.needed for _, short in shorts), ZERO)
+                await tell_wallet_short(self.connection, self.runtime, self.partner, replace(lowest, needed=needed))
+        return {disbursement_id: answer for disbursement_id, answer in answers.items() if not isinstance(answer, Short)}
+
+    def _quote(self, candidate: Candidate, day: date) -> ChargeQuote:
+        return quote(
+            self.tariffs,
+            candidate.payout,
+            day,
+            system_fee=self.partner.system_fee,
+            mpesa_fee_paid_by=self.partner.mpesa_fee_paid_by,
+            sms_reserve=sms_reserve(self.partner, candidate.client_name, candidate.payout, candidate.loan_account_no),
+        )
+
+    def _new(self, candidate: Candidate, now: datetime) -> Claimed:
+        return _claimed(candidate, self.runtime.new_id(), self.runtime.new_id().hex, now, maybe_seen=False)
+
+    def _same(self, candidate: Candidate, now: datetime) -> Claimed:
+        instruction = candidate.open_instruction
+        assert instruction is not None  # noqa: S101 - chosen for it
+        return _claimed(candidate, instruction.id, instruction.originator_conversation_id, now, maybe_seen=instruction.maybe_seen)
+
+    async def _write(
+        self, claimed: Sequence[Claimed], of: Mapping[UUID, Candidate], holds: Mapping[UUID, UUID | None], now: datetime
+    ) -> None:
+        if not claimed:
+            return
+        new = [item for item in claimed if of[item.disbursement_id].open_instruction is None]
+        if new:
+            await self.connection.execute(
+                _NEW_ATTEMPTS,
+                {
+                    "partner_id": self.partner.id,
+                    "now": now,
+                    "send_by": now + SEND_WITHIN,
+                    "ids": [item.attempt_id for item in new],
+                    "disbursements": [item.disbursement_id for item in new],
+                    "numbers": [of[item.disbursement_id].tries + 1 for item in new],
+                    "originators": [item.originator_conversation_id for item in new],
+                    "amounts": [item.amount.cents for item in new],
+                },
+            )
+        again = [item.attempt_id for item in claimed if of[item.disbursement_id].open_instruction is not None]
+        if again:
+            await self.connection.execute(_SAME_AGAIN, {"ids": again, "send_by": now + SEND_WITHIN})
+        await self.connection.execute(
+            _SENDING,
+            {
+                "ids": [item.disbursement_id for item in claimed],
+                "numbers": [_number(of[item.disbursement_id]) for item in claimed],
+                "holds": [holds.get(item.disbursement_id) for item in claimed],
+            },
+        )
+
+
+def _number(candidate: Candidate) -> int:
+    return candidate.tries + 1 if candidate.open_instruction is None else candidate.open_instruction.number
+
+
+def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, now: datetime, *, maybe_seen: bool) -> Claimed:
+    return Claimed(
+        attempt_id=attempt_id,
+        disbursement_id=candidate.id,
+        originator_conversation_id=originator,
+        loan_id=candidate.loan_id,
+        loan_account_no=candidate.loan_account_no,
+        amount=candidate.payout,
+        principal=candidate.principal,
+        approved_on=candidate.approved_on,
+        phone=candidate.phone,
+        maybe_seen=maybe_seen,
+        send_by=now + SEND_WITHIN,
+    )
+
+
+def _payee_is_free(candidate: Candidate, unresolved: Mapping[bytes, Mapping[UUID, str]]) -> Held | None:
+    others = {
+        number
+        for disbursement_id, number in unresolved.get(candidate.phone_hash or b"", {}).items()
+        if disbursement_id != candidate.id
+    }
+    if not others:
+        return None
+    return Held(
+        HeldFor.UNRESOLVED_PAYOUT,
+        f"a payout to the same person is not resolved yet (loan {', '.join(sorted(others))}): it waits for that one's end",
+    )
+
+
+def _within_limits(candidate: Candidate, rules: Mapping[int, ProductRules], sent: Mapping[int, Money]) -> Held | None:
+    product = rules.get(candidate.product_id)
+    facts = LoanFacts(candidate.principal, candidate.payout, "KES", group=False, tranches=False, phone=candidate.phone)
+    decision = examine(facts, product)  # again: limits may have changed since the loan was found
+    if isinstance(decision, Held):
+        return decision
+    if candidate.open_instruction is not None or product is None:
+        return None  # its amount is counted already
+    return within_daily_limit(product, sent.get(candidate.product_id, ZERO), candidate.payout)

@@ -1,0 +1,125 @@
+"""Finding approved loans: by polling every partner that is due, and by the hooks of Mifos X. Both end in one insert."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clients.mifos import ApprovedLoan, MifosClient
+from vault_core.database import in_transaction
+from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
+from vault_core.disbursements.hooks import handle_mifos_events
+from vault_core.disbursements.loan_check import APPROVED
+from vault_core.errors import VaultError
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime
+
+__all__ = ["PAGE", "PollReport", "handle_mifos_events", "poll_due"]
+
+log = structlog.get_logger(__name__)
+
+PAGE = 100  # of loans; always stated, because a server that is not told sends all of them
+_PAGES_AT_ONCE = 4
+_PARTNERS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PollReport:
+    """One poll of one partner: approved loans seen, new ones among them, or why it failed."""
+
+    partner_name: str
+    approved: int
+    found: int
+    error: str | None
+
+
+_TAKE_DUE = text(
+    """
+    UPDATE partners SET next_poll_at = :next, last_poll_at = :now
+    FROM (SELECT id FROM partners WHERE next_poll_at <= :now AND state <> 'paused' ORDER BY next_poll_at
+          FOR UPDATE SKIP LOCKED) AS due
+    WHERE partners.id = due.id RETURNING partners.id, partners.name
+    """
+)
+_RECORD = text("UPDATE partners SET last_poll_error = :error WHERE id = :id")
+
+
+async def poll_due(runtime: Runtime, connections: Connections) -> list[PollReport]:
+    """Polls the Mifos X of every partner that is due, several at once, and plans each one's next poll.
+
+    A partner's failure is its own: it is recorded (`partners.last_poll_error`) and reported, and the others go on. Two pollers at
+    once share the partners between them.
+    """
+
+    async def take(connection: AsyncConnection) -> Sequence[Row[Any]]:
+        now = runtime.clock.now()
+        next_poll = now + timedelta(seconds=runtime.pace.poll_every)
+        return (await connection.execute(_TAKE_DUE, {"now": now, "next": next_poll})).all()
+
+    due = await in_transaction(runtime.engine, take)
+    turns = asyncio.Semaphore(_PARTNERS_AT_ONCE)
+
+    async def one(partner_id: UUID, name: str) -> PollReport:
+        async with turns:
+            return await _poll(runtime, connections, partner_id, name)
+
+    return await asyncio.gather(*(one(row.id, row.name) for row in due))
+
+
+async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, name: str) -> PollReport:
+    approved = found = 0
+    error = None
+    try:
+        partner = await connections.partner(partner_id)
+        client = await connections.mifos(partner_id)
+        loans = await _all_approved(client, partner)
+        approved = len(loans)
+        found = await _take_in(runtime, client, partner_id, loans)
+    except VaultError as failure:
+        error = f"{type(failure).__name__}: {failure}"[:1000]
+        log.warning("poll failed", partner=name, cause=error)
+
+    async def record(connection: AsyncConnection) -> None:
+        await connection.execute(_RECORD, {"id": partner_id, "error": error})
+
+    await in_transaction(runtime.engine, record)
+    return PollReport(name, approved, found, error)
+
+
+async def _all_approved(client: MifosClient, partner: Partner) -> list[ApprovedLoan]:
+    # All pages are read before anything is paid, so that the set does not shrink under the reading. What others disburse
+    # meanwhile can push a loan past an offset already read: the next poll finds it.
+    first = await client.approved_loans(partner.mifos_capabilities, offset=0, limit=PAGE)
+    turns = asyncio.Semaphore(_PAGES_AT_ONCE)
+
+    async def page(offset: int) -> list[ApprovedLoan]:
+        async with turns:
+            return (await client.approved_loans(partner.mifos_capabilities, offset=offset, limit=PAGE)).loans
+
+    rest = await asyncio.gather(*(page(offset) for offset in range(PAGE, first.total, PAGE)))
+    pages = [first.loans, *rest]
+    # An old server ignores a filter that it does not know and sends loans of every state.
+    return list({loan.id: loan for loans in pages for loan in loans if loan.status_id == APPROVED}.values())
+
+
+async def _take_in(runtime: Runtime, client: MifosClient, partner_id: UUID, loans: Sequence[ApprovedLoan]) -> int:
+    async def unknown(connection: AsyncConnection) -> list[ApprovedLoan]:
+        return await new_ones(connection, runtime, partner_id, loans)
+
+    new = await in_transaction(runtime.engine, unknown) if loans else []
+    found = 0
+    for start in range(0, len(new), PAGE):
+        with_phone = await with_phones(client, new[start : start + PAGE])
+
+        async def insert(connection: AsyncConnection, part: Any = with_phone) -> dict[int, UUID]:
+            return await insert_found(connection, runtime, partner_id, part, "poll")
+
+        found += len(await in_transaction(runtime.engine, insert))
+    return found

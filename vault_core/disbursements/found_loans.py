@@ -1,0 +1,169 @@
+"""Approved loans as they are found, by a poll or by a hook: read with the client's phone, examined, inserted once."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.clients.mifos import ApprovedLoan, MifosClient
+from vault_core.disbursements.candidates import product_rules
+from vault_core.disbursements.eligibility import Held, LoanFacts, Ready, examine
+from vault_core.disbursements.holding import next_look
+from vault_core.errors import NotFound
+from vault_core.runtime import Runtime
+
+FoundBy = Literal["poll", "hook"]
+
+UNDONE = "disbursal_undone"
+_CLIENT_READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLoan:
+    """An approved loan of an enabled product, with its client's phone as Mifos X has it."""
+
+    loan: ApprovedLoan
+    phone: str | None = field(repr=False)
+
+    def facts(self) -> LoanFacts:
+        """What the decision to pay it depends on."""
+        return LoanFacts(
+            principal=self.loan.approved_principal,
+            payout=self.loan.net_disbursal,
+            currency=self.loan.currency,
+            group=self.loan.group,
+            tranches=self.loan.multi_disburse,
+            phone=self.phone,
+        )
+
+
+_KNOWN = text("SELECT loan_id, state, held_for FROM disbursements WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids)")
+_WAKE = text(
+    """
+    UPDATE disbursements SET due_at = :now
+    WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids) AND state = 'held' AND held_for = 'not_approved'
+    """
+)
+_INSERT = text(
+    """
+    INSERT INTO disbursements (id, partner_id, loan_id, loan_account_no, loan_external_id, product_id, client_id,
+                               client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents, approved_on, state, held_for,
+                               reason, found_by, detected_at, due_at)
+    SELECT new.id, :partner_id, new.loan_id, new.account_no, new.external_id, new.product_id, new.client_id, new.name_sealed,
+           new.phone_sealed, new.phone_hash, new.currency, new.principal, new.payout, new.approved_on, new.state, new.held_for,
+           new.reason, :found_by, :now, new.due_at
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:loan_ids AS bigint[]), CAST(:account_nos AS text[]), CAST(:external_ids AS text[]),
+                CAST(:product_ids AS bigint[]), CAST(:client_ids AS bigint[]), CAST(:names AS bytea[]), CAST(:phones AS bytea[]),
+                CAST(:phone_hashes AS bytea[]), CAST(:currencies AS text[]), CAST(:principals AS bigint[]),
+                CAST(:payouts AS bigint[]), CAST(:approvals AS date[]), CAST(:states AS text[]), CAST(:held_fors AS text[]),
+                CAST(:reasons AS text[]), CAST(:dues AS timestamptz[]))
+         AS new(id, loan_id, account_no, external_id, product_id, client_id, name_sealed, phone_sealed, phone_hash, currency,
+                principal, payout, approved_on, state, held_for, reason, due_at)
+    ON CONFLICT (partner_id, loan_id, tranche) DO NOTHING RETURNING id, loan_id
+    """
+)
+
+
+async def new_ones(
+    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, loans: Sequence[ApprovedLoan]
+) -> list[ApprovedLoan]:
+    """Those of the approved `loans` that have no disbursement yet and are of an enabled product.
+
+    A known one that was held because it was not approved is looked at again. One that we posted as disbursed and that is approved
+    again was undone in Mifos X: it is not paid again, a person gets a case.
+    """
+    rules = await product_rules(connection, partner_id, [loan.product_id for loan in loans])
+    enabled = [loan for loan in loans if (product := rules.get(loan.product_id)) is not None and product.enabled]
+    rows = await connection.execute(_KNOWN, {"partner_id": partner_id, "loan_ids": [loan.id for loan in loans]})
+    known = {row.loan_id: row for row in rows}
+    waiting = [loan_id for loan_id, row in known.items() if row.held_for == "not_approved"]
+    if waiting:
+        await connection.execute(_WAKE, {"partner_id": partner_id, "loan_ids": waiting, "now": runtime.clock.now()})
+    undone = [loan for loan in loans if loan.id in known and known[loan.id].state == "disbursed"]
+    await open_cases(connection, runtime.clock, runtime.new_id, [_undone(partner_id, loan) for loan in undone])
+    return [loan for loan in enabled if loan.id not in known]
+
+
+async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan]) -> list[FoundLoan]:
+    """Each loan with its client's phone: no list of Mifos X has it. Raises what reads raise."""
+    turns = asyncio.Semaphore(_CLIENT_READS_AT_ONCE)
+
+    async def read(loan: ApprovedLoan) -> FoundLoan:
+        if loan.client_id is None or loan.group:
+            return FoundLoan(loan, None)
+        async with turns:
+            try:
+                return FoundLoan(loan, (await client.client(loan.client_id)).mobile_no)
+            except NotFound:
+                return FoundLoan(loan, None)
+
+    return await asyncio.gather(*(read(loan) for loan in loans))
+
+
+async def insert_found(
+    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, found: Sequence[FoundLoan], found_by: FoundBy
+) -> dict[int, UUID]:
+    """Inserts each loan once, ready or held with its reason; returns the new ids by loan. What is known stays as it is."""
+    if not found:
+        return {}
+    rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found])
+    decisions = [examine(item.facts(), rules.get(item.loan.product_id)) for item in found]
+    rows = await connection.execute(_INSERT, _columns(runtime, partner_id, found, decisions, found_by))
+    return {row.loan_id: row.id for row in rows}
+
+
+def _columns(
+    runtime: Runtime, partner_id: UUID, found: Sequence[FoundLoan], decisions: Sequence[Ready | Held], found_by: FoundBy
+) -> Mapping[str, object]:
+    now, sealer = runtime.clock.now(), runtime.sealer
+    ids = [runtime.new_id() for _ in found]
+    loans = [item.loan for item in found]
+    phones = [decision.phone if isinstance(decision, Ready) else None for decision in decisions]
+    held = [decision if isinstance(decision, Held) else None for decision in decisions]
+    return {
+        "partner_id": partner_id,
+        "found_by": found_by,
+        "now": now,
+        "ids": ids,
+        "loan_ids": [loan.id for loan in loans],
+        "account_nos": [loan.account_no for loan in loans],
+        "external_ids": [loan.external_id for loan in loans],
+        "product_ids": [loan.product_id for loan in loans],
+        "client_ids": [loan.client_id for loan in loans],
+        "names": [
+            sealer.seal(loan.client_name, bound_to=f"disbursements:{row_id}:client_name_sealed") if loan.client_name else None
+            for row_id, loan in zip(ids, loans, strict=True)
+        ],
+        "phones": [
+            sealer.seal(phone, bound_to=f"disbursements:{row_id}:phone_sealed") if phone else None
+            for row_id, phone in zip(ids, phones, strict=True)
+        ],
+        "phone_hashes": [sealer.lookup_hash(phone, purpose="phone") if phone else None for phone in phones],
+        "currencies": [loan.currency for loan in loans],
+        "principals": [loan.approved_principal.cents for loan in loans],
+        "payouts": [loan.net_disbursal.cents for loan in loans],
+        "approvals": [loan.approved_on for loan in loans],
+        "states": ["held" if cause else "ready" for cause in held],
+        "held_fors": [cause.held_for if cause else None for cause in held],
+        "reasons": [cause.reason if cause else None for cause in held],
+        "dues": [now + next_look(cause.held_for, runtime.pace) if cause else now for cause in held],
+    }
+
+
+def _undone(partner_id: UUID, loan: ApprovedLoan) -> NewCase:
+    return NewCase(
+        kind=UNDONE,
+        subject=f"loan {loan.account_no} of {partner_id}",
+        partner_id=partner_id,
+        amount=loan.net_disbursal,
+        evidence={
+            "loan_id": loan.id,
+            "what": "paid and posted by us, and now approved but not disbursed in Mifos X: the disbursal was undone there",
+            "do": "have the first payout returned before a second one, or post the disbursal again by hand if it stands",
+        },
+    )

@@ -1,0 +1,90 @@
+"""Web hooks of Mifos X: each hint leads to a read of the loan, and an approved one is sent at once."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
+from vault_core.disbursements.hook_hints import LoanHint, read_hook
+from vault_core.disbursements.loan_check import APPROVED
+from vault_core.disbursements.sending import send_ready
+from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, TransientError
+from vault_core.inbox.applying import apply_deliveries
+from vault_core.inbox.delivery import Delivery
+from vault_core.inbox.reading import read_deliveries
+from vault_core.partners.connections import Connections
+from vault_core.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_READS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a hook led to: a loan to take in, or in a few words why not."""
+
+    found: FoundLoan | None
+    effect: str
+
+
+async def handle_mifos_events(runtime: Runtime, connections: Connections, ids: Sequence[UUID]) -> None:
+    """Takes in the loans that stored hooks hint at, then sends the new ones.
+
+    A hook whose Mifos X cannot be read now stays unprocessed: the sweep offers it again, and the poll finds the loan anyway.
+    """
+    deliveries = await read_deliveries(runtime, ids)
+    turns = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def one(delivery: Delivery) -> _Seen | None:
+        async with turns:
+            return await _look(runtime, connections, delivery)
+
+    looks = await asyncio.gather(*(one(delivery) for delivery in deliveries))
+    seen = {delivery.id: look for delivery, look in zip(deliveries, looks, strict=True) if look is not None}
+    new: list[UUID] = []
+
+    async def apply(connection: AsyncConnection, applied: Sequence[Delivery]) -> Mapping[UUID, str]:
+        effects = {}
+        for delivery in applied:
+            look = seen[delivery.id]
+            effects[delivery.id] = look.effect
+            if look.found is not None:
+                inserted = await insert_found(connection, runtime, delivery.partner_id, [look.found], "hook")
+                new.extend(inserted.values())
+                effects[delivery.id] = f"{look.effect}: {'taken in' if inserted else 'known already'}"
+        return effects
+
+    await apply_deliveries(runtime, list(seen), apply)
+    if new:
+        await send_ready(runtime, connections, new)
+
+
+async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) -> _Seen | None:
+    try:
+        hint = read_hook(delivery.headers, delivery.body)
+    except InvalidInput as error:
+        return _Seen(None, f"not a hook we read: {error}"[:200])
+    if not isinstance(hint, LoanHint):
+        return _Seen(None, f"nothing to do: {hint.why}"[:200])
+    name = f"loan {hint.loan_id}"
+    try:
+        client = await connections.mifos(delivery.partner_id)
+        loan = await client.loan(hint.loan_id)
+        if loan.status_id != APPROVED:
+            return _Seen(None, f"{name} is in status {loan.status_id}, not approved")
+        async with runtime.engine.begin() as connection:
+            if not await new_ones(connection, runtime, delivery.partner_id, [loan]):
+                return _Seen(None, f"{name} is known already or its product is not enabled")
+        return _Seen((await with_phones(client, [loan]))[0], name)
+    except NotFound:
+        return _Seen(None, f"{name} does not exist in Mifos X, or our user may not see it")
+    except TransientError as error:
+        log.warning("hook left for later", loan=hint.loan_id, cause=str(error))
+        return None
+    except RemoteRefusal as error:
+        return _Seen(None, f"{name} could not be read: {error}"[:200])

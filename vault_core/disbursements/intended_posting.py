@@ -1,0 +1,73 @@
+"""The posting of a paid disbursement to Mifos X, written with the payment that decided it, and the call that makes it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clock import business_day
+from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, write_calls
+from vault_core.postings.core_posting import account_number_binding
+from vault_core.runtime import Runtime
+
+if TYPE_CHECKING:
+    from vault_core.disbursements.paid import Payment
+
+POST_CALL = "disbursement.post"
+
+_WRITE = text(
+    """
+    INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents,
+                               transaction_date, account_number_sealed, created_at)
+    VALUES (:id, :partner_id, 'disburse', :subject_id, :account_id, :external_id, :idempotency_key, :receipt, :amount_cents,
+            :transaction_date, :account_number_sealed, :now)
+    ON CONFLICT (kind, subject_id) DO NOTHING
+    """
+)
+
+
+async def intend_postings(connection: AsyncConnection, runtime: Runtime, payments: "Sequence[Payment]") -> None:
+    """Writes the intended posting of each paid principal, and the call that makes it. Repeats do nothing."""
+    if not payments:
+        return
+    rows = []
+    for payment in payments:
+        attempt, posting_id = payment.attempt, runtime.new_id()
+        phone = None
+        if attempt.phone_sealed is not None:
+            clear = runtime.sealer.open_text(
+                attempt.phone_sealed, bound_to=f"disbursements:{attempt.disbursement_id}:phone_sealed"
+            )
+            phone = runtime.sealer.seal(clear, bound_to=account_number_binding(posting_id))
+        rows.append(
+            {
+                "id": posting_id,
+                "partner_id": attempt.partner_id,
+                "subject_id": attempt.disbursement_id,
+                "account_id": attempt.loan_id,
+                "external_id": f"pv-disburse-{attempt.disbursement_id.hex}",
+                "idempotency_key": runtime.new_id().hex,
+                "receipt": payment.paid.receipt,
+                "amount_cents": attempt.principal.cents,
+                "transaction_date": business_day(payment.paid_at),
+                "account_number_sealed": phone,
+                "now": runtime.clock.now(),
+            }
+        )
+    await connection.execute(_WRITE, rows)
+    await write_calls(
+        connection,
+        runtime.clock,
+        runtime.new_id,
+        [
+            NewCall(
+                partner_id=payment.attempt.partner_id,
+                topic=MIFOS_TOPIC,
+                kind=POST_CALL,
+                subject=payment.attempt.disbursement_id,
+                ordering_key=f"{payment.attempt.partner_id}:{payment.attempt.loan_id}",
+            )
+            for payment in payments
+        ],
+    )

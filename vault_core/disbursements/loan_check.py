@@ -1,0 +1,50 @@
+"""Whether a loan, read again right before it is paid, is still the one that was to be paid. A decision on values alone."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from vault_core.clients.mifos import ApprovedLoan
+from vault_core.money import Money
+
+APPROVED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """It may be paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """It is approved, but for another amount or on another day: to be examined anew with these figures."""
+
+    loan: ApprovedLoan
+
+    @property
+    def reason(self) -> str:
+        """What to tell people."""
+        return (
+            f"the loan was changed in Mifos X: now {self.loan.approved_principal} ({self.loan.net_disbursal} to pay), "
+            f"approved {self.loan.approved_on}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NotApproved:
+    """It may not be paid: Mifos X no longer has it as approved."""
+
+    reason: str
+
+
+LoanCheck = Unchanged | Changed | NotApproved
+
+
+def check_loan(loan: ApprovedLoan, *, principal: Money, payout: Money, approved_on: date) -> LoanCheck:
+    """Compares the loan as Mifos X has it now with the figures it is to be paid by."""
+    if loan.status_id != APPROVED:
+        return NotApproved(
+            f"Mifos X has the loan in status {loan.status_id}, not approved (200): approve it there, or leave it if it is settled"
+        )
+    if (loan.approved_principal, loan.net_disbursal, loan.approved_on) != (principal, payout, approved_on):
+        return Changed(loan)
+    return Unchanged()

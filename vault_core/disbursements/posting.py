@@ -1,0 +1,232 @@
+"""Posting paid disbursements to Mifos X, and what follows: the ledger, the client's text, the partner's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.cases.case_book import NewCase, close_case, open_cases
+from vault_core.database import in_transaction
+from vault_core.disbursements.states import State, require_move
+from vault_core.disbursements.telling import PartnerText, client_text_values, tell_partners
+from vault_core.ledger.chart import AccountRef
+from vault_core.ledger.posting import Leg, Posting, post
+from vault_core.money import Money
+from vault_core.notifications.messages import NewMessage, write_messages
+from vault_core.outbox.calls import Again, Call, CallResult, Done, record_results
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner, load_partners
+from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater, execute
+from vault_core.postings.posting_rows import postings_of
+from vault_core.runtime import Runtime
+
+UNPOSTED = "disbursement_unposted"
+_NOTHING = GivenUp("it has no intended posting")
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    id: UUID
+    partner_id: UUID
+    loan_id: int
+    loan_account_no: str
+    state: State
+    principal: Money
+    payout: Money
+    receipt: str
+    paid_at: datetime
+    charges: Money
+    external_id: str
+    phone: str = field(repr=False)
+    client_name: str = field(repr=False)
+
+
+_POSTING = text("UPDATE disbursements SET state = 'posting' WHERE id = ANY(:ids) AND state IN ('paid', 'posting')")
+_READ = text(
+    """
+    SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.state, d.principal_cents, d.payout_cents, d.receipt, d.paid_at,
+           d.phone_sealed, d.client_name_sealed, p.external_id,
+           (SELECT coalesce(sum(c.amount_cents), 0)::bigint FROM charge_lines c
+            WHERE c.subject_kind = 'disbursement' AND c.subject_id = d.id AND c.charged_at IS NOT NULL) AS charges_cents
+    FROM disbursements d JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id
+    WHERE d.id = ANY(:ids) ORDER BY d.id FOR UPDATE OF d
+    """
+)
+_DISBURSED = text("UPDATE disbursements SET state = 'disbursed', reason = NULL, posted_at = :now WHERE id = ANY(:ids)")
+_REVIEW = text(
+    """
+    UPDATE disbursements SET state = 'needs_review', reason = review.reason
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS review(id, reason) WHERE disbursements.id = review.id
+    """
+)
+
+
+async def post_disbursements(runtime: Runtime, connections: Connections, calls: Sequence[Call]) -> None:
+    """Executes claimed calls 'disbursement.post' (their subject is the disbursement) and records how each went.
+
+    Posted: the disbursement is over, the ledger follows, client and partner are texted. Refused for good, or still not posted
+    after the last try: a case with everything needed to post it by hand. Otherwise the call comes again.
+    """
+    if not calls:
+        return
+    subjects = [call.subject for call in calls]
+
+    async def begin(connection: AsyncConnection) -> Mapping[UUID, UUID]:
+        await connection.execute(_POSTING, {"ids": subjects})
+        return await postings_of(connection, ["disburse"], subjects)
+
+    posting_of = await in_transaction(runtime.engine, begin)
+    outcomes = await execute(runtime, connections, list(posting_of.values()))
+    by_subject = {subject: outcomes[posting_id] for subject, posting_id in posting_of.items()}
+
+    async def finish(connection: AsyncConnection) -> None:
+        await _finish(connection, runtime, calls, by_subject)
+
+    await in_transaction(runtime.engine, finish)
+
+
+async def _finish(
+    connection: AsyncConnection, runtime: Runtime, calls: Sequence[Call], by_subject: Mapping[UUID, PostingOutcome]
+) -> None:
+    rows = {row.id: _paid(runtime, row) for row in await connection.execute(_READ, {"ids": list(by_subject)})}
+    partners = await load_partners(connection, list({paid.partner_id for paid in rows.values()}))
+    results: dict[UUID, CallResult] = {}
+    posted: list[_Paid] = []
+    lost: list[tuple[_Paid, str]] = []
+    for call in calls:
+        paid, outcome = rows.get(call.subject), by_subject.get(call.subject, _NOTHING)
+        results[call.id] = _result(outcome)
+        if paid is None:
+            continue
+        if isinstance(outcome, InMifos):
+            posted += [paid] if paid.state is not State.DISBURSED else []
+        elif _is_lost(call, outcome):
+            lost.append((paid, outcome.cause))
+    await _book_posted(connection, runtime, posted, partners)
+    await _give_to_people(connection, runtime, lost)
+    await record_results(connection, runtime, results, {call.id: call.tries for call in calls})
+
+
+def _is_lost(call: Call, outcome: PostingOutcome) -> bool:
+    return isinstance(outcome, GivenUp) or (call.last_try and isinstance(outcome, TryLater))
+
+
+def _result(outcome: PostingOutcome) -> CallResult:
+    # What was given up has its case, and is over as a call.
+    return Again(outcome.cause, outcome.wait) if isinstance(outcome, TryLater) else Done()
+
+
+async def _book_posted(
+    connection: AsyncConnection, runtime: Runtime, posted: Sequence[_Paid], partners: Mapping[UUID, Partner]
+) -> None:
+    if not posted:
+        return
+    for paid in posted:
+        require_move(paid.state, State.DISBURSED, f"loan {paid.loan_account_no}")
+    await connection.execute(_DISBURSED, {"now": runtime.clock.now(), "ids": [paid.id for paid in posted]})
+    await post(connection, runtime, [_posting(paid) for paid in posted])
+    await write_messages(connection, runtime, [_client_text(paid, partners[paid.partner_id]) for paid in posted if paid.phone])
+    await tell_partners(connection, runtime, [_partner_text(paid, partners[paid.partner_id]) for paid in posted])
+    for paid in posted:
+        if paid.state is State.NEEDS_REVIEW:
+            await close_case(
+                connection,
+                runtime.clock,
+                kind=UNPOSTED,
+                subject=f"disbursement {paid.id}",
+                resolution=f"seen posted in Mifos X under external id {paid.external_id}",
+            )
+
+
+async def _give_to_people(connection: AsyncConnection, runtime: Runtime, lost: Sequence[tuple[_Paid, str]]) -> None:
+    lost = [(paid, cause) for paid, cause in lost if paid.state not in {State.DISBURSED, State.NEEDS_REVIEW}]
+    if not lost:
+        return
+    for paid, _ in lost:
+        require_move(paid.state, State.NEEDS_REVIEW, f"loan {paid.loan_account_no}")
+    await connection.execute(
+        _REVIEW,
+        {
+            "ids": [paid.id for paid, _ in lost],
+            "reasons": [f"paid, but not posted to Mifos X: {cause}"[:500] for _, cause in lost],
+        },
+    )
+    await open_cases(connection, runtime.clock, runtime.new_id, [_case(paid, cause) for paid, cause in lost])
+
+
+def _posting(paid: _Paid) -> Posting:
+    kept_back = paid.principal - paid.payout
+    legs = [
+        Leg(AccountRef(paid.partner_id, "loan_book"), paid.principal.cents),
+        Leg(AccountRef(paid.partner_id, "disbursed_unposted"), -paid.payout.cents),
+    ]
+    if kept_back:
+        legs.append(Leg(AccountRef(paid.partner_id, "loan_charges"), -kept_back.cents))
+    return Posting(
+        partner_id=paid.partner_id,
+        kind="disbursement_posted",
+        key=f"posted:{paid.external_id}",
+        reference=paid.receipt,
+        effective_at=paid.paid_at,
+        legs=tuple(legs),
+        description=f"loan {paid.loan_account_no}",
+    )
+
+
+def _client_text(paid: _Paid, partner: Partner) -> NewMessage:
+    return NewMessage(
+        partner=partner,
+        business_key=f"disbursed:{paid.id}:client",
+        template="loan_disbursed",
+        phone=paid.phone,
+        values=client_text_values(paid.client_name, paid.payout, paid.loan_account_no, paid.receipt),
+    )
+
+
+def _partner_text(paid: _Paid, partner: Partner) -> PartnerText:
+    values = client_text_values(paid.client_name, paid.payout, paid.loan_account_no, paid.receipt)
+    return PartnerText(partner, f"disbursed:{paid.id}", "disbursement_done", {**values, "charges": str(paid.charges)})
+
+
+def _case(paid: _Paid, cause: str) -> NewCase:
+    return NewCase(
+        kind=UNPOSTED,
+        subject=f"disbursement {paid.id}",
+        partner_id=paid.partner_id,
+        amount=paid.payout,
+        evidence={
+            "cause": cause[:500],
+            "do": "post the disbursement in Mifos X by hand with these figures",
+            "loan_id": paid.loan_id,
+            "loan_account_no": paid.loan_account_no,
+            "principal": str(paid.principal),
+            "receipt": paid.receipt,
+            "paid_at": paid.paid_at.isoformat(),
+            "external_id": paid.external_id,
+        },
+    )
+
+
+def _paid(runtime: Runtime, row: Row[Any]) -> _Paid:
+    def opened(sealed: bytes | None, column: str) -> str:
+        return runtime.sealer.open_text(sealed, bound_to=f"disbursements:{row.id}:{column}") if sealed is not None else ""
+
+    return _Paid(
+        id=row.id,
+        partner_id=row.partner_id,
+        loan_id=row.loan_id,
+        loan_account_no=row.loan_account_no,
+        state=State(row.state),
+        principal=Money(row.principal_cents),
+        payout=Money(row.payout_cents),
+        receipt=row.receipt,
+        paid_at=row.paid_at,
+        charges=Money(row.charges_cents),
+        external_id=row.external_id,
+        phone=opened(row.phone_sealed, "phone_sealed"),
+        client_name=opened(row.client_name_sealed, "client_name_sealed"),
+    )

@@ -1,0 +1,235 @@
+"""Looking again at what waits: held loans whose cause may have gone, failed and refused payouts whose time has come."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clients.mifos import MifosClient
+from vault_core.database import in_transaction
+from vault_core.disbursements.candidates import product_rules
+from vault_core.disbursements.eligibility import Held, HeldFor, examine
+from vault_core.disbursements.found_loans import FoundLoan, with_phones
+from vault_core.disbursements.holding import hold_back, next_look
+from vault_core.disbursements.loan_check import APPROVED
+from vault_core.disbursements.states import State
+from vault_core.errors import NotFound, VaultError
+from vault_core.ledger.balances import balance
+from vault_core.ledger.chart import AccountRef
+from vault_core.money import Money
+from vault_core.partners.connections import Connections
+from vault_core.runtime import Runtime
+from vault_core.wallets.alerts import end_alert
+
+log = structlog.get_logger(__name__)
+
+_MOST = 200
+_READS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    id: UUID
+    partner_id: UUID
+    loan_id: int
+    state: State
+    has_instruction: bool
+
+
+# What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to
+# there once the cause is gone. A partner that is not active keeps its loans.
+_LET_THROUGH = text(
+    """
+    UPDATE disbursements SET state = 'ready', held_for = NULL, reason = NULL, batch_id = NULL, due_at = :now
+    FROM (SELECT d.id FROM disbursements d JOIN partners p ON p.id = d.partner_id
+          WHERE d.due_at <= :now AND p.state = 'active' AND (
+              d.state IN ('failed', 'refused')
+              OR d.state = 'held' AND d.held_for = 'partner_halted'
+              OR d.state = 'held' AND d.held_for = 'product_disabled' AND EXISTS (
+                  SELECT 1 FROM partner_products q
+                  WHERE q.partner_id = d.partner_id AND q.product_id = d.product_id AND q.enabled AND q.active_in_mifos)
+              OR d.state = 'held' AND d.held_for = 'unresolved_payout' AND NOT EXISTS (
+                  SELECT 1 FROM disbursements o JOIN disbursement_attempts a ON a.disbursement_id = o.id
+                  WHERE o.partner_id = d.partner_id AND o.phone_hash = d.phone_hash AND o.id <> d.id
+                        AND o.state IN ('held', 'ready', 'sending', 'accepted', 'unknown', 'refused', 'needs_review')
+                        AND a.state IN ('written', 'accepted', 'unknown', 'refused')))
+          ORDER BY d.due_at LIMIT :most FOR UPDATE OF d SKIP LOCKED) AS due
+    WHERE disbursements.id = due.id RETURNING disbursements.id
+    """
+)
+_SHORT_PARTNERS = text(
+    """
+    SELECT DISTINCT d.partner_id FROM disbursements d JOIN partners p ON p.id = d.partner_id
+    WHERE d.state = 'held' AND d.held_for = 'wallet_short' AND d.due_at <= :now AND p.state = 'active' ORDER BY d.partner_id
+    """
+)
+_SHORT = text(
+    """
+    SELECT id, needed_cents FROM disbursements WHERE partner_id = :partner_id AND state = 'held' AND held_for = 'wallet_short'
+    ORDER BY id FOR UPDATE SKIP LOCKED
+    """
+)
+_FUNDED = text(
+    """
+    UPDATE disbursements SET state = 'ready', held_for = NULL, reason = NULL, needed_cents = NULL, batch_id = NULL, due_at = :now
+    WHERE id = ANY(:ids)
+    """
+)
+_STILL_SHORT = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids)")
+_READ_AGAIN = text(
+    """
+    SELECT d.id, d.partner_id, d.loan_id, d.state,
+           EXISTS (SELECT 1 FROM disbursement_attempts a
+                   WHERE a.disbursement_id = d.id AND a.state <> 'failed') AS has_instruction
+    FROM disbursements d JOIN partners p ON p.id = d.partner_id
+    WHERE d.due_at <= :now AND p.state = 'active'
+          AND (d.state = 'detected' OR (d.state = 'held' AND d.held_for NOT IN
+               ('wallet_short', 'partner_halted', 'unresolved_payout', 'product_disabled')))
+    ORDER BY d.due_at LIMIT :most
+    """
+)
+_LOCK = text("SELECT id, state FROM disbursements WHERE id = ANY(:ids) AND state IN ('held', 'detected') ORDER BY id FOR UPDATE")
+_LATER = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids) AND state IN ('held', 'detected')")
+_READY = text(
+    """
+    UPDATE disbursements SET state = 'ready', held_for = NULL, reason = NULL, batch_id = NULL, due_at = :now,
+           principal_cents = ready.principal, payout_cents = ready.payout, approved_on = ready.approved_on,
+           phone_sealed = ready.phone, phone_hash = ready.hash
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:principals AS bigint[]), CAST(:payouts AS bigint[]), CAST(:approvals AS date[]),
+                CAST(:phones AS bytea[]), CAST(:hashes AS bytea[])) AS ready(id, principal, payout, approved_on, phone, hash)
+    WHERE disbursements.id = ready.id
+    """
+)
+
+
+async def release_held(runtime: Runtime, connections: Connections) -> int:
+    """Looks again at everything whose time has come and returns how many disbursements became ready.
+
+    Causes in our own tables (wallet, other payouts, partner, product) are cheap to look at; for the others the loan and the
+    client are read from Mifos X again, and what changed there is taken over. A shortage of the wallet ends here, with its alert.
+    """
+    released = await in_transaction(runtime.engine, lambda connection: _let_through(connection, runtime))
+    released += await _funded(runtime)
+    return released + await _read_again(runtime, connections)
+
+
+async def _let_through(connection: AsyncConnection, runtime: Runtime) -> int:
+    rows = await connection.execute(_LET_THROUGH, {"now": runtime.clock.now(), "most": _MOST * 10})
+    return len(rows.all())
+
+
+async def _funded(runtime: Runtime) -> int:
+    """Lets through, oldest first, what the wallets cover now. When they cover all that waits, the shortage is over."""
+
+    async def work(connection: AsyncConnection) -> int:
+        now = runtime.clock.now()
+        released = 0
+        for row in (await connection.execute(_SHORT_PARTNERS, {"now": now})).all():
+            available = (await balance(connection, AccountRef(row.partner_id, "wallet"))).available
+            covered, short = [], []
+            for waiting in (await connection.execute(_SHORT, {"partner_id": row.partner_id})).all():
+                needed = Money(waiting.needed_cents or 0)
+                if needed <= available:
+                    available -= needed
+                    covered.append(waiting.id)
+                else:
+                    short.append(waiting.id)
+            await connection.execute(_FUNDED, {"ids": covered, "now": now})
+            later = now + next_look(HeldFor.WALLET_SHORT, runtime.pace)
+            await connection.execute(_STILL_SHORT, {"ids": short, "due_at": later})
+            if covered and not short:
+                await end_alert(connection, runtime, row.partner_id, "short")
+            released += len(covered)
+        return released
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def _read_again(runtime: Runtime, connections: Connections) -> int:
+    async with runtime.engine.connect() as connection:
+        rows = (await connection.execute(_READ_AGAIN, {"now": runtime.clock.now(), "most": _MOST})).all()
+    by_partner: dict[UUID, list[_Waiting]] = {}
+    for row in rows:
+        waiting = _Waiting(row.id, row.partner_id, row.loan_id, State(row.state), row.has_instruction)
+        by_partner.setdefault(row.partner_id, []).append(waiting)
+    return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
+
+
+async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, waiting: Sequence[_Waiting]) -> int:
+    try:
+        client = await connections.mifos(partner_id)
+    except VaultError as error:
+        log.warning("held loans not looked at", partner_id=str(partner_id), cause=str(error))
+        return 0
+    turns = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def look(item: _Waiting) -> FoundLoan | Held | None:
+        async with turns:
+            return await _look(client, item)
+
+    looks = await asyncio.gather(*(look(item) for item in waiting))
+    seen = {item.id: (item, found) for item, found in zip(waiting, looks, strict=True) if found is not None}
+    unread = [item.id for item in waiting if item.id not in seen]
+
+    async def work(connection: AsyncConnection) -> int:
+        later = runtime.clock.now() + next_look(HeldFor.NOT_APPROVED, runtime.pace)
+        await connection.execute(_LATER, {"ids": unread, "due_at": later})
+        return await _decide(connection, runtime, partner_id, seen)
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def _look(client: MifosClient, item: _Waiting) -> FoundLoan | Held | None:
+    try:
+        loan = await client.loan(item.loan_id)
+        if loan.status_id != APPROVED:
+            return Held(HeldFor.NOT_APPROVED, f"Mifos X has the loan in status {loan.status_id}, not approved (200)")
+        return (await with_phones(client, [loan]))[0]
+    except NotFound:
+        return Held(HeldFor.NOT_APPROVED, "Mifos X no longer shows the loan to our user")
+    except VaultError as error:
+        log.warning("held loan not looked at", loan_id=item.loan_id, cause=str(error))
+        return None
+
+
+async def _decide(
+    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, seen: Mapping[UUID, tuple[_Waiting, FoundLoan | Held]]
+) -> int:
+    locked = [row.id for row in await connection.execute(_LOCK, {"ids": list(seen)})]
+    found = [seen[row_id][1] for row_id in locked]
+    rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found if isinstance(item, FoundLoan)])
+    held: list[tuple[UUID, Held]] = []
+    ready: list[tuple[UUID, FoundLoan, str]] = []
+    for row_id, item in zip(locked, found, strict=True):
+        decision = item if isinstance(item, Held) else examine(item.facts(), rules.get(item.loan.product_id))
+        if isinstance(decision, Held):
+            held.append((row_id, decision))
+        elif isinstance(item, FoundLoan):
+            ready.append((row_id, item, decision.phone))
+    await hold_back(connection, runtime, held)
+    await _make_ready(connection, runtime, [entry for entry in ready if not seen[entry[0]][0].has_instruction])
+    same_again = [row_id for row_id, _, _ in ready if seen[row_id][0].has_instruction]
+    await connection.execute(_FUNDED, {"ids": same_again, "now": runtime.clock.now()})
+    return len(ready)
+
+
+async def _make_ready(connection: AsyncConnection, runtime: Runtime, ready: Sequence[tuple[UUID, FoundLoan, str]]) -> None:
+    if not ready:
+        return
+    sealer = runtime.sealer
+    await connection.execute(
+        _READY,
+        {
+            "now": runtime.clock.now(),
+            "ids": [row_id for row_id, _, _ in ready],
+            "principals": [item.loan.approved_principal.cents for _, item, _ in ready],
+            "payouts": [item.loan.net_disbursal.cents for _, item, _ in ready],
+            "approvals": [item.loan.approved_on for _, item, _ in ready],
+            "phones": [sealer.seal(phone, bound_to=f"disbursements:{row_id}:phone_sealed") for row_id, _, phone in ready],
+            "hashes": [sealer.lookup_hash(phone, purpose="phone") for _, _, phone in ready],
+        },
+    )

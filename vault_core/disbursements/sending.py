@@ -1,0 +1,206 @@
+"""Sending: claim, read the loan again, pay, record; many at once, each instruction written before it is sent."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from vault_core.clients.daraja import B2CAck, B2CInstruction, DarajaClient
+from vault_core.clients.mifos import MifosClient
+from vault_core.disbursements.answers import Answered, record_answers
+from vault_core.disbursements.candidates import Selection
+from vault_core.disbursements.claim import Claimed, claim
+from vault_core.disbursements.loan_check import Changed, NotApproved, Unchanged, check_loan
+from vault_core.errors import NotFound, VaultError
+from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
+from vault_core.partners.callback_urls import callback_url
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime
+from vault_core.wallets.charges import TariffBook, load_tariffs
+
+log = structlog.get_logger(__name__)
+
+MIFOS_READS_AT_ONCE = 16  # a partner's server has a pool of 10 database connections (reference/fineract.md section 8)
+_ROW_BATCH = 100
+
+_BATCH = text("SELECT partner_id FROM disbursement_batches WHERE id = :id")
+_FINISH = text("UPDATE disbursement_batches SET finished_at = :now WHERE id = :id")
+_PARTNERS_OF = text("SELECT id, partner_id FROM disbursements WHERE id = ANY(:ids) AND state = 'ready' ORDER BY partner_id, id")
+
+
+@dataclass(slots=True)
+class SendReport:
+    """How many instructions went which way, and how many loans were held back instead of being sent."""
+
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+    not_sent: int = 0
+    held: int = 0
+
+    def count(self, answer: Answered) -> None:
+        """Counts one answer."""
+        match answer.outcome:
+            case Accepted():
+                self.accepted += 1
+            case Refused():
+                self.refused += 1
+            case Unknown():
+                self.unknown += 1
+            case _:
+                self.not_sent += 1
+
+
+async def send_batch(runtime: Runtime, connections: Connections, batch_id: UUID) -> SendReport:
+    """Sends all that is ready in the batch, then marks it finished. Raises NotFound for a batch that does not exist.
+
+    May be called again, or by two processes at once: what one has claimed the other passes by.
+    """
+    async with runtime.engine.connect() as connection:
+        partner_id = (await connection.execute(_BATCH, {"id": batch_id})).scalar_one_or_none()
+    if partner_id is None:
+        raise NotFound(f"there is no disbursement batch {batch_id}")
+    report = SendReport()
+    await _Sender.send(runtime, connections, partner_id, Selection(batch_id=batch_id), report)
+    async with runtime.engine.begin() as connection:
+        await connection.execute(_FINISH, {"id": batch_id, "now": runtime.clock.now()})
+    return report
+
+
+async def send_ready(runtime: Runtime, connections: Connections, disbursement_ids: Sequence[UUID]) -> SendReport:
+    """Sends those of the disbursements that are ready, of any partners. The loan of a web hook does not wait for a batch."""
+    async with runtime.engine.connect() as connection:
+        rows = (await connection.execute(_PARTNERS_OF, {"ids": list(disbursement_ids)})).all()
+    by_partner: dict[UUID, list[UUID]] = {}
+    for row in rows:
+        by_partner.setdefault(row.partner_id, []).append(row.id)
+    report = SendReport()
+    for partner_id, ids in by_partner.items():
+        await _Sender.send(runtime, connections, partner_id, Selection(ids=tuple(ids)), report)
+    return report
+
+
+class _Sender:
+    """One selection of one partner on its way out."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        partner: Partner,
+        mifos: MifosClient,
+        daraja: DarajaClient,
+        tariffs: TariffBook,
+        report: SendReport,
+    ) -> None:
+        self._runtime = runtime
+        self._partner = partner
+        self._mifos = mifos
+        self._daraja = daraja
+        self._tariffs = tariffs
+        self._report = report
+        self._reads = asyncio.Semaphore(MIFOS_READS_AT_ONCE)
+        self._pays = asyncio.Semaphore(runtime.pace.b2c_in_flight)
+        self._answers: asyncio.Queue[Answered] = asyncio.Queue()
+
+    @classmethod
+    async def send(
+        cls, runtime: Runtime, connections: Connections, partner_id: UUID, which: Selection, report: SendReport
+    ) -> None:
+        async with runtime.engine.connect() as connection:
+            tariffs = await load_tariffs(connection)
+        sender = cls(
+            runtime,
+            await connections.partner(partner_id),
+            await connections.mifos(partner_id),
+            await connections.daraja(partner_id),
+            tariffs,
+            report,
+        )
+        await sender._run(which)
+
+    async def _run(self, which: Selection) -> None:
+        # If recording fails, the group cancels what is under way: those instructions stay written, and recovery asks about them.
+        try:
+            async with asyncio.TaskGroup() as group:
+                recorder = group.create_task(self._record())
+                await self._claim_and_send(which)
+                await self._answers.join()
+                recorder.cancel()
+        except BaseExceptionGroup as failed:
+            raise _first_cause(failed) from failed
+
+    async def _claim_and_send(self, which: Selection) -> None:
+        room = max(2 * self._runtime.pace.b2c_in_flight, 2)  # half of them read their loan while the other half is paid
+        under_way: set[asyncio.Task[None]] = set()
+        more = True
+        async with asyncio.TaskGroup() as group:
+            while more or under_way:
+                if more and len(under_way) <= room // 2:
+                    found = await claim(
+                        self._runtime, self._tariffs, self._partner.id, which, min(room - len(under_way), _ROW_BATCH)
+                    )
+                    self._report.held += found.held
+                    under_way |= {group.create_task(self._send_one(item)) for item in found.claimed}
+                    more = not found.is_empty
+                    continue
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+
+    async def _send_one(self, item: Claimed) -> None:
+        try:
+            outcome = await self._read_and_pay(item)
+        except VaultError as error:
+            # Nothing was sent: only reading the loan and writing the request raise.
+            log.warning("payout not sent", loan=item.loan_account_no, cause=str(error))
+            outcome = Refused("not_sent", str(error), Refusal.RETRY_LATER)
+        self._answers.put_nowait(Answered(item, outcome))
+
+    async def _read_and_pay(self, item: Claimed) -> Outcome[B2CAck] | Changed | NotApproved:
+        try:
+            async with self._reads:
+                loan = await self._mifos.loan(item.loan_id)
+        except NotFound:
+            return NotApproved("Mifos X no longer shows the loan to our user: check the user's office and the loan")
+        check = check_loan(loan, principal=item.principal, payout=item.amount, approved_on=item.approved_on)
+        if not isinstance(check, Unchanged):
+            return check
+        async with self._pays:
+            if self._runtime.clock.now() >= item.send_by:
+                return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)
+            return await self._daraja.pay(self._instruction(item))
+
+    def _instruction(self, item: Claimed) -> B2CInstruction:
+        reference = item.attempt_id.hex
+        return B2CInstruction(
+            originator_conversation_id=item.originator_conversation_id,
+            amount=item.amount,
+            phone=item.phone,
+            short_code=self._partner.b2c_short_code,
+            command=self._partner.b2c_command,
+            remarks=f"Loan {item.loan_account_no}",
+            occasion=reference,
+            result_url=callback_url(self._runtime, self._partner.id, "b2c_result", reference),
+            timeout_url=callback_url(self._runtime, self._partner.id, "b2c_timeout", reference),
+            resend=item.maybe_seen,
+        )
+
+    async def _record(self) -> None:
+        while True:
+            answers = [await self._answers.get()]
+            while not self._answers.empty() and len(answers) < _ROW_BATCH:
+                answers.append(self._answers.get_nowait())
+            await record_answers(self._runtime, answers)
+            for answer in answers:
+                self._report.count(answer)
+                self._answers.task_done()
+
+
+def _first_cause(failed: BaseException) -> BaseException:
+    while isinstance(failed, BaseExceptionGroup):
+        failed = failed.exceptions[0]
+    return failed

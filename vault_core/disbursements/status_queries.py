@@ -1,0 +1,273 @@
+"""Asking M-Pesa what became of payouts whose result does not come, and reading its answers (reference/daraja.md section 6.1)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clients.daraja import StatusQuestion
+from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
+from vault_core.database import in_transaction
+from vault_core.disbursements.attempts import Attempt, attempt_id_in, lock_attempts
+from vault_core.disbursements.awaiting import Note, give_to_people
+from vault_core.disbursements.evidence import Asked, read_status_answer
+from vault_core.disbursements.settlement import Finding, settle
+from vault_core.errors import VaultError
+from vault_core.inbox.applying import apply_deliveries
+from vault_core.inbox.delivery import Delivery
+from vault_core.outcome import Accepted, Refused, Unknown
+from vault_core.partners.callback_urls import callback_url
+from vault_core.partners.connections import Connections
+from vault_core.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 20
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    id: UUID
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A question as it was asked."""
+
+    id: UUID
+    partner_id: UUID
+    attempt_id: UUID
+    asked_at: datetime
+
+
+_DUE = text(
+    """
+    SELECT a.id FROM disbursement_attempts a
+    WHERE a.query_at <= :now AND a.state IN ('accepted', 'unknown') ORDER BY a.query_at LIMIT :most
+    """
+)
+_ASKED = text(
+    """
+    INSERT INTO status_queries (id, partner_id, attempt_id, asked_at)
+    SELECT q.id, q.partner_id, q.attempt_id, :now
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:attempts AS uuid[])) AS q(id, partner_id, attempt_id)
+    """
+)
+_PLAN_NEXT = text("UPDATE disbursement_attempts SET queries = queries + 1, query_at = :next WHERE id = ANY(:ids)")
+_STILL_DUE = text("SELECT id FROM disbursement_attempts WHERE id = ANY(:ids) AND query_at <= :now")
+_OUTCOMES = text(
+    """
+    UPDATE status_queries SET outcome = answer.outcome, originator_conversation_id = answer.originator,
+           conversation_id = answer.conversation
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:outcomes AS text[]), CAST(:originators AS text[]), CAST(:conversations AS text[]))
+         AS answer(id, outcome, originator, conversation)
+    WHERE status_queries.id = answer.id
+    """
+)
+_FIND = text(
+    """
+    SELECT id, partner_id, attempt_id, asked_at, originator_conversation_id, conversation_id FROM status_queries
+    WHERE id = ANY(:ids) OR originator_conversation_id = ANY(:originators) OR conversation_id = ANY(:conversations)
+    """
+)
+_ANSWERED = text(
+    """
+    UPDATE status_queries SET answered_at = :now, result_code = answer.code, transaction_status = answer.status,
+           answer_event_id = answer.event_id
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS text[]), CAST(:statuses AS text[]), CAST(:events AS uuid[]))
+         AS answer(id, code, status, event_id)
+    WHERE status_queries.id = answer.id
+    """
+)
+
+
+async def ask_due(runtime: Runtime, connections: Connections) -> int:
+    """Asks about every payout whose question is due and returns how many were asked.
+
+    Each question is committed before it is sent, with its own id in the URL of the answer. A payout whose questions are used up
+    goes to a person with everything known about it.
+    """
+    questions = await in_transaction(runtime.engine, partial(_write_questions, runtime))
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(question: _Question) -> tuple[UUID, str, str | None, str | None]:
+        async with turns:
+            return await _ask(runtime, connections, question)
+
+    answers = await asyncio.gather(*(ask(question) for question in questions))
+
+    async def record(connection: AsyncConnection) -> None:
+        await connection.execute(
+            _OUTCOMES,
+            {
+                "ids": [answer[0] for answer in answers],
+                "outcomes": [answer[1] for answer in answers],
+                "originators": [answer[2] for answer in answers],
+                "conversations": [answer[3] for answer in answers],
+            },
+        )
+
+    if answers:
+        await in_transaction(runtime.engine, record)
+    return len(questions)
+
+
+async def handle_query_results(runtime: Runtime, _connections: Connections, ids: Sequence[UUID]) -> None:
+    """Applies stored answers to status questions, and time-outs of questions, each exactly once."""
+    await apply_deliveries(runtime, ids, partial(_apply, runtime))
+
+
+async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> list[_Question]:
+    now = runtime.clock.now()
+    due = [row.id for row in await connection.execute(_DUE, {"now": now, "most": _MOST})]
+    if not due:
+        return []
+    attempts = {attempt.id: attempt for attempt in await lock_attempts(connection, ids=due)}
+    # Another process may have asked while this one waited for the lock.
+    still = [row.id for row in await connection.execute(_STILL_DUE, {"ids": due, "now": now})]
+    open_ones = [attempts[attempt_id] for attempt_id in still if attempts[attempt_id].state in {"accepted", "unknown"}]
+    used_up = [attempt for attempt in open_ones if attempt.queries >= runtime.pace.status_query_tries]
+    await give_to_people(
+        connection, runtime, [Note(attempt, f"no verdict after {attempt.queries} status questions") for attempt in used_up]
+    )
+    questions = [_Question(runtime.new_id(), attempt) for attempt in open_ones if attempt not in used_up]
+    await connection.execute(
+        _ASKED,
+        {
+            "now": now,
+            "ids": [question.id for question in questions],
+            "partners": [question.attempt.partner_id for question in questions],
+            "attempts": [question.attempt.id for question in questions],
+        },
+    )
+    await connection.execute(
+        _PLAN_NEXT,
+        {
+            "ids": [question.attempt.id for question in questions],
+            "next": now + timedelta(seconds=runtime.pace.status_query_spacing),
+        },
+    )
+    return questions
+
+
+async def _ask(runtime: Runtime, connections: Connections, question: _Question) -> tuple[UUID, str, str | None, str | None]:
+    attempt, reference = question.attempt, question.id.hex
+    try:
+        partner = await connections.partner(attempt.partner_id)
+        daraja = await connections.daraja(attempt.partner_id)
+        outcome = await daraja.query_status(
+            StatusQuestion(
+                originator_conversation_id=attempt.originator_conversation_id,
+                short_code=partner.b2c_short_code,
+                result_url=callback_url(runtime, partner.id, "query_result", reference),
+                timeout_url=callback_url(runtime, partner.id, "query_timeout", reference),
+                occasion=reference,
+            )
+        )
+    except VaultError as error:
+        log.warning("status question not sent", loan=attempt.loan_account_no, cause=str(error))
+        return question.id, f"not sent: {error}"[:500], None, None
+    match outcome:
+        case Accepted(value=ack):
+            return question.id, "accepted", ack.originator_conversation_id, ack.conversation_id
+        case Refused(code=code, reason=reason):
+            return question.id, f"refused {code}: {reason}"[:500], None, None
+        case Unknown(cause=cause):
+            return question.id, f"unknown: {cause}"[:500], None, None
+
+
+async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
+    read = [(delivery, _read(delivery)) for delivery in deliveries]
+    stored = await _find(connection, read)
+    attempts = {
+        attempt.id: attempt for attempt in await lock_attempts(connection, ids=[asked.attempt_id for asked in stored.values()])
+    }
+    findings: list[Finding] = []
+    effects: dict[UUID, str] = {}
+    answered: list[tuple[_Stored, MpesaResult, UUID]] = []
+    for delivery, said in read:
+        asked = stored.get(delivery.id)
+        if asked is None:
+            effects[delivery.id] = "answers no question of ours"
+        elif isinstance(said, QueueTimeout):
+            effects[delivery.id] = "the question timed out: it is asked again as planned"
+        else:
+            attempt = attempts[asked.attempt_id]
+            answered.append((asked, said, delivery.id))
+            evidence = read_status_answer(
+                said,
+                Asked(attempt.written_at, attempt.send_by, asked.asked_at),
+                settle=_settle(runtime),
+            )
+            findings.append(Finding(attempt, evidence, delivery.id, delivery.received_at))
+    effects.update(
+        {finding.event_id: effect for finding, effect in zip(findings, await settle(connection, runtime, findings), strict=True)}
+    )
+    await _note_answers(connection, runtime, answered)
+    return effects
+
+
+def _settle(runtime: Runtime) -> timedelta:
+    # A payout that M-Pesa took shows in its index well before this.
+    return timedelta(seconds=min(60.0, runtime.pace.status_query_after))
+
+
+def _read(delivery: Delivery) -> MpesaResult | QueueTimeout:
+    return parse_queue_timeout(delivery.body) if delivery.purpose == "query_timeout" else parse_result(delivery.body)
+
+
+async def _find(connection: AsyncConnection, read: Sequence[tuple[Delivery, MpesaResult | QueueTimeout]]) -> dict[UUID, _Stored]:
+    """The question that each delivery answers: by our reference in the path or in Occasion, then by the question's own ids."""
+    named = {delivery.id: _our_reference(delivery, said) for delivery, said in read}
+    rows = await connection.execute(
+        _FIND,
+        {
+            "ids": [reference for reference in named.values() if reference],
+            "originators": [said.originator_conversation_id for _, said in read if said.originator_conversation_id],
+            "conversations": [said.conversation_id for _, said in read if said.conversation_id],
+        },
+    )
+    by_key: dict[Any, Row[Any]] = {}
+    for row in rows:
+        by_key |= {key: row for key in (row.id, row.originator_conversation_id, row.conversation_id) if key is not None}
+    found = {}
+    for delivery, said in read:
+        keys = (named[delivery.id], said.originator_conversation_id, said.conversation_id)
+        rows_found = [by_key[key] for key in keys if key is not None and key in by_key]
+        if rows_found and rows_found[0].partner_id == delivery.partner_id:
+            row = rows_found[0]
+            found[delivery.id] = _Stored(row.id, row.partner_id, row.attempt_id, row.asked_at)
+    return found
+
+
+def _our_reference(delivery: Delivery, said: MpesaResult | QueueTimeout) -> UUID | None:
+    named = attempt_id_in(delivery.path_reference)
+    if named is None and isinstance(said, MpesaResult):
+        named = attempt_id_in(said.reference_items.get("Occasion"))
+    return named
+
+
+async def _note_answers(
+    connection: AsyncConnection, runtime: Runtime, answered: Sequence[tuple[_Stored, MpesaResult, UUID]]
+) -> None:
+    if not answered:
+        return
+    await connection.execute(
+        _ANSWERED,
+        {
+            "now": runtime.clock.now(),
+            "ids": [asked.id for asked, _, _ in answered],
+            "codes": [said.code for _, said, _ in answered],
+            "statuses": [said.transaction_status for _, said, _ in answered],
+            "events": [event_id for _, _, event_id in answered],
+        },
+    )

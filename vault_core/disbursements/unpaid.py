@@ -1,0 +1,167 @@
+"""Booking definite failures, set-wise: the instruction is dead, the charges are given back, the class says what follows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.clock import business_day
+from vault_core.disbursements.attempts import Attempt
+from vault_core.disbursements.charging import release_charges
+from vault_core.disbursements.eligibility import HeldFor
+from vault_core.disbursements.evidence import SaysFailed
+from vault_core.disbursements.halting import halt_partners
+from vault_core.disbursements.payout_backoff import next_payout_try
+from vault_core.disbursements.result_classes import INSUFFICIENT_FLOAT, ResultClass, meaning_of
+from vault_core.disbursements.states import State, require_move
+from vault_core.disbursements.telling import PartnerText, tell_partners
+from vault_core.partners.partner import Partner, load_partners
+from vault_core.runtime import Runtime
+
+FAILED_CASE = "payout_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An instruction that is dead. `event_id` is the delivery that says so, None for a refusal in the synchronous answer."""
+
+    attempt: Attempt
+    failed: SaysFailed
+    event_id: UUID | None
+    seen_at: datetime
+
+    @property
+    def why(self) -> str:
+        """What it is and what to do, with M-Pesa's own code and words."""
+        meaning = meaning_of(self.failed.code)
+        told = f"{meaning.words} " if meaning.result_class is self.failed.result_class else ""
+        return f"{told}(M-Pesa {self.failed.code}: {self.failed.text})"[:500]
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What follows a failure: the disbursement's next state, until when it waits, and why."""
+
+    state: State
+    held_for: HeldFor | None
+    due_at: datetime
+
+
+_ATTEMPTS = text(
+    """
+    UPDATE disbursement_attempts SET state = 'failed', result_at = :now, result_code = failed.code, result_text = failed.words,
+           result_event_id = failed.event_id, query_at = NULL
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS text[]), CAST(:words AS text[]), CAST(:events AS uuid[]))
+         AS failed(id, code, words, event_id)
+    WHERE disbursement_attempts.id = failed.id
+    """
+)
+_DISBURSEMENTS = text(
+    """
+    UPDATE disbursements SET state = next.state, held_for = next.held_for, reason = next.reason, due_at = next.due_at,
+           hold_id = NULL, batch_id = NULL
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:held_fors AS text[]), CAST(:reasons AS text[]),
+                CAST(:dues AS timestamptz[])) AS next(id, state, held_for, reason, due_at)
+    WHERE disbursements.id = next.id
+    """
+)
+
+
+async def book_failures(connection: AsyncConnection, runtime: Runtime, failures: Sequence[Failure]) -> None:
+    """Books each instruction as dead. By its class the disbursement is tried again later with a new instruction, waits for its
+    halted partner, or goes to a person with a case; the partner's people are texted.
+    """  # noqa: D205 - one sentence
+    if not failures:
+        return
+    now = runtime.clock.now()
+    partners = await load_partners(connection, list({failure.attempt.partner_id for failure in failures}))
+    steps = [_next(failure, now, runtime) for failure in failures]
+    await connection.execute(
+        _ATTEMPTS,
+        {
+            "now": now,
+            "ids": [failure.attempt.id for failure in failures],
+            "codes": [failure.failed.code for failure in failures],
+            "words": [failure.failed.text[:500] for failure in failures],
+            "events": [failure.event_id for failure in failures],
+        },
+    )
+    await release_charges(connection, runtime, [failure.attempt for failure in failures])
+    await connection.execute(
+        _DISBURSEMENTS,
+        {
+            "ids": [failure.attempt.disbursement_id for failure in failures],
+            "states": [step.state for step in steps],
+            "held_fors": [step.held_for for step in steps],
+            "reasons": [failure.why for failure in failures],
+            "dues": [step.due_at for step in steps],
+        },
+    )
+    await _tell_and_open(connection, runtime, failures, steps, partners)
+    for failure, step in zip(failures, steps, strict=True):
+        failure.attempt.disbursement_state = step.state
+
+
+def _next(failure: Failure, now: datetime, runtime: Runtime) -> Next:
+    attempt, result_class = failure.attempt, failure.failed.result_class
+    if result_class is ResultClass.HALT:
+        step = Next(State.HELD, HeldFor.PARTNER_HALTED, now)
+    else:
+        again_at = next_payout_try(now, attempt.tries, result_class, runtime.pace, runtime.chance)
+        step = Next(State.NEEDS_REVIEW, None, now) if again_at is None else Next(State.FAILED, None, again_at)
+    require_move(attempt.disbursement_state, step.state, attempt.loan)
+    return step
+
+
+async def _tell_and_open(
+    connection: AsyncConnection,
+    runtime: Runtime,
+    failures: Sequence[Failure],
+    steps: Sequence[Next],
+    partners: Mapping[UUID, Partner],
+) -> None:
+    await tell_partners(connection, runtime, [_text(failure, partners) for failure in failures])
+    await open_cases(
+        connection,
+        runtime.clock,
+        runtime.new_id,
+        [_case(failure) for failure, step in zip(failures, steps, strict=True) if step.state is State.NEEDS_REVIEW],
+    )
+    halts = {failure.attempt.partner_id: failure for failure in failures if failure.failed.result_class is ResultClass.HALT}
+    await halt_partners(connection, runtime, {partner_id: failure.why for partner_id, failure in halts.items()})
+
+
+def _text(failure: Failure, partners: Mapping[UUID, Partner]) -> PartnerText:
+    attempt, code = failure.attempt, failure.failed.code
+    if code == INSUFFICIENT_FLOAT:
+        # It meets every loan of the partner: one text a day says enough.
+        fact = f"float_short:{attempt.partner_id}:{business_day(failure.seen_at)}"
+    else:
+        fact = f"failed:{attempt.disbursement_id}:{code}"
+    return PartnerText(
+        partner=partners[attempt.partner_id],
+        fact=fact,
+        template="disbursement_failed",
+        values={"account": attempt.loan_account_no, "amount": str(attempt.amount), "reason": f"{meaning_of(code).words}."},
+    )
+
+
+def _case(failure: Failure) -> NewCase:
+    attempt = failure.attempt
+    return NewCase(
+        kind=FAILED_CASE,
+        subject=attempt.case_subject,
+        partner_id=attempt.partner_id,
+        amount=attempt.amount,
+        evidence={
+            **attempt.facts(),
+            "code": failure.failed.code,
+            "text": failure.failed.text[:500],
+            "why": failure.why,
+            "event_id": str(failure.event_id) if failure.event_id else None,
+        },
+    )

@@ -1,0 +1,195 @@
+"""The rows of intended postings: claimed with a lease, so that calls for one account never overlap, and written back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.database import in_transaction
+from vault_core.money import Money
+from vault_core.runtime import Runtime
+
+PostingKind = Literal["disburse", "repayment", "deposit"]
+
+
+@dataclass(frozen=True, slots=True)
+class CorePosting:
+    """One intended write to Mifos X. `tries` counts the calls that may have been made before now."""
+
+    id: UUID
+    partner_id: UUID
+    kind: PostingKind
+    subject_id: UUID
+    account_id: int
+    external_id: str
+    idempotency_key: str
+    receipt: str
+    amount: Money
+    transaction_date: date
+    account_number: str | None = field(repr=False)
+    state: str
+    mifos_transaction_id: int | None
+    tries: int
+    key_tries: int
+    called_at: datetime | None
+    last_answer: str | None
+
+
+_COLUMNS = """
+    id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents, transaction_date,
+    account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer
+"""
+_READ = text(f"SELECT {_COLUMNS} FROM core_postings WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")  # noqa: S608
+_ACCOUNTS = text(
+    "SELECT DISTINCT partner_id, kind = 'deposit' AS savings, account_id FROM core_postings WHERE id = ANY(:ids) ORDER BY 1, 2, 3"
+)
+_TAKE_TURNS = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('core posting ' || account, 0)) FROM unnest(CAST(:accounts AS text[])) account"
+)
+_BUSY = text(
+    """
+    SELECT partner_id, kind, account_id FROM core_postings
+    WHERE lease_until > :now AND partner_id = ANY(:partners) AND account_id = ANY(:accounts)
+    """
+)
+_LEASE = text(
+    """
+    UPDATE core_postings SET lease_until = :until, called_at = CASE WHEN tries = 0 THEN :now ELSE called_at END,
+           state = 'unknown', key_tries = key_tries + CASE WHEN tries = 0 THEN 1 ELSE 0 END,
+           tries = tries + CASE WHEN tries = 0 THEN 1 ELSE 0 END
+    WHERE id = ANY(:ids)
+    """
+)
+_CALLING = text(
+    """
+    UPDATE core_postings SET tries = tries + 1, key_tries = CASE WHEN idempotency_key = :key THEN key_tries ELSE 0 END + 1,
+           idempotency_key = :key, called_at = :now
+    WHERE id = :id
+    """
+)
+_WRITE = text(
+    """
+    UPDATE core_postings SET lease_until = NULL, state = done.state, mifos_transaction_id = done.transaction_id,
+           posted_at = CASE WHEN done.state = 'posted' THEN CAST(:now AS timestamptz) END, last_answer = done.answer,
+           transaction_date = coalesce(done.day, transaction_date),
+           key_tries = CASE WHEN done.new_key IS NULL THEN key_tries ELSE 0 END,
+           idempotency_key = coalesce(done.new_key, idempotency_key)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:transactions AS bigint[]), CAST(:answers AS text[]),
+                CAST(:days AS date[]), CAST(:new_keys AS text[])) AS done(id, state, transaction_id, answer, day, new_key)
+    WHERE core_postings.id = done.id
+    """
+)
+
+
+def account_number_binding(posting_id: UUID) -> str:
+    """What the sealed account number (the payer's or payee's phone) of a posting is bound to."""
+    return f"core_postings:{posting_id}:account_number_sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a claim gave: postings to execute, those that were over before, and those whose account is busy."""
+
+    mine: tuple[CorePosting, ...]
+    over: tuple[CorePosting, ...]
+    busy: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is written back of one posting. `new_key` replaces an idempotency key that the server will answer for ever."""
+
+    posting_id: UUID
+    state: Literal["unknown", "posted", "refused"]
+    answer: str
+    transaction_id: int | None = None
+    day: date | None = None
+    new_key: str | None = None
+
+
+async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta) -> Taken:
+    """Leases those of `ids` that are open and whose account nobody writes to, one a account; a first call is counted here."""
+
+    async def work(connection: AsyncConnection) -> Taken:
+        now = runtime.clock.now()
+        accounts = (await connection.execute(_ACCOUNTS, {"ids": list(ids)})).all()
+        names = [f"{row.partner_id}:{row.savings}:{row.account_id}" for row in accounts]
+        await connection.execute(_TAKE_TURNS, {"accounts": names})
+        busy = {
+            (row.partner_id, row.kind == "deposit", row.account_id)
+            for row in await connection.execute(
+                _BUSY,
+                {
+                    "now": now,
+                    "partners": list({row.partner_id for row in accounts}),
+                    "accounts": [row.account_id for row in accounts],
+                },
+            )
+        }
+        mine, over, waiting = [], [], []
+        for row in await connection.execute(_READ, {"ids": list(ids)}):
+            posting = _posting(runtime, row)
+            account = (posting.partner_id, posting.kind == "deposit", posting.account_id)
+            if posting.state in {"posted", "refused"}:
+                over.append(posting)
+            elif account in busy:
+                waiting.append(posting.id)
+            else:
+                busy.add(account)
+                mine.append(posting)
+        await connection.execute(_LEASE, {"ids": [posting.id for posting in mine], "until": now + lease, "now": now})
+        return Taken(tuple(mine), tuple(over), tuple(waiting))
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def mark_calling(runtime: Runtime, posting_id: UUID, key: str) -> None:
+    """Commits, before a further call, that it is made under `key`."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(_CALLING, {"id": posting_id, "key": key, "now": runtime.clock.now()})
+
+    await in_transaction(runtime.engine, work)
+
+
+async def write_back(runtime: Runtime, written: Sequence[Written]) -> None:
+    """Writes what came of the leased postings and ends their leases."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(
+            _WRITE,
+            {
+                "now": runtime.clock.now(),
+                "ids": [item.posting_id for item in written],
+                "states": [item.state for item in written],
+                "transactions": [item.transaction_id for item in written],
+                "answers": [item.answer[:1000] for item in written],
+                "days": [item.day for item in written],
+                "new_keys": [item.new_key for item in written],
+            },
+        )
+
+    if written:
+        await in_transaction(runtime.engine, work)
+
+
+async def postings_of(
+    connection: AsyncConnection, kinds: Sequence[PostingKind], subject_ids: Sequence[UUID]
+) -> Mapping[UUID, UUID]:
+    """The id of the posting of each subject (disbursement or collection) that has one."""
+    rows = await connection.execute(
+        text("SELECT subject_id, id FROM core_postings WHERE kind = ANY(:kinds) AND subject_id = ANY(:subjects)"),
+        {"kinds": list(kinds), "subjects": list(subject_ids)},
+    )
+    return {row.subject_id: row.id for row in rows}
+
+
+def _posting(runtime: Runtime, row: Row[Any]) -> CorePosting:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
+    sealed = values.pop("account_number_sealed")
+    number = None if sealed is None else runtime.sealer.open_text(sealed, bound_to=account_number_binding(row.id))
+    return CorePosting(amount=Money(values.pop("amount_cents")), account_number=number, **values)

@@ -1,0 +1,69 @@
+"""Looking in Mifos X for a posting that may have been made: by our external id, then by the M-Pesa receipt."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vault_core.clients.mifos import LoanTransaction, MifosCapabilities, MifosClient
+from vault_core.postings.posting_rows import CorePosting
+
+_APPROVED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """It is posted."""
+
+    transaction: LoanTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """It is not posted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """Only a person can tell what to do: it was undone, has another amount, or the loan was disbursed by somebody else."""
+
+    cause: str
+
+
+ReadBack = Found | Absent | Unsure
+
+
+async def read_back(client: MifosClient, capabilities: MifosCapabilities, posting: CorePosting) -> ReadBack:
+    """What Mifos X has of the posting. Raises what reads raise (VaultError): then nothing is known."""
+    if posting.kind == "deposit":
+        account = await client.savings_account(posting.account_id)
+        return judge_transactions(posting, account.transactions)
+    loan = await client.loan(posting.account_id)
+    seen = judge_transactions(posting, loan.transactions)
+    if isinstance(seen, Absent) and capabilities.loan_external_ids:
+        # An undone transaction leaves the loan's list but keeps its external id (reference/fineract.md section 11).
+        hidden = await client.loan_transaction_by_external_id(posting.account_id, posting.external_id)
+        seen = seen if hidden is None else judge_transactions(posting, [hidden])
+    if isinstance(seen, Absent) and posting.kind == "disburse" and loan.status_id != _APPROVED:
+        return Unsure(f"the loan is in status {loan.status_id} without our receipt: somebody else changed it")
+    return seen
+
+
+def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransaction]) -> ReadBack:
+    """What the account's transactions say of the posting: ours carries our external id, or our receipt and kind of movement."""
+    ours = [transaction for transaction in transactions if _is_ours(posting, transaction)]
+    live = [transaction for transaction in ours if not transaction.reversed]
+    if len(live) > 1:
+        return Unsure(f"it is posted {len(live)} times: transactions {', '.join(str(found.id) for found in live)}")
+    if live and live[0].amount != posting.amount:
+        return Unsure(f"transaction {live[0].id} posts {live[0].amount} instead of {posting.amount}")
+    if live:
+        return Found(live[0])
+    if ours:
+        return Unsure(f"transaction {ours[0].id} was undone in Mifos X")
+    return Absent()
+
+
+def _is_ours(posting: CorePosting, transaction: LoanTransaction) -> bool:
+    if transaction.external_id == posting.external_id:
+        return True
+    kind = "disbursement" if posting.kind == "disburse" else posting.kind
+    return transaction.receipt == posting.receipt and transaction.kind == kind
