@@ -1,0 +1,88 @@
+"""What people outside do on the demo's day: the office adds lenders, officers approve loans, customers pay, finance tops up."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+
+from local_stack.demo.day_plan import ENABLED_PRODUCTS, LIMITS, DayPlan, Found, PlannedPartner
+from local_stack.demo.world import partner_file, payment_order
+from vault_core.errors import Unreachable
+from vault_core.money import Money
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner
+from vault_core.partners.partner_file import parse_partner_file
+from vault_core.partners.products import Limits, enable_product
+from vault_core.partners.registration import register_partner
+from vault_core.partners.url_registration import ensure_mifos_hook, register_c2b_urls
+from vault_core.runtime import Runtime
+from vault_core.wallets.topup import record_topup
+
+ACTOR = "ops:demo"
+_WAVES = 10  # the day's approvals and payments come in this many waves, so that they mix
+
+
+class Outside:
+    """The levers and truth books of the sandbox."""
+
+    def __init__(self, base_url: str, http: httpx.AsyncClient) -> None:
+        self._base_url, self._http = base_url, http
+
+    async def pull(self, lever: str, wish: object) -> dict[str, Any]:
+        """Pulls a control lever. Raises Unreachable if the sandbox does not answer or refuses the wish."""
+        return await self._ask("POST", f"/control/{lever}", json=wish)
+
+    async def truth(self) -> dict[str, Any]:
+        """The whole truth, all books."""
+        return await self._ask("GET", "/truth")
+
+    async def summary(self) -> dict[str, Any]:
+        """Sums of the books, faults so far, and how many callbacks are still to come (`pending`)."""
+        return await self._ask("GET", "/truth/summary")
+
+    async def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        try:
+            answer = await self._http.request(method, f"{self._base_url}{path}", **body)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the sandbox does not answer at {self._base_url}{path}: {error}") from error
+        if answer.is_error:
+            raise Unreachable(f"the sandbox refused {path}: {answer.status_code} {answer.text[:300]}")
+        result: dict[str, Any] = answer.json()
+        return result
+
+
+async def take_in_lender(runtime: Runtime, connections: Connections, planned: PlannedPartner, sandbox_url: str) -> Partner:
+    """Adds a lender as `vault partner add`, `enable`, `register-urls` and `hook` do, and pays in its first top-up."""
+    partner = await register_partner(runtime, parse_partner_file(partner_file(planned, sandbox_url)), actor=ACTOR)
+    limits = Limits(Money.shillings(LIMITS[0]), Money.shillings(LIMITS[1]), None)
+    for name in ENABLED_PRODUCTS.values():
+        await enable_product(runtime, partner, name, limits, actor=ACTOR)
+    await register_c2b_urls(runtime, connections, partner, actor=ACTOR)
+    await ensure_mifos_hook(runtime, connections, partner, actor=ACTOR)
+    await record_topup(
+        runtime, partner.id, Money.shillings(planned.first_top_up), f"OPEN-{planned.name}", ACTOR, "opening balance"
+    )
+    return partner
+
+
+async def top_up_again(runtime: Runtime, partner: Partner, planned: PlannedPartner) -> None:
+    """The second top-up, for the lender that has run short."""
+    await record_topup(
+        runtime, partner.id, Money.shillings(planned.second_top_up), f"MORE-{planned.name}", ACTOR, "wallet was short"
+    )
+
+
+async def live_the_day(outside: Outside, plan: DayPlan, *, wave_seconds: float) -> None:
+    """Officers approve and customers pay, in waves `wave_seconds` apart. Returns when the last has been told to the sandbox."""
+    for wave in range(_WAVES):
+        for partner in plan.partners:
+            approvals = [loan.number for loan in partner.approved if loan.found is Found.HOOK]
+            payments = [payment_order(partner, payment) for payment in partner.payments]
+            await outside.pull("approve", {"host": partner.host, "loans": list(_share(approvals, wave))})
+            await outside.pull("c2b", {"payments": list(_share(payments, wave))})
+        await asyncio.sleep(wave_seconds)
+
+
+def _share(things: list[Any], wave: int) -> Iterable[Any]:
+    return things[wave::_WAVES]

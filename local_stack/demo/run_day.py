@@ -1,0 +1,211 @@
+"""The demo's day from beginning to end: start the parts, act it out, wait until nothing moves, report, prove."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
+from pathlib import Path
+from typing import Any
+
+from local_stack import stack
+from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
+from local_stack.demo.day_plan import DayPlan, PlannedPartner, plan_day
+from local_stack.demo.proof import DISBURSED, SMS, PartnerTerms, ProofLine, ledger_lines, prove, report_lines, truth_of
+from local_stack.demo.reporting import make_reports, read_reports
+from local_stack.demo.watching import Picture, open_cases, take_picture
+from local_stack.demo.world import SMS_PRICE, sandbox_world
+from local_stack.home import Home, exists, remove
+from local_stack.plan import Plan
+from vault_core.clock import NAIROBI
+from vault_core.database import open_sync_engine
+from vault_core.errors import Unreachable
+from vault_core.money import Money
+from vault_core.partners.connections import Connections
+from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime, open_runtime
+from vault_core.settings import read_settings
+
+Show = Callable[[str, Picture | None], None]  # (phase, the day so far)
+
+# A real day's waits, shortened so that a day passes in minutes.
+PACE = {
+    "VAULT_POLL_EVERY": "15",
+    "VAULT_INBOX_SWEEP_AFTER": "5",
+    "VAULT_OUTBOX_RETRY_BASE": "1",
+    "VAULT_OUTBOX_LEASE": "15",
+    "VAULT_STATUS_QUERY_AFTER": "5",
+    "VAULT_STATUS_QUERY_SPACING": "5",
+    "VAULT_PAYOUT_RETRY_BASE": "4",
+    "VAULT_WALLET_RETRY_AFTER": "3",
+    "VAULT_MIFOS_WRITE_TIMEOUT": "10",
+}
+_OPENING = time_of_day(8, 0)
+_WAVE_SECONDS = 2.0
+_REST_SECONDS = 420.0
+_LOOK_EVERY = 0.5
+# Money that a difference may be about, by the kind of the open case that names it.
+_CASES_OF_LINE = {SMS: {"sms_unknown"}, DISBURSED: {"disbursement_unposted"}}
+
+
+@dataclass(slots=True)
+class DayOutcome:
+    """What the day came to."""
+
+    seed: int
+    day: date
+    proof: list[ProofLine]
+    picture: Picture
+    faults: dict[str, int]
+    cases: list[dict[str, Any]]
+    seconds: dict[str, float] = field(default_factory=dict)
+    problem: str | None = None  # why the day did not come to its end
+
+    @property
+    def ok(self) -> bool:
+        """Whether every line of the proof holds, and all of the day was done."""
+        return self.problem is None and bool(self.proof) and all(line.holds for line in self.proof)
+
+
+async def run_day(home: Home, environment: Mapping[str, str], *, seed: int, day: date, show: Show) -> tuple[DayOutcome, Plan]:
+    """Runs the day of `seed` in a fresh installation at `home` (an earlier demo there is removed) and leaves it running.
+
+    Raises the stack's and the clients' errors if the parts cannot be started. What goes wrong in the day itself is told in the
+    outcome, with the proof as far as it can be drawn.
+    """
+    seconds: dict[str, float] = {}
+    opening = datetime.combine(day, _OPENING, NAIROBI).astimezone(UTC)
+    demo_environment = {**environment, **PACE, "VAULT_HOME": str(home.path), "SANDBOX_SEED": str(seed)}
+    async with _timed(seconds, "start"):
+        show("starting the parts", None)
+        if exists(home):
+            await asyncio.to_thread(stack.down, home, demo_environment)
+            remove(home)
+        demo_environment["VAULT_CLOCK_OFFSET_SECONDS"] = str((opening - datetime.now(UTC)).total_seconds())
+        plan = await asyncio.to_thread(stack.up, home, demo_environment, sandbox=True)
+    planned = plan_day(seed)
+    async with open_runtime(read_settings(plan.environment)) as runtime:
+        connections = Connections(runtime)
+        outside = Outside(plan.environment["VAULT_SANDBOX_URL"], runtime.http)
+        try:
+            outcome = await _live(runtime, connections, outside, plan, planned, day, seconds, show)
+        finally:
+            await connections.aclose()
+    return outcome, plan
+
+
+async def _live(
+    runtime: Runtime,
+    connections: Connections,
+    outside: Outside,
+    plan: Plan,
+    planned: DayPlan,
+    day: date,
+    seconds: dict[str, float],
+    show: Show,
+) -> DayOutcome:
+    async with _timed(seconds, "set up"):
+        show("the office adds two lenders", None)
+        await outside.pull("setup", sandbox_world(planned, day, runtime.clock.now().isoformat()))
+        before = await outside.truth()
+        partners = [
+            await take_in_lender(runtime, connections, each, plan.environment["VAULT_SANDBOX_URL"]) for each in planned.partners
+        ]
+    problem = None
+    async with _timed(seconds, "day"):
+        living = asyncio.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS))
+        try:
+            await _wait_for_rest(runtime, outside, planned, partners, living, show)
+        except Unreachable as error:
+            problem = str(error)
+        finally:
+            await living
+    async with _timed(seconds, "reports"):
+        show("Dagster makes the day's reports", None)
+        if problem is None:
+            await make_reports(plan.ports["dagster"].number, day)
+    async with _timed(seconds, "proof"):
+        show("holding the books against each other", None)
+        proof, cases, picture = await _prove(runtime, plan, planned, day, before, await outside.truth(), reported=problem is None)
+    faults = (await outside.summary())["faults"]
+    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, problem)
+
+
+async def _wait_for_rest(
+    runtime: Runtime, outside: Outside, planned: DayPlan, partners: list[Partner], living: "asyncio.Task[None]", show: Show
+) -> None:
+    """Until all of the day has been told, applied and done. The lender that runs short is topped up once it has been told so."""
+    payments = sum(len(partner.payments) for partner in planned.partners)
+    loans = sum(len(partner.approved) for partner in planned.partners)
+    short = {
+        partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True) if plan.second_top_up
+    }
+    deadline = time.monotonic() + _REST_SECONDS
+    picture = Picture()
+    while time.monotonic() < deadline:
+        async with runtime.engine.connect() as connection:
+            picture = await take_picture(connection)
+        show("the day is lived", picture)
+        if short and living.done() and picture.held_for.get("wallet_short"):
+            for partner, plan in short.values():
+                await top_up_again(runtime, partner, plan)
+            short = {}
+        told = living.done() and (await outside.summary())["pending"] == 0
+        if told and picture.at_rest and picture.payments >= payments and picture.loans >= loans:
+            return
+        await asyncio.sleep(_LOOK_EVERY)
+    raise Unreachable(f"the day did not come to rest in {_REST_SECONDS:.0f} s: {picture}")
+
+
+async def _prove(
+    runtime: Runtime,
+    plan: Plan,
+    planned: DayPlan,
+    day: date,
+    before: Mapping[str, Any],
+    truth: Mapping[str, Any],
+    *,
+    reported: bool,
+) -> tuple[list[ProofLine], list[dict[str, Any]], Picture]:
+    async with runtime.engine.connect() as connection:
+        cases = await open_cases(connection)
+        picture = await take_picture(connection)
+    if not reported:
+        return [], cases, picture
+    engine = open_sync_engine(plan.database_url)
+    with engine.connect() as connection:
+        ledger = ledger_lines(connection)
+    engine.dispose()
+    reports = read_reports(Path(plan.environment["VAULT_REPORTS_DIR"]), day)
+    lines: list[ProofLine] = []
+    for partner in planned.partners:
+        in_cases = {
+            line: sum(case["amount_cents"] or 0 for case in cases if case["partner"] == partner.name and case["kind"] in kinds)
+            for line, kinds in _CASES_OF_LINE.items()
+        }
+        truth_lines = truth_of(_terms(partner), truth, before)
+        lines += prove(partner.name, truth_lines, ledger.get(partner.name, {}), report_lines(*reports, partner.name), in_cases)
+    return lines, cases, picture
+
+
+def _terms(partner: PlannedPartner) -> PartnerTerms:
+    return PartnerTerms(
+        name=partner.name,
+        host=partner.host,
+        b2c_short_code=partner.b2c_short_code,
+        c2b_short_code=partner.c2b_short_code,
+        sms_user=partner.name,
+        sms_price_cents=Money.parse(SMS_PRICE).cents,
+        system_fee_cents=partner.system_fee * 100,
+    )
+
+
+@asynccontextmanager
+async def _timed(seconds: dict[str, float], phase: str) -> AsyncIterator[None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[phase] = round(time.monotonic() - started, 1)

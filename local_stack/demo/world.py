@@ -1,0 +1,213 @@
+"""The sandbox's world for a planned day, and what each lender would write into its partner file."""
+
+from datetime import date, timedelta
+from typing import Any
+
+from local_stack.demo.day_plan import (
+    DISABLED_PRODUCT,
+    ENABLED_PRODUCTS,
+    LIMITS,
+    DayPlan,
+    Found,
+    PlannedLoan,
+    PlannedPartner,
+    PlannedPayment,
+)
+from vault_core.errors import InvalidInput
+from vault_core.phones import normalise_phone
+
+MIFOS_USER, MIFOS_PASSWORD = "payments", "demo-password"
+SMS_PRICE = "0.80"
+
+# Which things go wrong, and how often. Every fault of the day's flows is met at least once, by whom the seed decides.
+FAULTS: dict[str, dict[str, Any]] = {
+    "result_lost": {"times": 3},
+    "result_late": {"times": 4},
+    "result_twice": {"times": 5},
+    "result_before_answer": {"times": 5},
+    "answer_lost_after_paying": {"times": 3},
+    "queue_timeout_then_result": {"times": 2},
+    "insufficient_float": {"times": 2},
+    "unknown_receiver": {"times": 2},
+    "duplicate_answer": {"times": 1},
+    "spike_arrest": {"times": 3},
+    "oauth_token_dies": {"times": 1},
+    "html_answer": {"times": 1},
+    "c2b_confirmation_twice": {"rate": 0.05},
+    "c2b_confirmation_late": {"rate": 0.03},
+    "mifos_409_lock": {"times": 3},
+    "mifos_409_conflict": {"times": 2},
+    "mifos_425": {"times": 3},
+    "mifos_500_after_posting": {"times": 3},
+    "mifos_timeout_after_posting": {"times": 3},
+    "hook_missing": {"times": 4},
+    "sms_refused": {"times": 3},
+    "sms_timed_out_after_sending": {"times": 3},
+}
+
+
+def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
+    """The world to set up: M-Pesa codes and customers, a Mifos X host a lender, SMS users, faults. `now` is an ISO moment."""
+    return {
+        "mpesa": {
+            "apps": [
+                {
+                    "consumer_key": f"key-{p.name}",
+                    "consumer_secret": f"secret-{p.name}",
+                    "short_codes": [p.b2c_short_code, p.c2b_short_code],
+                }
+                for p in plan.partners
+            ],
+            "short_codes": {
+                code: {
+                    "name": p.display_name.upper(),
+                    "utility_cents": cents,
+                    "initiator": "vaultapi",
+                    "security_credential": f"cred-{p.name}",
+                }
+                for p in plan.partners
+                for code, cents in ((p.b2c_short_code, 1_000_000_000), (p.c2b_short_code, 0))
+            },
+        },
+        "mifos": {p.host: _host(p, day) for p in plan.partners},
+        "sms": {
+            "users": [
+                {"user": p.name, "api_key": f"sms-{p.name}", "senders": ["LENDER"], "balance_cents": 10_000_000}
+                for p in plan.partners
+            ]
+        },
+        "faults": FAULTS,
+        "settings": {
+            "now": now,
+            "result_delay_ms": 200,
+            "late_ms": 6000,
+            "hang_ms": 1000,
+            "b2c_latency_ms": 30,
+            "mifos_latency_ms": 15,
+        },
+    }
+
+
+def partner_file(partner: PlannedPartner, sandbox_url: str) -> str:
+    """The TOML that `vault partner add` would be given for this lender."""
+    return f"""
+[partner]
+name = "{partner.name}"
+display_name = "{partner.display_name}"
+
+[mifos]
+url = "{sandbox_url}/mifos/{partner.host}/fineract-provider/api/v1"
+tenant = "default"
+user = "{MIFOS_USER}"
+password = "{MIFOS_PASSWORD}"
+
+[mpesa]
+url = "{sandbox_url}/daraja"
+consumer_key = "key-{partner.name}"
+consumer_secret = "secret-{partner.name}"
+initiator = "vaultapi"
+security_credential = "cred-{partner.name}"
+b2c_short_code = "{partner.b2c_short_code}"
+c2b_short_code = "{partner.c2b_short_code}"
+
+[sms]
+url = "{sandbox_url}/airtouch"
+user = "{partner.name}"
+api_key = "sms-{partner.name}"
+sender = "LENDER"
+price = "{SMS_PRICE}"
+
+[charges]
+system_fee = "{partner.system_fee}.00"
+low_balance = "500.00"
+
+[[contacts]]
+role = "operations"
+name = "Operations of {partner.display_name}"
+phone = "{_contact_phone(partner)}"
+"""
+
+
+def payment_order(partner: PlannedPartner, payment: PlannedPayment) -> dict[str, Any]:
+    """The payment as the sandbox takes it, with the bill reference as its payer typed it."""
+    return {
+        "short_code": partner.c2b_short_code,
+        "phone": normalise_phone(payment.phone),
+        "amount_cents": payment.amount * 100,
+        "bill_reference": _bill_reference(partner, payment),
+    }
+
+
+def payable(partner: PlannedPartner, loan: PlannedLoan) -> bool:
+    """Whether the plan means this loan to be paid: its product is enabled, the amount in its limits, the phone usable."""
+    try:
+        normalise_phone(partner.clients[loan.client - 1].phone or "")
+    except InvalidInput:
+        return False
+    return loan.found is not None and loan.product in ENABLED_PRODUCTS and LIMITS[0] <= loan.principal <= LIMITS[1]
+
+
+def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
+    return {
+        "tenant": "default",
+        "b2c_short_code": partner.b2c_short_code,
+        "sms_user": partner.name,
+        "users": [{"username": MIFOS_USER, "password": MIFOS_PASSWORD}],
+        "products": [{"id": number, "name": name} for number, name in (*ENABLED_PRODUCTS.items(), DISABLED_PRODUCT)],
+        "clients": [
+            {"id": c.number, "first_name": c.name.split()[0], "last_name": c.name.split()[1], "mobile_no": c.phone}
+            for c in partner.clients
+        ],
+        "loans": [_loan(partner, loan, day) for loan in partner.loans],
+        "savings": [
+            {
+                "id": s.number,
+                "client": s.client,
+                "account_no": _savings_number(partner, s.number),
+                "external_id": _external_id(partner, "savings", s.number),
+            }
+            for s in partner.savings
+        ],
+    }
+
+
+def _loan(partner: PlannedPartner, loan: PlannedLoan, day: date) -> dict[str, Any]:
+    status = {Found.POLL: 200, Found.HOOK: 100, None: 300}[loan.found]
+    row = {
+        "id": loan.number,
+        "client": loan.client,
+        "product": loan.product,
+        "principal_cents": loan.principal * 100,
+        "fee_cents": loan.fee_at_disbursement * 100,
+        "status": status,
+        "account_no": _loan_number(loan.number),
+        "external_id": _external_id(partner, "loan", loan.number),
+        "expected_on": day.isoformat(),
+        "approved_on": day.isoformat(),
+    }
+    return row | ({"disbursed_on": (day - timedelta(days=30)).isoformat()} if loan.found is None else {})
+
+
+def _bill_reference(partner: PlannedPartner, payment: PlannedPayment) -> str:
+    if payment.target is None:
+        return f"SCHOOL FEES {payment.number}"
+    kind, number = payment.target
+    plain = _loan_number(number) if kind == "loan" else _savings_number(partner, number)
+    external = _external_id(partner, kind, number)
+    return {"plain": plain, "spaced": f" {plain} ", "external": external, "lower": external.lower()}[payment.spelling]
+
+
+def _external_id(partner: PlannedPartner, kind: str, number: int) -> str:
+    return f"{partner.name.upper()}-{kind[0].upper()}{number}"
+
+
+def _loan_number(number: int) -> str:
+    return f"{number:09d}"
+
+
+def _savings_number(partner: PlannedPartner, number: int) -> str:
+    return f"{partner.b2c_short_code}{number:05d}"
+
+
+def _contact_phone(partner: PlannedPartner) -> str:
+    return f"0799{partner.b2c_short_code}"

@@ -1,0 +1,171 @@
+"""`vault demo`: a lender's day over the real parts, with the proof at its end."""
+
+import asyncio
+import json
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from local_stack import stack
+from local_stack.demo.run_day import DayOutcome, run_day
+from local_stack.demo.watching import Picture
+from local_stack.home import Home, home_of
+from local_stack.plan import Plan
+from vault_cli.session import fail, failures_told
+from vault_core.clock import business_day
+from vault_core.money import Money
+
+console = Console(stderr=True)
+_PROOF_FAILED = 1
+_USAGE = 2
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Chooses who borrows, who pays and what goes wrong.")] = 1,
+    day: Annotated[str, typer.Option(help="The day to live, YYYY-MM-DD; today unless given, never a later one.")] = "",
+    leave: Annotated[bool, typer.Option("--exit", help="Stop everything after the proof.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the outcome to this file.")] = None,
+) -> None:
+    """Live a lender's day on this machine, faults included, and prove every shilling. Ends with 0 only if the proof holds.
+
+    It runs in an installation of its own, `.vault/demo`, made afresh each time; yours is not touched.
+    """
+    chosen = _chosen_day(day)
+    home = Home(home_of(os.environ).path / "demo")
+    with failures_told():
+        with _View(seed, chosen) as view:
+            outcome, plan = asyncio.run(run_day(home, os.environ, seed=seed, day=chosen, show=view.show))
+        if json_file is not None:
+            json_file.write_text(json.dumps(as_json(outcome), indent=2) + "\n", encoding="utf-8")
+        _print_outcome(outcome)
+        if leave:
+            stack.down(home, plan.environment)
+        else:
+            _print_addresses(plan)
+    if not outcome.ok:
+        raise typer.Exit(_PROOF_FAILED)
+
+
+def as_json(outcome: DayOutcome) -> dict[str, Any]:
+    """The outcome in the shape that `--json` promises (docs/operations.md)."""
+    picture = outcome.picture
+    counts = {
+        "loans": picture.loans,
+        "payments": picture.payments,
+        **{f"loans_{state}": n for state, n in sorted(picture.disbursements.items())},
+        **{f"loans_found_by_{how}": n for how, n in sorted(picture.found_by.items())},
+        **{f"payments_{state}": n for state, n in sorted(picture.collections.items())},
+        **{f"messages_{state}": n for state, n in sorted(picture.messages.items())},
+    }
+    return {
+        "seed": outcome.seed,
+        "day": outcome.day.isoformat(),
+        "ok": outcome.ok,
+        "proof": [
+            {
+                "partner": line.partner,
+                "line": line.line,
+                "truth_cents": line.truth_cents,
+                "ledger_cents": line.ledger_cents,
+                "report_cents": line.report_cents,
+                "difference_cents": line.difference_cents,
+            }
+            for line in outcome.proof
+        ],
+        "counts": counts,
+        "faults": outcome.faults,
+        "open_cases": [
+            {"kind": case["kind"], "subject": case["subject"], "amount_cents": case["amount_cents"]} for case in outcome.cases
+        ],
+        "seconds": outcome.seconds,
+    }
+
+
+def _chosen_day(text: str) -> date:
+    today = business_day(datetime.now(UTC))
+    if not text:
+        return today
+    try:
+        chosen = date.fromisoformat(text)
+    except ValueError:
+        fail(f"--day {text!r} is not a day: write it as {today.isoformat()}", _USAGE)
+    if not date(2026, 1, 1) <= chosen <= today:
+        fail(f"--day {text} must lie between 2026-01-01, the first day reports know, and today", _USAGE)
+    return chosen
+
+
+class _View:
+    """The day as it goes: a live table on a terminal, a line at each change of phase elsewhere."""
+
+    def __init__(self, seed: int, day: date) -> None:
+        self._title = f"Payment Vault, {day.isoformat()}, seed {seed}"
+        self._phase = ""
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, phase: str, picture: Picture | None) -> None:
+        """Shows the phase and the day so far."""
+        if self._live:
+            self._live.update(_picture_table(f"{self._title}: {phase}", picture))
+        elif phase != self._phase:
+            console.print(phase, highlight=False)
+        self._phase = phase
+
+
+def _picture_table(title: str, picture: Picture | None) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    if picture is not None:
+        table.add_column("")
+        table.add_column("", justify="right")
+        for name, states in (("loan", picture.disbursements), ("payment", picture.collections), ("message", picture.messages)):
+            for state, number in sorted(states.items()):
+                table.add_row(f"{name}s {state}", str(number))
+        table.add_row("deliveries to apply", str(picture.open_deliveries))
+        table.add_row("calls to make", str(picture.open_calls))
+    return table
+
+
+def _print_outcome(outcome: DayOutcome) -> None:
+    out = Console()
+    table = Table(
+        title=f"What really happened on {outcome.day}, what our ledger says, what the reports say (KES)", title_justify="left"
+    )
+    table.add_column("lender")
+    table.add_column("line")
+    for column in ("outside", "ledger", "reports", "difference"):
+        table.add_column(column, justify="right")
+    for line in outcome.proof:
+        mark = "" if line.difference_cents == 0 else (" (open case)" if line.holds else " [red]UNEXPLAINED[/]")
+        figures = (line.truth_cents, line.ledger_cents, line.report_cents)
+        table.add_row(
+            line.partner, line.line, *(f"{Money(cents).as_decimal():,}" for cents in figures),
+            f"{Money(line.difference_cents).as_decimal():,}{mark}",
+        )  # fmt: skip
+    out.print(table)
+    faults = ", ".join(f"{name} {times}" for name, times in sorted(outcome.faults.items()))
+    out.print(f"Faults met: {faults or 'none'}.", highlight=False)
+    kinds = sorted({case["kind"] for case in outcome.cases})
+    out.print(f"Open cases: {len(outcome.cases)}" + (f" ({', '.join(kinds)})" if kinds else ""), highlight=False)
+    if outcome.problem:
+        out.print(f"[bold red]The day did not end:[/] {escape(outcome.problem)}")
+    out.print("[bold green]Every shilling is where it should be.[/]" if outcome.ok else "[bold red]The proof does not hold.[/]")
+
+
+def _print_addresses(plan: Plan) -> None:
+    console.print(f"Dagster: http://127.0.0.1:{plan.ports['dagster'].number}   reports: {plan.environment['VAULT_REPORTS_DIR']}")
+    console.print(f"It stays up. Stop it with: VAULT_HOME={plan.home.path} ./vault down", soft_wrap=True)
