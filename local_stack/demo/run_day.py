@@ -12,7 +12,7 @@ from typing import Any
 
 from local_stack import stack
 from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
-from local_stack.demo.day_plan import DayPlan, PlannedPartner, plan_day
+from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner, plan_day
 from local_stack.demo.proof import DISBURSED, SMS, PartnerTerms, ProofLine, ledger_lines, prove, report_lines, truth_of
 from local_stack.demo.reporting import make_reports, read_reports
 from local_stack.demo.watching import Picture, open_cases, take_picture
@@ -138,7 +138,7 @@ async def _wait_for_rest(
 ) -> None:
     """Until all of the day has been told, applied and done. The lender that runs short is topped up once it has been told so."""
     payments = sum(len(partner.payments) for partner in planned.partners)
-    loans = sum(len(partner.approved) for partner in planned.partners)
+    loans = sum(loan.product in ENABLED_PRODUCTS for partner in planned.partners for loan in partner.approved)
     short = {
         partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True) if plan.second_top_up
     }

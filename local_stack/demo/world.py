@@ -6,14 +6,12 @@ from typing import Any
 from local_stack.demo.day_plan import (
     DISABLED_PRODUCT,
     ENABLED_PRODUCTS,
-    LIMITS,
     DayPlan,
     Found,
     PlannedLoan,
     PlannedPartner,
     PlannedPayment,
 )
-from vault_core.errors import InvalidInput
 from vault_core.phones import normalise_phone
 
 MIFOS_USER, MIFOS_PASSWORD = "payments", "demo-password"
@@ -136,15 +134,6 @@ def payment_order(partner: PlannedPartner, payment: PlannedPayment) -> dict[str,
         "amount_cents": payment.amount * 100,
         "bill_reference": _bill_reference(partner, payment),
     }
-
-
-def payable(partner: PlannedPartner, loan: PlannedLoan) -> bool:
-    """Whether the plan means this loan to be paid: its product is enabled, the amount in its limits, the phone usable."""
-    try:
-        normalise_phone(partner.clients[loan.client - 1].phone or "")
-    except InvalidInput:
-        return False
-    return loan.found is not None and loan.product in ENABLED_PRODUCTS and LIMITS[0] <= loan.principal <= LIMITS[1]
 
 
 def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
