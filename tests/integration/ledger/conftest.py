@@ -1,17 +1,19 @@
 """A ledger with partners to post against."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
-from vault_core.database import in_transaction
+from vault_core.database import in_transaction, open_sync_engine
+from vault_core.finding import Finding
 from vault_core.ledger.balances import Balance, balance
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.holds import Capture, HoldRequest, Short, capture_holds, place_holds, release_holds
 from vault_core.ledger.posting import Leg, Posting, post
+from vault_core.ledger.verification import ledger_size, verify_ledger
 from vault_core.money import Money
 from vault_core.runtime import Runtime
 
@@ -77,3 +79,31 @@ def book(runtime: Runtime) -> Book:
 @pytest.fixture
 async def partner_id(book: Book) -> UUID:
     return await book.partner("alpha")
+
+
+@pytest.fixture
+async def posting_partner(book: Book) -> UUID:
+    """A partner, for a test that is not in an event loop itself."""
+    return await book.partner("alpha")
+
+
+@pytest.fixture
+def verified(database_url: str) -> Callable[[], tuple[int, list[Finding]]]:
+    """How many transactions the ledger has and what is wrong with it, asked on a connection of its own."""
+
+    def look() -> tuple[int, list[Finding]]:
+        engine = open_sync_engine(database_url)
+        try:
+            with engine.connect() as connection:
+                size = ledger_size(connection)
+            return size.transactions, verify_ledger(engine)
+        finally:
+            engine.dispose()
+
+    return look
+
+
+@pytest.fixture
+def book_of() -> type[Book]:
+    """The class itself, for a test that makes its own runtime."""
+    return Book

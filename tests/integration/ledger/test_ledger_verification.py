@@ -1,0 +1,158 @@
+"""Each thing that could be wrong is made wrong behind the guards' back, and the proof names it."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from vault_core.ledger.posting import post
+from vault_core.ledger.sealing import seal_due
+from vault_core.ledger.verification import SEAL_LAG, verify_ledger_async
+
+Tamper = Callable[[str], None]
+
+
+@pytest.fixture
+def tamper(database_url: str) -> Tamper:
+    """Runs a statement as a superuser with every trigger off."""
+
+    def run(statement: str) -> None:
+        owner = create_engine(database_url)
+        with owner.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            assert connection.execute(text(statement)).rowcount > 0
+        owner.dispose()
+
+    return run
+
+
+@pytest.fixture
+async def lived_in(book, partner_id: UUID) -> UUID:
+    """A ledger with a bit of everything: the partner of it."""
+    await book.post(*(book.topup(partner_id, 1_000 + n, key=f"topup:{n}") for n in range(3)))
+    taken, freed, _ = await book.hold(partner_id, ("a", 100), ("b", 200), ("c", 300))
+    await book.capture((taken, book.charge(partner_id, 60, "a")))
+    await book.release([freed])
+    return partner_id
+
+
+async def sealed(book, transactions: int, *, most: int = 100) -> None:
+    """Returns once so many are sealed: any other database transaction of the server holds sealing back for a moment."""
+    for _ in range(1_000):
+        transactions -= await seal_due(book.runtime, most=most)
+        if transactions <= 0:
+            break
+        await asyncio.sleep(0.01)
+    assert transactions == 0
+
+
+async def test_a_sound_ledger_has_no_findings(book, lived_in: UUID) -> None:
+    assert await verify_ledger_async(book.runtime.engine) == []
+    await sealed(book, 4, most=2)
+    assert await verify_ledger_async(book.runtime.engine) == []
+    assert lived_in
+
+
+WRONGS = {
+    "sums_to_zero": "UPDATE ledger_entries SET amount_cents = amount_cents + 1, balance_after_cents = balance_after_cents + 1"
+    " WHERE account_version = 2 AND leg = 2",
+    "balance_is_sum_of_entries": "UPDATE ledger_accounts SET balance_cents = balance_cents - 500 WHERE code = 'wallet'",
+    "entries_chain": "UPDATE ledger_entries SET account_version = 17 WHERE account_version = 2 AND leg = 2",
+    "keys": "DELETE FROM ledger_keys WHERE key = 'topup:1'",
+    "partners_apart": "UPDATE ledger_transactions SET partner_id = NULL WHERE key = 'topup:1'",
+    "reversed_once": "UPDATE ledger_transactions SET reverses = gen_random_uuid() WHERE key = 'topup:1'",
+    "held_is_sum_of_holds": "UPDATE ledger_holds SET amount_cents = 301 WHERE key = 'c'",
+    "captures_match": "UPDATE ledger_holds SET captured_cents = 61 WHERE key = 'a'",
+    "trial_balance": "UPDATE ledger_accounts SET balance_cents = balance_cents + 1 WHERE code = 'bank:settlement'",
+}
+
+
+@pytest.mark.parametrize(("check", "statement"), WRONGS.items(), ids=WRONGS.keys())
+async def test_the_proof_names_what_is_wrong(book, lived_in: UUID, tamper: Tamper, check: str, statement: str) -> None:
+    tamper(statement)
+    findings = await verify_ledger_async(book.runtime.engine)
+    assert check in {finding.check for finding in findings}
+    assert all("\n" not in str(finding) for finding in findings)
+    assert lived_in
+
+
+async def test_a_body_that_is_not_what_was_posted_shows_before_it_is_sealed(book, lived_in: UUID, tamper: Tamper) -> None:
+    tamper("UPDATE ledger_transactions SET reference = 'else' WHERE key = 'topup:1'")
+    (finding,) = await verify_ledger_async(book.runtime.engine)
+    assert finding.check == "keys"
+    assert lived_in
+
+
+SEALED_WRONGS = {
+    "a changed description": ("UPDATE ledger_transactions SET description = 'else' WHERE key = 'topup:1'", "seal 1"),
+    "a changed booking time": (
+        "UPDATE ledger_transactions SET booked_at = booked_at + interval '1 us' WHERE key = 'a'",
+        "seal 2",
+    ),
+    "a changed digest": ("UPDATE ledger_seals SET digest = sha256('x') WHERE number = 1", "seal 1"),
+    "a missing seal": ("DELETE FROM ledger_seals WHERE number = 1", "seal 2"),
+    "a changed chain": ("UPDATE ledger_seals SET chain = sha256('x') WHERE number = 1", "seal 2"),
+    "a transaction slipped in": (
+        """
+        INSERT INTO ledger_transactions (id, kind, reference, key, effective_at, booked_at, written_by)
+        SELECT gen_random_uuid(), 'x', 'r', 'slipped', now(), now(), written_by FROM ledger_transactions WHERE key = 'topup:1'
+        """,
+        "seal 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "where"), SEALED_WRONGS.values(), ids=SEALED_WRONGS.keys())
+async def test_the_chain_shows_what_was_changed_after_sealing(
+    book, lived_in: UUID, tamper: Tamper, statement: str, where: str
+) -> None:
+    await sealed(book, 4, most=3)
+    tamper(statement)
+    findings = await verify_ledger_async(book.runtime.engine)
+    assert where in {finding.where for finding in findings if finding.check == "seals_chain"}
+    assert lived_in
+
+
+async def test_a_late_commit_is_sealed_after_what_overtook_it(book, partner_id: UUID) -> None:
+    """Its id is older than that of the postings already sealed: nothing slips behind a seal."""
+    other_id = await book.partner("beta")
+    async with book.runtime.engine.connect() as slow:
+        await post(slow, book.runtime, [book.topup(partner_id, 100)])
+        await book.post(book.topup(other_id, 50))
+        assert await seal_due(book.runtime) == 0  # the slow one may still commit: nothing after it is sealed
+        await slow.commit()
+    await sealed(book, 2)
+    assert await seal_due(book.runtime) == 0
+    assert await verify_ledger_async(book.runtime.engine) == []
+
+
+async def test_sealing_that_has_fallen_behind_is_told(book, partner_id: UUID) -> None:
+    await book.post(book.topup(partner_id, 100))
+    await sealed(book, 1)
+    await book.post(book.topup(partner_id, 100, key="topup:2"))
+    now = book.runtime.clock.now()
+    assert await verify_ledger_async(book.runtime.engine, now=now + SEAL_LAG) == []
+    (finding,) = await verify_ledger_async(book.runtime.engine, now=now + SEAL_LAG + timedelta(seconds=1))
+    assert finding.check == "seals_lag"
+
+
+async def test_a_ledger_restored_on_a_server_with_lower_transaction_ids_goes_on(
+    book, partner_id: UUID, tamper: Tamper, database_url: str
+) -> None:
+    await book.post(book.topup(partner_id, 100))
+    tamper("UPDATE ledger_transactions SET written_by = written_by + 1000000")  # as if written where ids were far ahead
+    assert await seal_due(book.runtime) == 0
+    owner = create_engine(database_url)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE ledger_write_base SET base = 1000000"))
+    await sealed(book, 1)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE ledger_write_base SET base = 0"))
+        connection.execute(text("SELECT ledger_adopt_server()"))
+    owner.dispose()
+    await book.post(book.topup(partner_id, 100, key="topup:2"))
+    await sealed(book, 1)
+    assert await verify_ledger_async(book.runtime.engine) == []
