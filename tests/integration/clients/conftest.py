@@ -1,0 +1,282 @@
+"""The servers that the Mifos X client is held against: the sandbox always, a real one when VAULT_TEST_MIFOS_URL is set.
+
+A real one also needs VAULT_TEST_MIFOS_USER, VAULT_TEST_MIFOS_PASSWORD and VAULT_TEST_MIFOS_TENANT; the user must be a super user,
+because the tests make their own clients, loans and savings accounts there. Never point it at a server with real people in it.
+"""
+
+import os
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from vault_core.clients.mifos import MifosClient, MifosLogin
+from vault_core.clock import NAIROBI
+
+FORMAT = {"locale": "en", "dateFormat": "yyyy-MM-dd"}
+RESTRICTED = ("READ_LOAN", "READ_PAYMENTTYPE")
+
+
+@dataclass(frozen=True, slots=True)
+class NewLoan:
+    id: int
+    client_id: int
+    mobile_no: str
+    external_id: str
+    approved_on: date
+
+
+class Server:
+    """One Mifos X to test against, through its own interface where the two are alike."""
+
+    def __init__(self, login: MifosLogin, http: httpx.AsyncClient) -> None:
+        self.login = login
+        self.http = http
+        self.today = datetime.now(NAIROBI).date()
+        self.client = self.as_user()
+
+    def as_user(self, **changes: Any) -> MifosClient:
+        return MifosClient(replace(self.login, **changes), self.http, write_timeout=90)
+
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        answer = await self.http.request(
+            method,
+            f"{self.login.url}{path}",
+            json=body,
+            auth=(self.login.user, self.login.password),
+            headers={"Fineract-Platform-TenantId": self.login.tenant},
+            timeout=120,
+        )
+        assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    async def undo_disbursal(self, loan_id: int) -> None:
+        await self.call("POST", f"/loans/{loan_id}?command=undodisbursal", {})
+
+    async def reverse_repayment(self, loan_id: int, transaction_id: int) -> None:
+        body = {"transactionDate": str(self.today), "transactionAmount": "0", **FORMAT}
+        await self.call("POST", f"/loans/{loan_id}/transactions/{transaction_id}?command=undo", body)
+
+    async def delete_hook(self, hook_id: int) -> None:
+        await self.call("DELETE", f"/hooks/{hook_id}")
+
+    def new_mobile(self) -> str:
+        return f"07{random.randrange(10**8):08d}"
+
+
+class SandboxServer(Server):
+    """A host of the sandbox, filled by its control levers."""
+
+    def __init__(self, sandbox_url: str, http: httpx.AsyncClient) -> None:
+        self.host = f"h{uuid4().hex[:8]}"
+        self.sandbox_url = sandbox_url
+        self.next_id = 0
+        url = f"{sandbox_url}/mifos/{self.host}/fineract-provider/api/v1"
+        super().__init__(MifosLogin(url, "default", "mifos", "password"), http)
+
+    async def set_up(self) -> None:
+        await self.control(
+            {
+                "users": [
+                    {"username": "mifos", "password": "password"},
+                    {"username": "clerk", "password": "clerk-pw", "permissions": list(RESTRICTED)},
+                ],
+                "payment_types": ["M-Pesa"],
+                "products": [{"id": 1, "name": "Biashara Loan", "short_name": "BIAS"}],
+            }
+        )
+
+    async def control(self, wish: dict[str, Any]) -> None:
+        answer = await self.http.post(f"{self.sandbox_url}/control/setup", json={"mifos": {self.host: wish}})
+        assert answer.status_code == 200, answer.text
+
+    async def fault(self, name: str, loan_id: int) -> None:
+        wish = {name: {"key": f"loan:{loan_id}", "times": 1}}
+        answer = await self.http.post(f"{self.sandbox_url}/control/faults", json=wish)
+        assert answer.status_code == 200, answer.text
+
+    def _take_id(self) -> int:
+        self.next_id += 1
+        return self.next_id
+
+    async def _person(self) -> tuple[int, str]:
+        client_id, mobile = self._take_id(), self.new_mobile()
+        await self.control({"clients": [{"id": client_id, "first_name": "Wanjiku", "last_name": "Kamau", "mobile_no": mobile}]})
+        return client_id, mobile
+
+    async def approved_loan(self, shillings: int, *, fee: bool = False) -> NewLoan:
+        client_id, mobile = await self._person()
+        loan_id, external_id, approved = self._take_id(), f"loan-{uuid4()}", self.today - timedelta(days=1)
+        loan = {
+            "id": loan_id,
+            "product": 1,
+            "client": client_id,
+            "principal_cents": shillings * 100,
+            "fee_cents": shillings * 3 if fee else 0,
+            "external_id": external_id,
+            "approved_on": str(approved),
+            "expected_on": str(approved),
+        }
+        await self.control({"loans": [loan]})
+        return NewLoan(loan_id, client_id, mobile, external_id, approved)
+
+    async def active_savings(self) -> tuple[int, str]:
+        client_id, _ = await self._person()
+        savings_id = self._take_id()
+        await self.control({"savings": [{"id": savings_id, "client": client_id, "external_id": f"sav-{savings_id}"}]})
+        return savings_id, f"sav-{savings_id}"
+
+    async def restricted(self) -> MifosClient:
+        return self.as_user(user="clerk", password="clerk-pw")
+
+
+class RealServer(Server):
+    """A real Apache Fineract, filled through its own interface."""
+
+    _fee: int
+    _products: dict[bool, int]
+
+    async def set_up(self) -> None:
+        currencies = [row["code"] for row in (await self.call("GET", "/currencies"))["selectedCurrencyOptions"]]
+        if "KES" not in currencies:
+            await self.call("PUT", "/currencies", {"currencies": [*currencies, "KES"]})
+        if not any(row["name"] == "M-Pesa" for row in await self.call("GET", "/paymenttypes")):
+            await self.client.create_payment_type("M-Pesa")
+        fee = self._named(await self.call("GET", "/charges"), "Vault test fee 3%") or await self._make_fee()
+        products = await self.call("GET", "/loanproducts")
+        plain = self._named(products, "Vault Test Loan") or await self._make_product("Vault Test Loan", "VTLN", [])
+        charged = self._named(products, "Vault Test Fee Loan") or await self._make_product("Vault Test Fee Loan", "VTFL", [fee])
+        self._fee = fee
+        self._products = {False: plain, True: charged}
+
+    @staticmethod
+    def _named(rows: list[dict[str, Any]], name: str) -> int | None:
+        return next((row["id"] for row in rows if row["name"] == name), None)
+
+    async def _make_fee(self) -> int:
+        body = {"name": "Vault test fee 3%", "chargeAppliesTo": 1, "currencyCode": "KES", "amount": 3, "chargeTimeType": 1}
+        more = {"chargeCalculationType": 2, "chargePaymentMode": 0, "active": True, "penalty": False, "locale": "en"}
+        return (await self.call("POST", "/charges", {**body, **more}))["resourceId"]
+
+    async def _make_product(self, name: str, short: str, charges: list[int]) -> int:
+        body = {
+            "name": name,
+            "shortName": short,
+            "currencyCode": "KES",
+            "digitsAfterDecimal": 2,
+            "inMultiplesOf": 1,
+            "principal": 15000,
+            "minPrincipal": 100,
+            "maxPrincipal": 500000,
+            "numberOfRepayments": 3,
+            "interestRateFrequencyType": 2,
+            "accountingRule": 1,
+            "daysInYearType": 1,
+            "daysInMonthType": 1,
+            "isInterestRecalculationEnabled": False,
+            "charges": [{"id": charge} for charge in charges],
+        }
+        return (await self.call("POST", "/loanproducts", {**body, **self._terms()}))["resourceId"]
+
+    @staticmethod
+    def _terms() -> dict[str, Any]:
+        terms = {"repaymentEvery": 1, "repaymentFrequencyType": 2, "interestRatePerPeriod": 2.5, "amortizationType": 1}
+        schedule = {
+            "interestType": 0,
+            "interestCalculationPeriodType": 1,
+            "transactionProcessingStrategyCode": "mifos-standard-strategy",
+        }
+        return {**terms, **schedule, **FORMAT}
+
+    async def _person(self) -> tuple[int, str]:
+        mobile, day = self.new_mobile(), self.today - timedelta(days=30)
+        body = {"officeId": 1, "legalFormId": 1, "firstname": "Wanjiku", "lastname": "Kamau", "mobileNo": mobile, "active": True}
+        more = {"activationDate": str(day), "submittedOnDate": str(day), **FORMAT}
+        return (await self.call("POST", "/clients", {**body, **more}))["clientId"], mobile
+
+    async def approved_loan(self, shillings: int, *, fee: bool = False) -> NewLoan:
+        day = self.today - timedelta(days=1)
+        client_id, mobile = await self._person()
+        external_id = f"loan-{uuid4()}"
+        body = {
+            "clientId": client_id,
+            "productId": self._products[fee],
+            "loanType": "individual",
+            "principal": shillings,
+            "loanTermFrequency": 3,
+            "loanTermFrequencyType": 2,
+            "numberOfRepayments": 3,
+            "expectedDisbursementDate": str(day),
+            "submittedOnDate": str(day),
+            "externalId": external_id,
+            "charges": [{"chargeId": self._fee, "amount": 3}] if fee else [],
+        }
+        loan_id = (await self.call("POST", "/loans", {**body, **self._terms()}))["loanId"]
+        approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(day), **FORMAT}
+        await self.call("POST", f"/loans/{loan_id}?command=approve", approval)
+        return NewLoan(loan_id, client_id, mobile, external_id, day)
+
+    async def active_savings(self) -> tuple[int, str]:
+        day = self.today - timedelta(days=1)
+        client_id, _ = await self._person()
+        product = (
+            self._named(await self.call("GET", "/savingsproducts"), "Vault Test Savings") or await self._make_savings_product()
+        )
+        external_id = f"sav-{uuid4().hex[:12]}"
+        body = {"clientId": client_id, "productId": product, "submittedOnDate": str(day), "externalId": external_id, **FORMAT}
+        savings_id = (await self.call("POST", "/savingsaccounts", body))["savingsId"]
+        await self.call("POST", f"/savingsaccounts/{savings_id}?command=approve", {"approvedOnDate": str(day), **FORMAT})
+        await self.call("POST", f"/savingsaccounts/{savings_id}?command=activate", {"activatedOnDate": str(day), **FORMAT})
+        return savings_id, external_id
+
+    async def _make_savings_product(self) -> int:
+        body = {
+            "name": "Vault Test Savings",
+            "shortName": "VTSV",
+            "currencyCode": "KES",
+            "digitsAfterDecimal": 2,
+            "inMultiplesOf": 1,
+        }
+        interest = {"nominalAnnualInterestRate": 3, "interestCompoundingPeriodType": 1, "interestPostingPeriodType": 4}
+        more = {"interestCalculationType": 1, "interestCalculationDaysInYearType": 365, "accountingRule": 1, "locale": "en"}
+        return (await self.call("POST", "/savingsproducts", {**body, **interest, **more}))["resourceId"]
+
+    async def restricted(self) -> MifosClient:
+        name = f"clerk{uuid4().hex[:8]}"
+        password = f"Aa1!{uuid4().hex}"
+        role = (await self.call("POST", "/roles", {"name": name, "description": "test"}))["resourceId"]
+        await self.call("PUT", f"/roles/{role}/permissions", {"permissions": dict.fromkeys(RESTRICTED, True)})
+        person = {"username": name, "firstname": "A", "lastname": "Clerk", "email": f"{name}@example.com", "officeId": 1}
+        secret = {"roles": [role], "sendPasswordToEmail": False, "password": password, "repeatPassword": password}
+        await self.call("POST", "/users", {**person, **secret})
+        return self.as_user(user=name, password=password)
+
+
+def _real_login() -> MifosLogin:
+    url = os.environ.get("VAULT_TEST_MIFOS_URL")
+    if not url:
+        pytest.skip("VAULT_TEST_MIFOS_URL is not set: no real Mifos X to hold the client against")
+    settings = {name: os.environ.get(f"VAULT_TEST_MIFOS_{name.upper()}") for name in ("tenant", "user", "password")}
+    missing = [name for name, value in settings.items() if not value]
+    assert not missing, (
+        f"VAULT_TEST_MIFOS_URL is set, but {', '.join(f'VAULT_TEST_MIFOS_{name.upper()}' for name in missing)} is not"
+    )
+    return MifosLogin(url.rstrip("/"), settings["tenant"], settings["user"], settings["password"])
+
+
+@pytest.fixture(params=["sandbox", "real"])
+async def mifos(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    """A Mifos X with a payment type and products, where the test may make people and accounts."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        if request.param == "sandbox":
+            server: Any = SandboxServer(request.getfixturevalue("sandbox_url"), http)
+        else:
+            server = RealServer(_real_login(), http)
+        await server.set_up()
+        yield server
+        await server.client.aclose()

@@ -1,0 +1,360 @@
+"""The Mifos X client held against the sandbox and, when VAULT_TEST_MIFOS_URL is set, against a real server: same answers."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from vault_core.clients.mifos import CoreWrite, MifosCapabilities
+from vault_core.clients.mifos_errors import key_is_burnt
+from vault_core.errors import LoginRefused, NotFound, RemoteRefusal
+from vault_core.money import Money
+from vault_core.outcome import Accepted, Refusal, Refused, Unknown
+
+CAPABLE = MifosCapabilities(status_filter=True, idempotency=True, loan_external_ids=True, savings_external_ids=False)
+
+
+async def payment_type(server) -> int:
+    return next(row.id for row in await server.client.payment_types() if row.name == "M-Pesa")
+
+
+async def write(server, amount: Money, **changes) -> CoreWrite:
+    fields = {
+        "amount": amount,
+        "on": server.today,
+        "payment_type_id": await payment_type(server),
+        "receipt": f"S{uuid4().hex[:9].upper()}",
+        "account_number": "254708374149",
+        "external_id": f"pv-{uuid4()}",
+        "idempotency_key": str(uuid4()),
+        "note": "Payment Vault contract test",
+    }
+    return CoreWrite(**{**fields, **changes})
+
+
+async def all_approved(server) -> dict[int, object]:
+    loans, offset = {}, 0
+    while True:
+        page = await server.client.approved_loans(CAPABLE, offset=offset, limit=50)
+        loans |= {loan.id: loan for loan in page.loans}
+        offset += 50
+        if offset >= page.total:
+            return loans
+
+
+async def disbursed_loan(server, shillings: int = 6000):
+    loan = await server.approved_loan(shillings)
+    posted = await server.client.disburse(loan.id, await write(server, Money.shillings(shillings)))
+    assert isinstance(posted, Accepted), posted
+    return loan
+
+
+async def test_a_login_is_proven_and_a_wrong_password_or_tenant_is_refused(mifos):
+    await mifos.client.log_in()
+    with pytest.raises(LoginRefused, match="password"):
+        await mifos.as_user(password="wrong").log_in()
+    with pytest.raises(LoginRefused, match="tenant"):
+        await mifos.as_user(tenant="nobody").log_in()
+
+
+async def test_the_probe_finds_what_the_server_can_do_with_and_without_loans(mifos):
+    before = await mifos.client.probe()
+    await mifos.approved_loan(1000)
+    after = await mifos.client.probe()
+    assert before == after
+    assert (after.status_filter, after.idempotency, after.loan_external_ids, after.savings_external_ids) == (
+        True,
+        True,
+        True,
+        False,
+    )
+    assert after.version
+
+
+async def test_a_user_who_may_not_post_is_found_by_the_probe(mifos):
+    clerk = await mifos.restricted()
+    with pytest.raises(RemoteRefusal, match="may not post") as refused:
+        await clerk.probe()
+    assert refused.value.code == "error.msg.not.authorized"
+
+
+async def test_products_and_payment_types_are_listed_and_a_payment_type_can_be_made(mifos):
+    products = await mifos.client.loan_products()
+    assert {product.currency for product in products} == {"KES"}
+    assert all(product.active for product in products)
+    made = await mifos.client.create_payment_type(f"M-Pesa {uuid4().hex[:8]}")
+    kinds = {row.id: row for row in await mifos.client.payment_types()}
+    assert kinds[made].is_cash is False
+
+
+async def test_an_approved_loan_is_listed_with_what_to_pay_and_leaves_the_list_when_disbursed(mifos):
+    fresh = await mifos.approved_loan(6000, fee=True)
+    listed = (await all_approved(mifos))[fresh.id]
+    assert (listed.status_id, listed.currency, listed.group, listed.multi_disburse) == (200, "KES", False, False)
+    assert (listed.approved_principal, listed.net_disbursal) == (Money.shillings(6000), Money.shillings(5820))
+    assert (listed.client_id, listed.external_id, listed.approved_on) == (fresh.client_id, fresh.external_id, fresh.approved_on)
+    assert listed.total_outstanding is None
+    read = await mifos.client.loan(fresh.id)
+    assert (read.account_no, read.net_disbursal, read.transactions) == (listed.account_no, listed.net_disbursal, [])
+    await mifos.client.disburse(fresh.id, await write(mifos, Money.shillings(6000)))
+    assert fresh.id not in await all_approved(mifos)
+
+
+async def test_pages_of_approved_loans_follow_each_other(mifos):
+    fresh = [(await mifos.approved_loan(1000)).id for _ in range(3)]
+    total = (await mifos.client.approved_loans(CAPABLE, offset=0, limit=1)).total
+    last = [await mifos.client.approved_loans(CAPABLE, offset=total - 3 + place, limit=1) for place in range(3)]
+    assert [page.loans[0].id for page in last] == fresh
+    past = await mifos.client.approved_loans(CAPABLE, offset=total + 10, limit=10)
+    assert past.loans == []
+
+
+async def test_a_disbursement_is_posted_once_and_found_by_its_external_id(mifos):
+    loan = await mifos.approved_loan(6000)
+    disbursement = await write(mifos, Money.shillings(6000))
+    posted = await mifos.client.disburse(loan.id, disbursement)
+    assert isinstance(posted, Accepted)
+    assert posted.value.from_cache is False
+    again = await mifos.client.disburse(loan.id, disbursement)
+    assert (again.value.transaction_id, again.value.from_cache) == (posted.value.transaction_id, True)
+    found = await mifos.client.loan_transaction_by_external_id(loan.id, disbursement.external_id)
+    assert (found.id, found.kind, found.amount) == (posted.value.transaction_id, "disbursement", Money.shillings(6000))
+    assert (found.receipt, found.on, found.reversed) == (disbursement.receipt, mifos.today, False)
+    read = await mifos.client.loan(loan.id)
+    assert (read.status_id, [t.id for t in read.transactions if t.kind == "disbursement"]) == (300, [found.id])
+    assert read.total_outstanding > Money.shillings(6000)
+
+
+async def test_a_second_disbursement_is_unknown_until_it_is_read_back(mifos):
+    loan = await disbursed_loan(mifos)
+    second = await mifos.client.disburse(loan.id, await write(mifos, Money.shillings(6000)))
+    assert isinstance(second, Unknown)
+    assert "read back" in second.cause
+
+
+async def test_a_key_used_for_another_loan_is_not_taken_for_a_posting(mifos):
+    first, second = await mifos.approved_loan(2000), await mifos.approved_loan(2000)
+    shared = await write(mifos, Money.shillings(2000))
+    assert isinstance(await mifos.client.disburse(first.id, shared), Accepted)
+    outcome = await mifos.client.disburse(second.id, shared)
+    assert isinstance(outcome, Unknown)
+    assert "key was used before" in outcome.cause
+    assert (await mifos.client.loan(second.id)).status_id == 200
+
+
+async def test_an_external_id_of_another_loan_is_unknown_and_moves_nothing(mifos):
+    first, second = await mifos.approved_loan(2000), await mifos.approved_loan(2000)
+    done = await write(mifos, Money.shillings(2000))
+    await mifos.client.disburse(first.id, done)
+    outcome = await mifos.client.disburse(second.id, await write(mifos, Money.shillings(2000), external_id=done.external_id))
+    assert isinstance(outcome, Unknown)
+    assert (await mifos.client.loan(second.id)).status_id == 200
+
+
+async def test_an_undone_disbursement_shows_as_reversed_and_burns_its_external_id(mifos):
+    loan = await mifos.approved_loan(2000)
+    done = await write(mifos, Money.shillings(2000))
+    await mifos.client.disburse(loan.id, done)
+    await mifos.undo_disbursal(loan.id)
+    found = await mifos.client.loan_transaction_by_external_id(loan.id, done.external_id)
+    assert found.reversed is True
+    assert (await mifos.client.loan(loan.id)).status_id == 200
+    again = await mifos.client.disburse(loan.id, await write(mifos, Money.shillings(2000), external_id=done.external_id))
+    assert isinstance(again, Unknown)
+    assert isinstance(await mifos.client.disburse(loan.id, await write(mifos, Money.shillings(2000))), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "refusal"),
+    [
+        ({"days": -5}, "error.msg.loan.disbursal.cannot.be.before.approval.date", Refusal.TERMINAL),
+        ({"days": 1}, "error.msg.loan.disbursal.cannot.be.a.future.date", Refusal.RETRY_LATER),
+        ({"shillings": 9000}, "error.msg.loan.disburse.amount.must.be.less.than.approved.amount", Refusal.TERMINAL),
+        ({"payment_type_id": 999_999}, "error.msg.payment.type.invalid", Refusal.TERMINAL),
+    ],
+)
+async def test_a_disbursement_that_breaks_a_rule_is_refused_and_the_refusal_stays_with_its_key(mifos, change, code, refusal):
+    loan = await mifos.approved_loan(2000)
+    fields = {"on": mifos.today + timedelta(days=change.get("days", 0))}
+    if "payment_type_id" in change:
+        fields["payment_type_id"] = change["payment_type_id"]
+    bad = await write(mifos, Money.shillings(change.get("shillings", 2000)), **fields)
+    outcome = await mifos.client.disburse(loan.id, bad)
+    assert isinstance(outcome, Refused), outcome
+    assert (outcome.code, outcome.refusal, key_is_burnt(outcome)) == (code, refusal, True)
+    assert await mifos.client.disburse(loan.id, bad) == outcome
+    assert (await mifos.client.loan(loan.id)).status_id == 200
+    right = await write(mifos, Money.shillings(2000), external_id=bad.external_id)
+    assert isinstance(await mifos.client.disburse(loan.id, right), Accepted)
+
+
+async def test_a_repayment_is_posted_to_the_cent_once_and_found_by_its_external_id(mifos):
+    loan = await disbursed_loan(mifos)
+    before = (await mifos.client.loan(loan.id)).total_outstanding
+    repayment = await write(mifos, Money(1250))
+    posted = await mifos.client.repay(loan.id, repayment)
+    assert isinstance(posted, Accepted)
+    again = await mifos.client.repay(loan.id, repayment)
+    assert (again.value.transaction_id, again.value.from_cache) == (posted.value.transaction_id, True)
+    found = await mifos.client.loan_transaction_by_external_id(loan.id, repayment.external_id)
+    assert (found.id, found.kind, found.amount) == (posted.value.transaction_id, "repayment", Money(1250))
+    assert (found.receipt, found.reversed) == (repayment.receipt, False)
+    read = await mifos.client.loan(loan.id)
+    assert read.total_outstanding == before - Money(1250)
+    assert [t.receipt for t in read.transactions if t.kind == "repayment"] == [repayment.receipt]
+
+
+async def test_a_repayment_under_a_used_external_id_is_unknown_and_a_reversed_one_still_shows(mifos):
+    loan = await disbursed_loan(mifos)
+    repayment = await write(mifos, Money.shillings(100))
+    posted = await mifos.client.repay(loan.id, repayment)
+    twice = await mifos.client.repay(loan.id, await write(mifos, Money.shillings(100), external_id=repayment.external_id))
+    assert isinstance(twice, Unknown)
+    await mifos.reverse_repayment(loan.id, posted.value.transaction_id)
+    found = await mifos.client.loan_transaction_by_external_id(loan.id, repayment.external_id)
+    assert (found.id, found.reversed) == (posted.value.transaction_id, True)
+    replay = await mifos.client.repay(loan.id, repayment)
+    assert replay.value.from_cache is True
+
+
+async def test_more_than_is_owed_is_taken_and_overpays_the_loan(mifos):
+    loan = await disbursed_loan(mifos, 2000)
+    assert isinstance(await mifos.client.repay(loan.id, await write(mifos, Money.shillings(5000))), Accepted)
+    assert (await mifos.client.loan(loan.id)).status_id == 700
+
+
+@pytest.mark.parametrize(
+    ("days", "code", "refusal"),
+    [
+        (1, "error.msg.loan.transaction.cannot.be.a.future.date", Refusal.RETRY_LATER),
+        (-5, "error.msg.loan.transaction.cannot.be.before.disbursement.date", Refusal.TERMINAL),
+    ],
+)
+async def test_a_repayment_on_an_impossible_day_is_refused(mifos, days, code, refusal):
+    loan = await disbursed_loan(mifos, 2000)
+    outcome = await mifos.client.repay(loan.id, await write(mifos, Money.shillings(100), on=mifos.today + timedelta(days=days)))
+    assert (outcome.code, outcome.refusal) == (code, refusal)
+
+
+async def test_a_loan_that_is_not_disbursed_takes_no_repayment(mifos):
+    loan = await mifos.approved_loan(2000)
+    outcome = await mifos.client.repay(loan.id, await write(mifos, Money.shillings(100)))
+    assert (outcome.code, outcome.refusal) == ("error.msg.loan.must.be.active.fully.paid.or.overpaid", Refusal.TERMINAL)
+
+
+async def test_a_deposit_is_posted_once_and_found_by_its_receipt(mifos):
+    savings_id, _ = await mifos.active_savings()
+    deposit = await write(mifos, Money(120050), external_id=None)
+    posted = await mifos.client.deposit(savings_id, deposit)
+    assert isinstance(posted, Accepted), posted
+    again = await mifos.client.deposit(savings_id, deposit)
+    assert (again.value.transaction_id, again.value.from_cache) == (posted.value.transaction_id, True)
+    account = await mifos.client.savings_account(savings_id)
+    assert (account.balance, account.active) == (Money(120050), True)
+    found = [(t.id, t.kind, t.amount, t.receipt, t.on, t.reversed) for t in account.transactions]
+    assert found == [(posted.value.transaction_id, "deposit", Money(120050), deposit.receipt, mifos.today, False)]
+
+
+async def test_a_deposit_is_refused_without_payment_type_with_an_external_id_and_on_a_future_day(mifos):
+    savings_id, _ = await mifos.active_savings()
+    blank = await mifos.client.deposit(savings_id, await write(mifos, Money(100), external_id=None, payment_type_id=None))
+    assert (blank.code, blank.refusal) == (
+        "validation.msg.savingsaccount.transaction.paymentTypeId.cannot.be.blank",
+        Refusal.TERMINAL,
+    )
+    marked = await mifos.client.deposit(savings_id, await write(mifos, Money(100)))
+    assert (marked.code, marked.refusal) == ("error.msg.parameter.unsupported", Refusal.TERMINAL)
+    future = await mifos.client.deposit(
+        savings_id, await write(mifos, Money(100), external_id=None, on=mifos.today + timedelta(days=1))
+    )
+    assert (future.code, future.refusal) == ("error.msg.savingsaccount.transaction.in.the.future", Refusal.RETRY_LATER)
+    assert (await mifos.client.savings_account(savings_id)).balance == Money(0)
+
+
+async def test_accounts_are_found_by_number_and_by_external_id_and_never_by_a_part(mifos):
+    loan = await disbursed_loan(mifos, 2000)
+    savings_id, savings_external_id = await mifos.active_savings()
+    loan_number = (await mifos.client.loan(loan.id)).account_no
+    savings_number = (await mifos.client.savings_account(savings_id)).account_no
+    by_number = {(found.kind, found.id): found for found in await mifos.client.find_accounts(f" {loan_number} ")}
+    assert by_number["loan", loan.id].active is True
+    assert by_number["loan", loan.id].client_id == loan.client_id
+    assert by_number["loan", loan.id].client_name == "Wanjiku Kamau"
+    assert [(found.kind, found.id) for found in await mifos.client.find_accounts(loan.external_id)] == [("loan", loan.id)]
+    savings = {(found.kind, found.id): found for found in await mifos.client.find_accounts(savings_number)}
+    assert savings["savings", savings_id].active is True
+    assert [(found.kind, found.id) for found in await mifos.client.find_accounts(savings_external_id)] == [
+        ("savings", savings_id)
+    ]
+    assert await mifos.client.find_accounts(loan.external_id[:-1]) == []
+    assert await mifos.client.find_accounts("%") == []
+
+
+async def test_a_client_is_read_with_the_mobile_number(mifos):
+    loan = await mifos.approved_loan(1000)
+    person = await mifos.client.client(loan.client_id)
+    assert (person.display_name, person.mobile_no) == ("Wanjiku Kamau", loan.mobile_no)
+
+
+async def test_what_does_not_exist_is_not_found_by_reads_and_refused_by_writes(mifos):
+    loan = await mifos.approved_loan(1000)
+    missing = 88_888_888
+    for read in (mifos.client.loan, mifos.client.client, mifos.client.savings_account):
+        with pytest.raises(NotFound):
+            await read(missing)
+    assert await mifos.client.loan_transaction_by_external_id(loan.id, f"pv-{uuid4()}") is None
+    disbursed = await mifos.client.disburse(missing, await write(mifos, Money(100)))
+    assert (disbursed.code, disbursed.refusal) == ("error.msg.loan.id.invalid", Refusal.TERMINAL)
+    repaid = await mifos.client.repay(missing, await write(mifos, Money(100)))
+    assert (repaid.code, repaid.refusal) == ("error.msg.loan.id.invalid", Refusal.TERMINAL)
+    deposited = await mifos.client.deposit(missing, await write(mifos, Money(100), external_id=None))
+    assert isinstance(deposited, Refused)
+    assert deposited.refusal is Refusal.TERMINAL
+
+
+async def test_a_user_without_the_permission_is_halted_and_the_key_stays_good(mifos):
+    loan = await mifos.approved_loan(2000)
+    clerk = await mifos.restricted()
+    disbursement = await write(mifos, Money.shillings(2000))
+    outcome = await clerk.disburse(loan.id, disbursement)
+    assert (outcome.code, outcome.refusal, key_is_burnt(outcome)) == ("error.msg.not.authorized", Refusal.HALT, False)
+    assert isinstance(await mifos.client.disburse(loan.id, disbursement), Accepted)
+    with pytest.raises(RemoteRefusal) as refused:
+        await clerk.hooks()
+    assert refused.value.code == "error.msg.not.authorized"
+
+
+async def test_a_tenant_without_a_business_date_has_none(mifos):
+    assert await mifos.client.business_date() is None
+
+
+@asynccontextmanager
+async def a_receiver():
+    """A server that answers 200 to whatever comes and counts it."""
+    calls: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", calls
+
+
+async def test_a_web_hook_is_made_pinged_and_listed(mifos):
+    async with a_receiver() as (base, calls):
+        url = f"{base}/i/{uuid4().hex}/"
+        made = await mifos.client.create_hook(url)
+        try:
+            hook = next(hook for hook in await mifos.client.hooks() if hook.id == made)
+            assert (hook.url, hook.active) == (url, True)
+            assert {("LOAN", "APPROVE"), ("LOAN", "APPROVALUNDO"), ("LOAN", "DISBURSALUNDO")} <= set(hook.events)
+            assert calls
+            assert calls[0].startswith(b"GET /i/")
+        finally:
+            await mifos.delete_hook(made)
