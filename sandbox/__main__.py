@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description="Stand-ins for M-Pesa, Mifos X and an SMS gateway.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("SANDBOX_SEED", "1")))
     parser.add_argument("--latency-ms", type=int, default=0, help="how long the M-Pesa gateway takes to answer a payment")
     parser.add_argument("--world", type=Path, help="a JSON file with the world to begin with (see sandbox/README.md)")
     return parser.parse_args()

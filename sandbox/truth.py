@@ -98,7 +98,7 @@ def _loan(loan: Loan) -> dict[str, Any]:
         "principal_cents": loan.principal_cents,
         "net_cents": loan.net_cents,
         "outstanding_cents": figures(loan).outstanding_cents if loan.status >= 300 else None,
-        "transactions": [_transaction(each) for each in loan.transactions],
+        "transactions": [_transaction(each) for each in loan.transactions if each.kind != "accrual"],  # an accrual moves nothing
     }
 
 

@@ -3,10 +3,12 @@
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -19,16 +21,17 @@ def start_sandbox(*, seed: int = 1, extra: tuple[str, ...] = ()) -> Iterator[str
     """A sandbox on a free port, ready to answer; ended when the block is left. Yields its base URL."""
     port = free_port()
     command = [sys.executable, "-m", "sandbox", "--port", str(port), "--seed", str(seed), *extra]
-    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        yield _ready(process, f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
         try:
-            process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield _ready(process, f"http://127.0.0.1:{port}", log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def free_port() -> int:
@@ -37,12 +40,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _ready(process: subprocess.Popen[bytes], url: str) -> str:
+def _ready(process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> str:
     until = time.monotonic() + _READY_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            _, errors = process.communicate()
-            raise RuntimeError(f"the sandbox ended with {process.returncode}: {errors.decode(errors='replace')[-2000:]}")
+            log.seek(0)
+            raise RuntimeError(f"the sandbox ended with {process.returncode}: {log.read().decode(errors='replace')[-2000:]}")
         try:
             if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
                 return url

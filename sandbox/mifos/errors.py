@@ -114,7 +114,8 @@ def spring(status: int, reason: str, path: str, *, challenge: bool = False) -> A
     """The web framework's own body: for what fails outside Fineract's code."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     headers = {"WWW-Authenticate": 'Basic realm="Fineract Platform API"'} if challenge else {}
-    return pretty({"timestamp": moment, "status": status, "error": reason, "path": path}, status, headers)
+    own_path = path[path.find("/fineract-provider") :]
+    return pretty({"timestamp": moment, "status": status, "error": reason, "path": own_path}, status, headers)
 
 
 def not_authenticated() -> Answer:

@@ -10,6 +10,7 @@ from sandbox.mifos.errors import Fault, pretty, spring, validation
 from sandbox.mifos.host import Client, Loan, MifosHost
 from sandbox.mifos.loan_state import figures
 from sandbox.mifos.loan_views import loan_item
+from sandbox.mifos.partial import LOAN_FIELDS, partial
 from sandbox.mifos.shapes import CURRENCY, loan_status, savings_status
 
 _SQL_STATUS = re.compile(r"l\.loan_status_id\s*=\s*(\d+)")
@@ -32,11 +33,12 @@ def loan_page(host: MifosHost, request: Request) -> Answer:
         found = [loan for loan in found if loan.account_no == query["accountNo"]]
     if query.get("externalId"):
         found = [loan for loan in found if loan.external_id == query["externalId"]]
-    order = _ORDERS.get(query.get("orderBy", ""))
-    descending = query.get("sortOrder", "ASC").upper() == "DESC" or order is None  # nothing promises an order unless asked for
-    found.sort(key=order or _ORDERS["id"], reverse=descending)
+    column, _, direction = query.get("orderBy", "id").partition(" ")
+    descending = query.get("sortOrder", direction[:4].strip() or "ASC").upper() == "DESC"
+    found.sort(key=_ORDERS.get(column, _ORDERS["id"]), reverse=descending)
     shown = found[offset : offset + limit] if limit > 0 else found[offset:]
-    return json_answer({"totalFilteredRecords": len(found), "pageItems": [loan_item(loan) for loan in shown]})
+    items = [partial(loan_item(loan), request, LOAN_FIELDS) for loan in shown]
+    return json_answer({"totalFilteredRecords": len(found), "pageItems": items})
 
 
 def _wanted_status(host: MifosHost, request: Request) -> int | None:
@@ -109,13 +111,25 @@ def search_clients_v2(host: MifosHost, request: Request) -> Answer:
             "officeName": "Head Office",
             **({"mobileNo": client.mobile_no} if client.mobile_no else {}),
             "status": {"id": 300, "code": "clientStatusType.active", "value": "Active"},
+            "activationDate": "2026-01-01",
+            "createdDate": "2026-01-01T06:00:00Z",
         }
         for client in shown
     ]
+    order = {"sorted": True, "empty": False, "unsorted": False}
     pages = -(-len(found) // size)
     return pretty(
         {
             "content": content,
+            "pageable": {
+                "pageNumber": page,
+                "pageSize": size,
+                "sort": order,
+                "offset": page * size,
+                "paged": True,
+                "unpaged": False,
+            },
+            "sort": order,
             "totalPages": pages,
             "totalElements": len(found),
             "last": page + 1 >= pages,

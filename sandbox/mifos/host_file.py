@@ -106,6 +106,8 @@ def _add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
     expected_on = _day(row.pop("expected_on", None)) or today
     approved_on = _day(row.pop("approved_on", None)) or today
     disbursed_on = _day(row.pop("disbursed_on", None)) or today - timedelta(days=7)
+    earliest = min(expected_on, approved_on, disbursed_on if status >= 300 else today)
+    submitted_on = _day(row.pop("submitted_on", None)) or earliest
     tranches = [
         Tranche(host.next_id("tranche"), _day(each.get("expected_on")) or today, each["principal_cents"])
         for each in row.pop("tranches", ())
@@ -123,7 +125,7 @@ def _add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
         net_cents=cents - fee,
         months=row.pop("months", 3),
         status=status if status < 300 else 200,
-        submitted_on=min(expected_on, approved_on, disbursed_on if status >= 300 else today),
+        submitted_on=submitted_on,
         expected_on=expected_on,
         approved_on=approved_on if status >= 200 else None,
         tranches=tranches,
@@ -148,7 +150,8 @@ def _disburse(host: MifosHost, loan: Loan, day: date) -> None:
 def _add_savings(host: MifosHost, row: dict[str, Any]) -> None:
     number = _id(host, "savings", row)
     account_no = row.pop("account_no", f"{number:09d}")
-    host.savings[number] = Savings(number, account_no, host.clients[row.pop("client")], **row)
+    opened_on = _day(row.pop("opened_on", None)) or date(2026, 1, 1)
+    host.savings[number] = Savings(number, account_no, host.clients[row.pop("client")], opened_on=opened_on, **row)
 
 
 def _announce(world: World, host: MifosHost, loan: Loan) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sandbox.mifos.amounts import cents_of, decimal_of, number, plain
 from sandbox.mifos.errors import Fault, domain_rule, integrity, validation
 from sandbox.mifos.host import Loan, LoanTransaction, MifosHost, Tranche
-from sandbox.mifos.loan_state import settle_status
+from sandbox.mifos.loan_state import figures, settle_status
 from sandbox.mifos.payload import LONGEST_EXTERNAL_ID, PAYMENT_TEXTS, Payload
 from sandbox.mifos.shapes import date_array, loan_status
 
@@ -79,6 +79,7 @@ def approve(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> R
         "dateFormat": body.get("dateFormat"),
         "approvedOnDate": body.get("approvedOnDate"),
         "netDisbursalAmount": number(loan.net_cents),
+        **_tranche_changes(loan),
         "locale": body.get("locale"),
         "approvedLoanAmount": plain(amount if amount is not None else Decimal(loan.approved_cents) / 100),
         "status": loan_status(200),
@@ -121,6 +122,9 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
     if fee_id is not None:
         loan.transactions.append(LoanTransaction(fee_id, "repaymentAtDisbursement", loan.fee_cents, day or today, today))
     _move_principal(loan, cents, day or today, first=first)
+    if first:
+        interest = figures(loan).interest_cents
+        loan.transactions.append(LoanTransaction(host.next_id("transaction"), "accrual", interest, day or today, today))
     changes = payload.echo(*PAYMENT_TEXTS, "paymentTypeId", "locale", "dateFormat", "actualDisbursementDate")
     changes |= {"status": loan_status(300), **payload.echo("note")}
     return _result(loan, changes, sub_resource=None if host.legacy else transaction)
@@ -157,7 +161,9 @@ def undo_last_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], toda
             ' because "disbursementDetail" is null'
         )
     last, tranche = live[-1], done[-1]
-    last.reversed_on, last.hidden, tranche.disbursed_on = today, True, None
+    for dead in (last, *(each for each in loan.transactions if each.kind == "accrual")):
+        dead.reversed_on, dead.hidden = today, True
+    loan.tranches.remove(tranche)
     loan.principal_cents -= last.amount_cents
     note = {"note": body["note"]} if body.get("note") else {}
     return _result(loan, {"undolastdisbursal": "true", "disbursedAmount": number(loan.principal_cents), **note})
@@ -208,6 +214,14 @@ def _plan_tranches(host: MifosHost, loan: Loan, body: dict[str, Any]) -> None:
             )
             for row in plan
         ]
+
+
+def _tranche_changes(loan: Loan) -> Result:
+    """The server writes every tranche under the same key: the last one stays."""
+    if not loan.tranches:
+        return {}
+    last = loan.tranches[-1]
+    return {"recalculateLoanSchedule": True, "disbursementData": f"{last.expected_on}-{last.principal_cents // 100}"}
 
 
 def _planned(loan: Loan) -> int:

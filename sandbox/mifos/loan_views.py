@@ -8,6 +8,7 @@ from sandbox.mifos.host import Loan, LoanTransaction, PaymentDetail
 from sandbox.mifos.loan_state import Figures, figures, repayments
 from sandbox.mifos.shapes import (
     CURRENCY,
+    DAILY_INTEREST,
     LOAN,
     LOAN_DETAIL,
     LOAN_PERIOD,
@@ -20,6 +21,7 @@ from sandbox.mifos.shapes import (
 _TRANSACTION_TYPES = {
     "disbursement": (1, "Disbursement"),
     "repayment": (2, "Repayment"),
+    "accrual": (10, "Accrual"),
     "repaymentAtDisbursement": (5, "Repayment (at time of disbursement)"),
 }
 _WHO = {"Username": "mifos", "Firstname": "App", "Lastname": "Administrator"}
@@ -60,20 +62,22 @@ def loan_item(loan: Loan) -> dict[str, Any]:
 
 
 def loan_detail(loan: Loan, associations: frozenset[str]) -> dict[str, Any]:
-    """GET /loans/{id}. `transactions` is absent while there is nothing to show."""
+    """GET /loans/{id}, with the `associations` that were asked for."""
     detail = loan_item(loan) | LOAN_DETAIL
-    paid = sum(each.amount_cents for each in repayments(loan))
+    now = figures(loan)
+    paid = now.principal_paid_cents + now.interest_paid_cents
     detail["paidInAdvance"] = {"paidInAdvance": number(paid) if paid else 0}
     everything = "all" in associations
     if loan.product.multi_disburse:
+        detail["interestCalculationPeriodType"] = DAILY_INTEREST
         detail["maxOutstandingLoanBalance"] = number(500_000_00)
-    if everything or "multiDisburseDetails" in associations:
+    scheduled = everything or "repaymentSchedule" in associations
+    if scheduled or "multiDisburseDetails" in associations:
         detail["disbursementDetails"] = [_tranche(loan, place) for place in range(len(loan.tranches))]
-    if (everything or "repaymentSchedule" in associations) and loan.status >= 200:
-        detail["repaymentSchedule"] = _schedule(loan, figures(loan))
-    shown = [each for each in loan.transactions if not each.hidden]
-    if shown and (everything or "transactions" in associations):
-        detail["transactions"] = [transaction_view(loan, each) for each in shown]
+    if scheduled and loan.status >= 200:
+        detail |= {"repaymentSchedule": _schedule(loan, now), "emiAmountVariations": []}
+    if everything or "transactions" in associations:
+        detail["transactions"] = [transaction_view(loan, each) for each in loan.transactions if not each.hidden]
     return detail
 
 
@@ -81,6 +85,7 @@ def transaction_view(loan: Loan, transaction: LoanTransaction) -> dict[str, Any]
     """One transaction, wherever it is shown. `reversedOnDate` is there only when it is dead."""
     portions = figures(loan).by_transaction.get(transaction.id) if transaction.kind == "repayment" else None
     fee = transaction.amount_cents if transaction.kind == "repaymentAtDisbursement" else 0
+    interest = transaction.amount_cents if transaction.kind == "accrual" else portions.interest_cents if portions else 0
     view: dict[str, Any] = {"id": transaction.id, "loanId": loan.id}
     if loan.external_id:
         view["externalLoanId"] = loan.external_id
@@ -92,7 +97,7 @@ def transaction_view(loan: Loan, transaction: LoanTransaction) -> dict[str, Any]
         "amount": number(transaction.amount_cents),
         "netDisbursalAmount": number(loan.net_cents),
         "principalPortion": number(portions.principal_cents) if portions else 0,
-        "interestPortion": number(portions.interest_cents) if portions else 0,
+        "interestPortion": number(interest) if portions or interest else 0,
         "feeChargesPortion": number(fee) if fee else 0,
         "penaltyChargesPortion": 0,
         "overpaymentPortion": number(portions.over_cents) if portions and portions.over_cents else 0,
@@ -101,10 +106,10 @@ def transaction_view(loan: Loan, transaction: LoanTransaction) -> dict[str, Any]
     if transaction.external_id:
         view["externalId"] = transaction.external_id
     view |= {
-        "outstandingLoanBalance": number(_balance_after(loan, transaction)),
+        "outstandingLoanBalance": 0 if transaction.kind == "accrual" else number(_balance_after(loan, transaction)),
         "submittedOnDate": date_array(transaction.submitted_on),
         "manuallyReversed": transaction.manually_reversed,
-        "loanChargePaidByList": [],
+        "loanChargePaidByList": [_charge_paid(transaction)] if fee else [],
         "numberOfRepayments": 0,
     }
     if transaction.reversed_on is not None:
@@ -150,7 +155,7 @@ def _loan_type(loan: Loan) -> dict[str, Any]:
 def _act(verb: str, day: date | None, key: str) -> dict[str, Any]:
     if day is None:
         return {}
-    return {key: date_array(day), **{f"{verb}By{name.lower()}": value for name, value in _WHO.items()}}
+    return {key: date_array(day), **{f"{verb}By{name}": value for name, value in _WHO.items()}}
 
 
 def _timeline(loan: Loan) -> dict[str, Any]:
@@ -159,14 +164,36 @@ def _timeline(loan: Loan) -> dict[str, Any]:
     timeline["expectedDisbursementDate"] = date_array(loan.expected_on)
     timeline |= _act("disbursed", loan.disbursed_on, "actualDisbursementDate")
     maturity = date_array(figures(loan).rows[-1].due_day)
-    return timeline | {"actualMaturityDate": maturity, "expectedMaturityDate": maturity}
+    return timeline | ({} if loan.status in (600, 700) else {"actualMaturityDate": maturity}) | {"expectedMaturityDate": maturity}
 
 
 def _delinquent(loan: Loan) -> dict[str, Any]:
-    available = loan.approved_cents - loan.principal_cents if loan.product.multi_disburse else 0
     zero = dict.fromkeys(("pastDueDays", "delinquentDays", "delinquentAmount", "lastPaymentAmount", "lastRepaymentAmount"), 0)
     zero |= dict.fromkeys(("delinquentPrincipal", "delinquentInterest", "delinquentFee", "delinquentPenalty"), 0)
-    return {"availableDisbursementAmount": number(available) if loan.status >= 300 and available else 0, **zero}
+    view: dict[str, Any] = {"availableDisbursementAmount": 0, **zero}
+    if loan.status < 300:
+        return view
+    out = sum(tranche.principal_cents for tranche in loan.tranches if tranche.disbursed_on is not None)
+    view |= {"availableDisbursementAmount": number(loan.approved_cents - out), "delinquencyPausePeriods": []}
+    view["nextPaymentDueDate"] = date_array(_next_due(loan))
+    for kind in ("Payment", "Repayment") if repayments(loan) else ():
+        last = repayments(loan)[-1]
+        view |= {f"last{kind}Date": date_array(last.on), f"last{kind}Amount": number(last.amount_cents)}
+    return view
+
+
+def _next_due(loan: Loan) -> date:
+    """The day of the first instalment still open; of a loan that is paid, the day of the payment that did it."""
+    now = figures(loan)
+    for row, paid in zip(now.rows, now.by_row, strict=True):
+        if paid.principal_cents + paid.interest_cents < row.principal_cents + row.interest_cents:
+            return row.due_day
+    return repayments(loan)[-1].on
+
+
+def _charge_paid(transaction: LoanTransaction) -> dict[str, Any]:
+    amount = number(transaction.amount_cents)
+    return {"id": transaction.id, "amount": amount, "chargeId": 1, "transactionId": transaction.id, "name": "Disbursement fee"}
 
 
 def _summary(loan: Loan, now: Figures) -> dict[str, Any]:
@@ -212,9 +239,16 @@ def _transaction_type(kind: str) -> dict[str, Any]:
 
 def _balance_after(loan: Loan, transaction: LoanTransaction) -> int:
     """The principal outstanding once `transaction` was booked."""
+    if transaction.kind == "repaymentAtDisbursement":
+        return loan.principal_cents
     by_transaction = figures(loan).by_transaction
     paid = sum(portions.principal_cents for id_, portions in by_transaction.items() if id_ <= transaction.id)
-    return loan.principal_cents - paid
+    out = sum(
+        each.amount_cents
+        for each in loan.transactions
+        if each.kind == "disbursement" and each.id <= transaction.id and (each.reversed_on is None or each is transaction)
+    )
+    return out - paid
 
 
 def _schedule(loan: Loan, now: Figures) -> dict[str, Any]:
@@ -259,7 +293,9 @@ def _schedule(loan: Loan, now: Figures) -> dict[str, Any]:
         "totalPrincipalPaid": number(now.principal_paid_cents),
         "totalInterestCharged": number(now.interest_cents),
         "totalFeeChargesCharged": number(loan.fee_cents),
-        "totalPenaltyChargesCharged": number(0),
+        **{f"total{name}": number(0) for name in ("PenaltyChargesCharged", "Waived", "WrittenOff", "PaidLate", "Credits")},
+        "totalRepayment": number(now.principal_paid_cents + now.interest_paid_cents + loan.fee_cents),
+        "totalPaidInAdvance": number(now.principal_paid_cents + now.interest_paid_cents),
         "totalRepaymentExpected": number(expected),
         "totalOutstanding": number(now.outstanding_cents),
         "periods": periods,

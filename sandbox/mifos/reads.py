@@ -8,8 +8,9 @@ from sandbox.mifos.amounts import number
 from sandbox.mifos.errors import Fault, not_found, spring, validation
 from sandbox.mifos.host import Client, Loan, LoanTransaction, MifosHost, PaymentType, Product, Savings
 from sandbox.mifos.loan_views import loan_detail
+from sandbox.mifos.partial import CLIENT_FIELDS, LOAN_FIELDS, partial
 from sandbox.mifos.payload import Payload
-from sandbox.mifos.shapes import CURRENCY, PRODUCT, date_array
+from sandbox.mifos.shapes import CURRENCY, DAILY_INTEREST, PRODUCT, date_array
 
 _OPENED = [2026, 1, 1]
 
@@ -63,7 +64,7 @@ def client_view(client: Client) -> dict[str, Any]:
         "isStaff": False,
         "officeId": 1,
         "officeName": "Head Office",
-        "timeline": {"submittedOnDate": _OPENED, **{f"submittedBy{name.lower()}": value for name, value in who.items()}},
+        "timeline": {"submittedOnDate": _OPENED, **{f"submittedBy{name}": value for name, value in who.items()}},
         "legalForm": {"id": 1, "code": "legalFormType.person", "value": "Person"},
         "groups": [],
     }
@@ -77,13 +78,14 @@ def client_page(host: MifosHost, request: Request) -> Answer:
         return spring(500, "Internal Server Error", request.path)
     found = list(host.clients.values())
     shown = found[offset : offset + limit] if limit > 0 else found[offset:]
-    return json_answer({"totalFilteredRecords": len(found), "pageItems": [client_view(client) for client in shown]})
+    items = [partial(client_view(client), request, CLIENT_FIELDS) for client in shown]
+    return json_answer({"totalFilteredRecords": len(found), "pageItems": items})
 
 
 def loan_view(loan: Loan, request: Request) -> Answer:
     """GET /loans/{id}."""
     wanted = frozenset(each.strip() for each in request.query.get("associations", "").split(","))
-    return json_answer(loan_detail(loan, wanted))
+    return json_answer(partial(loan_detail(loan, wanted), request, LOAN_FIELDS))
 
 
 def business_date(host: MifosHost, kind: str | None) -> Answer:
@@ -192,7 +194,8 @@ def _product(product: Product) -> dict[str, Any]:
         "maxTrancheCount": 3 if product.multi_disburse else 0,
     }
     if product.multi_disburse:
-        tranches["outstandingLoanBalance"] = number(500_000_00)
+        tranches |= {"outstandingLoanBalance": number(500_000_00), "principalThresholdForLastInstallment": number(50_00)}
+        tranches["interestCalculationPeriodType"] = DAILY_INTEREST
     return {
         "id": product.id,
         "name": product.name,

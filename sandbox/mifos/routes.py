@@ -12,6 +12,7 @@ from sandbox.mifos.commands import Caller, Command, run_command
 from sandbox.mifos.errors import RefusalError, bad_json, spring
 from sandbox.mifos.host import Loan, MifosHost
 from sandbox.mifos.loan_views import transaction_view
+from sandbox.mifos.partial import SAVINGS_FIELDS, partial
 from sandbox.pages import welcome_page
 from sandbox.world import World
 
@@ -172,7 +173,8 @@ async def _get_savings(caller: Caller, at: Groups) -> Answer:
     check_read(caller.user, "savingsaccount")
     account = reads.savings_by_id(caller.host, int(at[0]))
     wanted = caller.request.query.get("associations", "")
-    return json_answer(savings.savings_view(account, transactions="transactions" in wanted or "all" in wanted))
+    view = savings.savings_view(account, transactions="transactions" in wanted or "all" in wanted)
+    return json_answer(partial(view, caller.request, SAVINGS_FIELDS))
 
 
 async def _search_savings(caller: Caller, at: Groups) -> Answer:
@@ -191,6 +193,8 @@ async def _command_savings(caller: Caller, at: Groups) -> Answer | Dropped:
     today = caller.host.today(caller.world.clock.today())
 
     def work() -> dict[str, Any]:
+        if not which:
+            savings.refuse_unknown_keys(caller.host, body)
         account = reads.savings_by_id(caller.host, int(number))
         if which:
             return savings.undo(account, int(which))

@@ -13,13 +13,23 @@ from sandbox.mifos.shapes import CURRENCY, SAVINGS, SAVINGS_DEPOSIT_TYPE, SAVING
 _DEPOSIT = {"transactionDate", "transactionAmount", "locale", "dateFormat", "note", "paymentTypeId", *PAYMENT_TEXTS}
 
 
+def refuse_unknown_keys(host: MifosHost, body: dict[str, Any]) -> None:
+    """Unknown keys are refused before the account is looked for, as on the real server."""
+    Payload(body, "savingsaccount.transaction").only(_known_keys(host))
+
+
+def _known_keys(host: MifosHost) -> set[str]:
+    return {*_DEPOSIT, "externalId"} if host.savings_external_ids else _DEPOSIT
+
+
 def deposit(host: MifosHost, account: Savings, user: User, body: dict[str, Any], today: date) -> dict[str, Any]:
     """Books a deposit. The payment type is mandatory here; external ids are refused but on the newest servers."""
     payload = Payload(body, "savingsaccount.transaction")
-    payload.only({*_DEPOSIT, "externalId"} if host.savings_external_ids else _DEPOSIT)
+    payload.only(_known_keys(host))
     day = payload.day("transactionDate")
     cents = payload.cents("transactionAmount")
     payload.required("paymentTypeId")
+    payload.required("paymentTypeId")  # the server checks, and complains, twice
     payload.texts()
     payload.check()
     detail = payload.detail(host)
@@ -59,6 +69,10 @@ def savings_view(account: Savings, *, transactions: bool) -> dict[str, Any]:
     if account.external_id:
         view["externalId"] = account.external_id
     day = date_array(account.opened_on)
+    who = {"Username": "mifos", "Firstname": "App", "Lastname": "Administrator"}
+    timeline: dict[str, Any] = {}
+    for act in ("submitted", "approved", "activated"):
+        timeline |= {f"{act}OnDate": day, **{f"{act}By{name}": value for name, value in who.items()}}
     live = [each for each in account.transactions if not each.reversed]
     view |= {
         "clientId": account.client.id,
@@ -67,7 +81,7 @@ def savings_view(account: Savings, *, transactions: bool) -> dict[str, Any]:
         "savingsProductName": account.product_name,
         **SAVINGS,
         "status": savings_status(account.status),
-        "timeline": {"submittedOnDate": day, "submittedByUsername": "mifos", "approvedOnDate": day, "activatedOnDate": day},
+        "timeline": timeline,
         "currency": CURRENCY,
         "summary": {
             "currency": CURRENCY,

@@ -10,6 +10,7 @@ _SHAPES: dict[str, Any] = json.loads((Path(__file__).parent / "shapes.json").rea
 CURRENCY: dict[str, Any] = _SHAPES["currency"]
 LOAN: dict[str, Any] = _SHAPES["loan"]
 LOAN_DETAIL: dict[str, Any] = _SHAPES["loan_detail"]
+DAILY_INTEREST = {"id": 0, "code": "interestCalculationPeriodType.daily", "value": "Daily"}
 LOAN_SUMMARY: dict[str, Any] = _SHAPES["summary"]
 LOAN_PERIOD: dict[str, Any] = _SHAPES["period"]
 LOAN_TRANSACTION_FLAGS: dict[str, bool] = _SHAPES["loan_transaction_flags"]
