@@ -1,0 +1,19 @@
+"""Payments of customers to pay bills."""
+
+import faust
+
+from vault_core.collections.confirmations import handle_confirmations
+from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
+
+TOPIC = "mpesa.c2b.confirmations"
+
+
+def register(app: faust.App, edge: Edge) -> None:
+    """Adds the agent to `app`."""
+
+    async def c2b_confirmations(stream: faust.Stream[bytes]) -> None:
+        async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=WITHIN_SECONDS):
+            await edge.apply(TOPIC, batch, handle_confirmations)
+
+    app.agent(app.topic(TOPIC, key_type=bytes, value_type=bytes), name="c2b_confirmations", concurrency=1)(c2b_confirmations)

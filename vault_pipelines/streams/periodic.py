@@ -1,0 +1,75 @@
+"""What a worker does by the clock. Every job takes what it works on with SKIP LOCKED, so any number of workers may run them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import faust
+import structlog
+
+from vault_core.disbursements.recovery import recover_sending
+from vault_core.disbursements.review import release_held
+from vault_core.disbursements.status_queries import ask_due
+from vault_core.ledger.sealing import seal_due
+from vault_pipelines.streams.edge import Edge, Produce, cause_of
+from vault_pipelines.streams.relaying import relay_calls, sweep_inbox
+
+log = structlog.get_logger(__name__)
+
+_AFTER_FAILURE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: `work` does what is due and returns how much it was. Seconds of rest after nothing and after something."""
+
+    name: str
+    work: Callable[[], Awaitable[int]]
+    idle: float
+    busy: float
+
+
+def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
+    """The jobs of every worker."""
+    made = [
+        Job("relay calls", partial(relay_calls, edge, produce), idle=0.2, busy=0.05),
+        Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
+        Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
+        Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
+        Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
+        Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
+    ]
+    if heartbeat is not None:
+        made.append(Job("heartbeat", partial(_beat, heartbeat), idle=1.0, busy=1.0))
+    return made
+
+
+def register(app: faust.App, job: Job) -> None:
+    """Adds `job` to `app`: runs until the worker stops. A failure is logged and tried again; the rows it left are still due."""
+
+    async def repeat() -> None:
+        while not app.should_stop:
+            await app.sleep(await _rest_after(job))
+
+    app.task(repeat)
+
+
+async def _rest_after(job: Job) -> float:
+    try:
+        return job.busy if await job.work() else job.idle
+    except Exception as error:  # noqa: BLE001 - the edge of a process: the cause is logged, the work stays due
+        log.warning("job failed", job=job.name, cause=cause_of(error))
+        return max(job.idle, _AFTER_FAILURE)
+
+
+async def _beat(file: Path) -> int:
+    """Touches `file`: `vault status` reads from its age that this worker's loop turns."""
+
+    def touch() -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+    await asyncio.to_thread(touch)
+    return 0
