@@ -1,0 +1,69 @@
+"""The `vault` command and its groups.
+
+Exit codes: 0 done; 1 a check failed or an outside system refused; 2 the command or a value in it is wrong; 3 a setting, key or
+file of this installation is wrong; 4 the named thing does not exist, or its state forbids the act; 5 something could not be
+reached.
+"""
+
+import importlib
+import os
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from local_stack.home import exists, home_of
+from local_stack.stack import process_environment
+from vault_cli import lock, stack, testing
+from vault_cli.session import exit_code
+from vault_core.errors import VaultError
+
+# Groups and commands that work on the running installation: they get its addresses as its processes do.
+_ON_THE_INSTALLATION = ("partner", "wallet", "inbox", "verify")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals may hold secrets
+    add_completion=False,
+    help="Payment Vault: moves loan money in Kenya between lenders' Mifos X and M-Pesa, with a ledger that proves itself.",
+)
+
+
+@app.callback()
+def _settle(context: typer.Context) -> None:
+    home = home_of(os.environ)
+    if context.invoked_subcommand in _ON_THE_INSTALLATION and exists(home):
+        os.environ.update(process_environment(home, os.environ))
+
+
+def _add(name: str, attribute: str) -> None:
+    try:
+        module = importlib.import_module(f"vault_cli.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"vault_cli.{name}":
+            raise
+        return
+    found = getattr(module, attribute)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
+    else:
+        app.command(name)(found)
+
+
+stack.register(app)
+testing.register(app)
+lock.register(app)
+for _group in ("partner", "wallet", "inbox"):
+    _add(_group, "app")
+for _command in ("verify", "demo", "bench"):
+    _add(_command, _command)
+
+
+def main() -> None:
+    """Runs the command line. An error that is meant for a person is printed as one message, without a traceback."""
+    try:
+        app(prog_name="vault")
+    except VaultError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(exit_code(error))
