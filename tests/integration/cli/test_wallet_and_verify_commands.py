@@ -1,0 +1,122 @@
+"""The commands as a person runs them: a process, its exit code and what it prints."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+ROOT = Path(__file__).parents[3]
+_APP = """
+import typer
+from vault_cli import verify, wallet
+app = typer.Typer()
+app.add_typer(wallet.app, name="wallet")
+app.command("verify")(verify.verify)
+app()
+"""
+
+Vault = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def vault(database_url: str, tmp_path: Path) -> Vault:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "VAULT_HOME": str(tmp_path),
+        "VAULT_DATABASE_URL": database_url,
+        "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "VAULT_MASTER_KEY": f"test:{base64.b64encode(bytes(32)).decode()}",
+        "NO_COLOR": "1",
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", _APP, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def partner(database_url: str) -> str:
+    owner = create_engine(database_url)
+    with owner.begin() as connection:
+        connection.execute(
+            text(
+                """
+                INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,
+                    b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+                VALUES (:id, 'alpha', 'Alpha', 'u', 't', 'm', 'u', 'i', '1', '2', 'u', 's', 's', 80, now(), now())
+                """
+            ),
+            {"id": uuid4()},
+        )
+    owner.dispose()
+    return "alpha"
+
+
+def test_a_topup_is_recorded_shown_and_proved(vault: Vault, partner: str) -> None:
+    paid = vault("wallet", "top-up", partner, "25000.50", "--reference", "FT1", "--reason", "bank line of today")
+    assert (paid.returncode, paid.stderr) == (0, "")
+    assert "KES 25,000.50 recorded under FT1" in paid.stdout
+    again = vault("wallet", "top-up", partner, "25000.50", "--reference", "FT1", "--reason", "typed twice", "--json")
+    assert json.loads(again.stdout)["repeated"] is True
+    shown = json.loads(vault("wallet", "show", partner, "--json").stdout)
+    assert shown == {
+        "partner": "alpha",
+        "posted_cents": 2_500_050,
+        "held_cents": 0,
+        "available_cents": 2_500_050,
+        "low_balance_cents": 0,
+        "short_since": None,
+    }
+    proof = vault("verify", "--json")
+    assert proof.returncode == 0
+    assert json.loads(proof.stdout) == {
+        "ok": True,
+        "ledger": {"transactions": 1, "entries": 2, "seals": 0},
+        "inbox": {"deliveries": 0, "waiting": 0, "processed": 0, "exceptions": 0},
+        "findings": [],
+    }
+
+
+@pytest.mark.parametrize("amount", ["-5", "0", "1.005", "1e6", "much"])
+def test_a_wrong_amount_is_told_and_changes_nothing(vault: Vault, partner: str, amount: str) -> None:
+    refused = vault("wallet", "top-up", "--reference", "FT1", "--reason", "r", "--", partner, amount)
+    assert refused.returncode == 2
+    assert "error:" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_unknown_partner_is_told(vault: Vault) -> None:
+    refused = vault("wallet", "show", "nobody")
+    assert refused.returncode == 4
+    assert "nobody" in refused.stderr
+
+
+def test_verify_exits_1_and_says_what_is_wrong_and_where(vault: Vault, partner: str, database_url: str) -> None:
+    vault("wallet", "top-up", partner, "100", "--reference", "FT1", "--reason", "r")
+    owner = create_engine(database_url)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE ledger_accounts SET balance_cents = balance_cents - 500 WHERE code = 'wallet'"))
+    owner.dispose()
+    proof = vault("verify")
+    assert proof.returncode == 1
+    assert "wrong balance_is_sum_of_entries: alpha wallet/0: " in proof.stdout
+    assert {finding["check"] for finding in json.loads(vault("verify", "--json").stdout)["findings"]} == {
+        "balance_is_sum_of_entries",
+        "trial_balance",
+    }
