@@ -49,7 +49,7 @@ class _Step:
 _ATTEMPTS = text(
     """
     UPDATE disbursement_attempts SET state = step.state, answered_at = :now, answer = step.answer,
-           conversation_id = coalesce(conversation_id, step.conversation_id), query_at = step.query_at,
+           conversation_id = coalesce(disbursement_attempts.conversation_id, step.conversation_id), query_at = step.query_at,
            maybe_seen = maybe_seen OR step.state = 'unknown'
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:answers AS text[]), CAST(:conversations AS text[]),
                 CAST(:query_ats AS timestamptz[])) AS step(id, state, answer, conversation_id, query_at)
@@ -67,7 +67,7 @@ _DISBURSEMENTS = text(
 _LATE_ANSWER = text(
     """
     UPDATE disbursement_attempts SET answered_at = :now, answer = late.answer,
-           conversation_id = coalesce(conversation_id, late.conversation_id)
+           conversation_id = coalesce(disbursement_attempts.conversation_id, late.conversation_id)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:answers AS text[]), CAST(:conversations AS text[]))
          AS late(id, answer, conversation_id)
     WHERE disbursement_attempts.id = late.id

@@ -39,7 +39,7 @@ class Note:
 
 _CONVERSATIONS = text(
     """
-    UPDATE disbursement_attempts SET conversation_id = coalesce(conversation_id, seen.conversation_id)
+    UPDATE disbursement_attempts SET conversation_id = coalesce(disbursement_attempts.conversation_id, seen.conversation_id)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:seen AS text[])) AS seen(id, conversation_id)
     WHERE disbursement_attempts.id = seen.id
     """

@@ -52,8 +52,8 @@ _WAKE = text(
 _INSERT = text(
     """
     INSERT INTO disbursements (id, partner_id, loan_id, loan_account_no, loan_external_id, product_id, client_id,
-                               client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents, approved_on, state, held_for,
-                               reason, found_by, detected_at, due_at)
+                               client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents,
+                               approved_on, state, held_for, reason, found_by, detected_at, due_at)
     SELECT new.id, :partner_id, new.loan_id, new.account_no, new.external_id, new.product_id, new.client_id, new.name_sealed,
            new.phone_sealed, new.phone_hash, new.currency, new.principal, new.payout, new.approved_on, new.state, new.held_for,
            new.reason, :found_by, :now, new.due_at

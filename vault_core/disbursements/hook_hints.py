@@ -1,8 +1,8 @@
 """Which loan a web hook of Mifos X hints at. A hint only: the loan is read before anything follows.
 
 Hooks are unsigned, unordered and sent for failed commands too (reference/fineract.md sections 7 and 11), so only a body that
-names a resource in its response counts. Header names differ between servers (X-Fineract-*, X-Mifos-*). The predecessor was fed a flat
-body, {"loanId", "resourceId", "changes": {"status": ...}}, without a name of what happened.
+names a resource in its response counts. Header names differ between servers (X-Fineract-*, X-Mifos-*). The predecessor was fed
+a flat body, {"loanId", "resourceId", "changes": {"status": ...}}, without a name of what happened.
 """
 
 from collections.abc import Mapping
