@@ -99,7 +99,7 @@ def _check(path: Path, jar: Jar) -> None:
     if found != jar.sha256:
         raise ConfigurationError(
             f"{path} is not the file that kafka.lock.toml names: its sha256 is {found}, not {jar.sha256}. It was damaged or "
-            "replaced, and was not run. Delete it to have it fetched again; if it comes back the same, do not trust where it comes from"
+            "replaced, and was not run. Delete it to have it fetched again; if it comes back the same, do not trust the source"
         )
 
 

@@ -28,7 +28,7 @@ def ensure_master_key(home: Home, environment: Mapping[str, str], *, sealed_data
     if sealed_data_exists:
         raise ConfigurationError(
             f"the master key {home.master_key} is missing, but the database is there: its credentials, phones and names are "
-            "sealed with that key. A new one was not made, because it could open none of them. Restore the file from your backup, set "
+            "sealed with that key. A new one was not made: it could open none of them. Restore the file from your backup, set "
             "VAULT_MASTER_KEY, or, if the data may go, `./vault reset`"
         )
     unfinished = home.master_key.with_suffix(".new")

@@ -32,9 +32,17 @@ READY_SECONDS = 120.0
 _DATABASE_SECONDS = 60.0
 
 
-def up(home: Home, environment: Mapping[str, str], *, sandbox: bool = False, report: Report | None = None) -> Plan:
+def up(
+    home: Home,
+    environment: Mapping[str, str],
+    *,
+    sandbox: bool = False,
+    without: frozenset[str] = frozenset(),
+    report: Report | None = None,
+) -> Plan:
     """Starts what does not run and returns when every part serves. Idempotent; concurrent calls take turns.
 
+    `without` names processes to leave out (crash tests and benchmarks need no Dagster).
     When settings have changed since the last call, the processes are started anew with the new ones. Raises ConfigurationError
     for what a person must mend first (nothing is half-done then: what was started stays and a repeated call goes on), and
     Unreachable for a part that did not come to serve in two minutes, with the end of its log.
@@ -49,7 +57,7 @@ def up(home: Home, environment: Mapping[str, str], *, sandbox: bool = False, rep
             plan.supervision.stop()
         if not plan.supervision.is_running():
             _begin(plan, environment, tell)
-        _start_all(plan, sandbox=sandbox, tell=tell)
+        _start_all(plan, [one for one in plan.processes if _is_wanted(one, without, sandbox=sandbox)], tell)
     return plan
 
 
@@ -107,10 +115,13 @@ def _make_kafka_ready(plan: Plan, environment: Mapping[str, str], tell: Report) 
     embedded_kafka.make_ready(plan.kafka)
 
 
-def _start_all(plan: Plan, *, sandbox: bool, tell: Report) -> None:
+def _is_wanted(process: Process, without: frozenset[str], *, sandbox: bool) -> bool:
+    return process.name not in without and (sandbox or not process.only_when_asked)
+
+
+def _start_all(plan: Plan, wanted: list[Process], tell: Report) -> None:
     """Starts each process as soon as what it needs is there, and waits until all serve."""
-    wanted = [process for process in plan.processes if sandbox or not process.only_when_asked]
-    if sandbox and plan.supervision.states()["sandbox"].pid is None:
+    if any(process.name == "sandbox" for process in wanted) and plan.supervision.states()["sandbox"].pid is None:
         require_free([plan.ports["sandbox"]])
     _start(plan, wanted, frozenset(), tell)
     with ThreadPoolExecutor(2) as pool:

