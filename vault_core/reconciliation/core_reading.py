@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import MifosClient
-from vault_core.clients.mifos_reading import LoanTransaction
+from vault_core.clients.mifos_values import LoanTransaction
 from vault_core.clock import day_bounds
 from vault_core.database import in_transaction
 from vault_core.partners.connections import Connections

@@ -13,13 +13,13 @@ def day_of_check(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> 
 
     Partitioned checks are still in preview in Dagster 1.13 and may change in a patch release.
     """
-    key: str | None = context.run.tags.get("dagster/partition")
+    key = context.run.tags.get("dagster/partition")
     if key is not None:
-        return key
+        return str(key)
     event = context.instance.get_latest_materialization_event(asset)
     if event is None or event.asset_materialization is None or event.asset_materialization.partition is None:
         raise dg.Failure(f"{asset.to_user_string()} was never made, so there is nothing to check. Materialise a day first")
-    return event.asset_materialization.partition
+    return str(event.asset_materialization.partition)
 
 
 def check_frame(frame: pd.DataFrame, expectations: Sequence[Any], *, day: str) -> dg.AssetCheckResult:

@@ -22,7 +22,12 @@ daily_reports_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=daily_reports_job, cron_schedule="15 5 * * *", execution_timezone="Africa/Nairobi")
+@dg.schedule(
+    job=daily_reports_job,
+    cron_schedule="15 5 * * *",
+    execution_timezone="Africa/Nairobi",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
 def morning_reports_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """At 05:15 in Nairobi, the reports of yesterday."""
     yesterday = (context.scheduled_execution_time.astimezone(NAIROBI) - timedelta(days=1)).date().isoformat()
