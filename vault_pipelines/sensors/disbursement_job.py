@@ -20,7 +20,7 @@ class BatchToSend(dg.Config):
 
 @dg.op(description="Sends every ready loan of the batch over M-Pesa B2C, many at once, each written before it is sent.")
 def send_disbursement_batch(context: dg.OpExecutionContext, config: BatchToSend, vault: VaultResource) -> None:
-    """Sends the batch. Fails if the batch cannot be read; a loan that cannot be sent is a state of that loan, not a failed run."""
+    """Sends the batch. Fails if it cannot be read; a loan that cannot be sent is a state of that loan, not a failed run."""
     batch_id = UUID(config.batch_id)
     report = vault.run(lambda runtime, connections: send_batch(runtime, connections, batch_id))
     context.add_output_metadata(asdict(report))

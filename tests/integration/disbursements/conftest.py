@@ -203,7 +203,7 @@ class Day:
     async def quiet(self) -> None:
         """Waits until the sandbox has told everything it has to tell."""
         async with asyncio.timeout(20):
-            while (await self.runtime.http.get(f"{self.sandbox}/control/quiet")).json()["pending"]:
+            while (await self.runtime.http.get(f"{self.sandbox}/control/quiet")).json()["pending"]:  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(0.02)
 
     # the product
