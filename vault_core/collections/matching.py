@@ -54,7 +54,8 @@ def choose_account(typed: str, found: Sequence[FoundAccount]) -> Match:
     apart in Mifos X and may be equal: an active loan is chosen beside a closed savings account of that number, but an active
     savings account beside a loan of somebody else is not, because the payer may have meant that loan.
     """
-    bearers = tuple({(one.kind, one.id): one for one in found if _bears(one, typed)}.values())
+    by_account = {(one.kind, one.id): one for one in found if _bears(one, typed)}
+    bearers = tuple(by_account[key] for key in sorted(by_account))
     if not bearers:
         return Unmatched("no loan or savings account has this number or external id")
     active = [one for one in bearers if one.active]

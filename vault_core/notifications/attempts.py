@@ -247,6 +247,14 @@ async def _tell_people(connection: AsyncConnection, runtime: Runtime, tries: Seq
         if one.verdict.case is not None
     ]
     halted = {one.partner_id: one for one in tries if one.verdict.gateway_case}
+    for partner_id in {one.partner_id for one in tries if one.verdict.message_state == "accepted"} - halted.keys():
+        await close_case(
+            connection,
+            runtime.clock,
+            kind="sms_gateway_refuses",
+            subject=f"partner {partner_id}",
+            resolution="the gateway accepts the partner's texts again",
+        )
     cases += [
         NewCase(
             kind="sms_gateway_refuses",

@@ -133,7 +133,9 @@ class Umoja:
         await handle_confirmations(self.runtime, self.connections, ids)
 
     async def pay(self, receipt: str, cents: int, reference: str) -> None:
+        """One payment; the next one comes a second later."""
         await self.confirm(self.payment(receipt, cents, reference))
+        self.runtime.clock.pass_time(seconds=1)
 
     async def work(self, kind: str = "collection.post") -> None:
         """Makes the calls of `kind` that are due."""
