@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.airtouch.gateway import answer_airtouch
-from sandbox.asgi import Answer, Dropped, Receive, Request, Send, json_answer, read_request, send_answer
+from sandbox.asgi import Answer, BadBodyError, Dropped, Receive, Request, Send, json_answer, read_request, send_answer
 from sandbox.control import answer_control
 from sandbox.daraja.routes import answer_daraja
 from sandbox.mifos.routes import answer_mifos
@@ -47,9 +47,7 @@ class Sandbox:
 
     async def _answer_about(self, path: str, request: Request) -> Answer:
         if path == "/control/reset" and request.method == "POST":
-            await self.world.deliveries.close()
-            self.world = self._new_world()
-            return json_answer({})
+            return await self._reset(request)
         if path.startswith("/control/"):
             return await answer_control(self.world, path.removeprefix("/control"), request)
         if path == "/truth":
@@ -59,6 +57,19 @@ class Sandbox:
         if path in ("/healthz", "/readyz"):
             return json_answer({"status": "up", "seed": self._seed})
         return json_answer({"error": f"no {path} here"}, 404)
+
+    async def _reset(self, request: Request) -> Answer:
+        """Everything anew; {"seed": N} changes the seed too."""
+        try:
+            seed = request.json_object().get("seed", self._seed) if request.body else self._seed
+        except BadBodyError as error:
+            return json_answer({"error": str(error)}, 400)
+        if not isinstance(seed, int):
+            return json_answer({"error": f"seed must be a whole number, got {seed!r}"}, 400)
+        await self.world.deliveries.close()
+        self._seed = seed
+        self.world = self._new_world()
+        return json_answer({})
 
     async def _answer_mifos(self, request: Request) -> Answer | Dropped:
         match = _MIFOS.fullmatch(request.path)

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from sandbox.asgi import Answer, Dropped, Request, json_answer
-from sandbox.mifos.errors import Fault, RefusalError, conflict, integrity, locked_by_cob, not_authorized, spring
+from sandbox.mifos.errors import Fault, RefusalError, conflict, integrity, locked_by_cob, not_authorized, not_found, spring
 from sandbox.mifos.hooks import Event, raise_event
-from sandbox.mifos.host import SUPER, CommandRow, MifosHost, PendingCommand, User
+from sandbox.mifos.host import SUPER, CommandRow, MifosHost, User
 from sandbox.mifos.loan_commands import UnhandledError
 from sandbox.pages import blocked_page
 from sandbox.world import World
@@ -41,6 +41,16 @@ class Command:
     def permission(self) -> str:
         """ACTION_ENTITY."""
         return f"{self.action}_{self.entity}"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCommand:
+    """A command that waits for a checker."""
+
+    id: int
+    maker: str
+    command: Command
+    row: CommandRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,8 @@ async def _execute(caller: Caller, command: Command, row: CommandRow, *, keyed: 
             _tell(caller, command, None, row.answer)
         return row.answer
     answer = _work(caller, command, row)
-    row.done.set()
+    if row.answer is not None:
+        row.done.set()
     if answer.status != 200:
         return answer
     return await _answer_fault(caller, row, case, keyed=keyed) or answer
@@ -148,7 +159,7 @@ async def _answer_fault(caller: Caller, row: CommandRow, case: tuple[str, str, s
 def _work(caller: Caller, command: Command, row: CommandRow) -> Answer:
     """Does the work, stores what a replay gives, raises the hook; returns what this caller gets."""
     if command.permission in caller.host.maker_checker and SUPER not in caller.user.permissions:
-        return _wait_for_checker(caller, command)
+        return _wait_for_checker(caller, command, row)
     try:
         result = command.work()
     except RefusalError as refusal:
@@ -164,15 +175,46 @@ def _work(caller: Caller, command: Command, row: CommandRow) -> Answer:
     return row.answer
 
 
-def _wait_for_checker(caller: Caller, command: Command) -> Answer:
+def _wait_for_checker(caller: Caller, command: Command, row: CommandRow) -> Answer:
     """200, and nothing happened: a checker must approve. The row stays open, so the key answers 425 until then."""
     host = caller.host
     number = host.next_id("command")
-    host.pending[number] = PendingCommand(number, command.permission, command.body, command.loan_id or 0)
+    host.pending[number] = PendingCommand(number, caller.user.name, command, row)
     _tell(caller, command, None, None)
     resource = {"resourceId": command.loan_id} if command.loan_id is not None else {}
     waiting = {"commandId": number, **resource, "rollbackTransaction": True}
     return json_answer({**waiting, "resourceExternalId": {}, "subResourceExternalId": {}})
+
+
+def list_pending(host: MifosHost) -> Answer:
+    """GET /makercheckers."""
+    return json_answer(
+        [
+            {
+                "id": waiting.id,
+                "actionName": waiting.command.action,
+                "entityName": waiting.command.entity,
+                "resourceId": waiting.command.loan_id,
+                "maker": waiting.maker,
+                "loanId": waiting.command.loan_id,
+                "url": f"/loans/{waiting.command.loan_id}",
+            }
+            for waiting in host.pending.values()
+        ]
+    )
+
+
+def approve_pending(caller: Caller, number: int) -> Answer:
+    """POST /makercheckers/{id}?command=approve: does the work; the maker's key is answered with this result from now on."""
+    waiting: PendingCommand | None = caller.host.pending.pop(number, None)
+    if waiting is None:
+        text = f"Audit with identifier {number} does not exist"
+        raise not_found(Fault(text, "error.msg.command.id.invalid", "id", (number,)))
+    result = {"commandId": number, **waiting.command.work()}
+    answer = waiting.row.answer = json_answer(result)
+    waiting.row.done.set()
+    _tell(caller, waiting.command, result, None)
+    return answer
 
 
 def _tell(caller: Caller, command: Command, result: dict[str, Any] | None, error: Answer | None) -> None:

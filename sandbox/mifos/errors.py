@@ -42,6 +42,7 @@ class Fault:
     code: str
     parameter: str | None = "id"
     args: tuple[Any, ...] = ()  # a bare {} is written as such, anything else as {"value": ...}
+    value: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As the server writes it."""
@@ -49,6 +50,7 @@ class Fault:
         return {
             "defaultUserMessage": self.text,
             **named,
+            **({} if self.value is None else {"value": self.value}),
             "developerMessage": self.text,
             "userMessageGlobalisationCode": self.code,
             "args": [arg if arg == {} else {"value": arg} for arg in self.args],
@@ -107,6 +109,8 @@ def unsupported_parameters(names: list[str]) -> RefusalError:
 def bad_json(error: str) -> RefusalError:
     """400, a flat object unlike the others."""
     text = f"The JSON syntax provided in the body of the request is invalid: {error}"
+    if not error:
+        text = "The JSON provided in the body of the request is invalid or missing."
     return RefusalError(pretty(Fault(text, "error.msg.invalid.request.body").as_json(), 400))
 
 

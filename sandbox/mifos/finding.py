@@ -6,7 +6,7 @@ from typing import Any
 
 from sandbox.asgi import Answer, Request, json_answer
 from sandbox.mifos.amounts import number
-from sandbox.mifos.errors import Fault, pretty, spring, validation
+from sandbox.mifos.errors import pretty, spring
 from sandbox.mifos.host import Client, Loan, MifosHost
 from sandbox.mifos.loan_state import figures
 from sandbox.mifos.loan_views import loan_item
@@ -19,11 +19,14 @@ _HARD_CAP = 50
 
 
 def loan_page(host: MifosHost, request: Request) -> Answer:
-    """GET /loans. Words for `status` and negative offsets end in a 500; no, zero or negative limits mean all."""
+    """GET /loans. A word for `status` and a negative offset end in a 500; no, zero or negative limits mean all."""
     query = request.query
     try:
-        status = _wanted_status(host, request)
         offset, limit = int(query.get("offset") or 0), int(query.get("limit") or -1)
+    except ValueError:
+        return spring(404, "Not Found", request.path)
+    try:
+        status = _wanted_status(host, request)
     except ValueError:
         return spring(500, "Internal Server Error", request.path)
     if offset < 0:
@@ -53,9 +56,8 @@ def _wanted_status(host: MifosHost, request: Request) -> int | None:
 def search(host: MifosHost, request: Request) -> Answer:
     """GET /search: LIKE over numbers and names, so % and _ are wildcards; at most 50 rows."""
     query = request.query.get("query")
-    if not query:
-        text = "The parameter query cannot be empty."
-        raise validation(Fault(text, "validation.msg.search.query.cannot.be.blank", "query", ({},)))
+    if query is None:
+        return json_answer([])
     resources = {each.strip().lower() for each in request.query.get("resource", "clients,loans,savings").split(",")}
     exact = request.query.get("exactMatch", "false").lower() == "true"
     matches = _like(query if exact else f"%{query}%")
@@ -70,8 +72,8 @@ def search(host: MifosHost, request: Request) -> Answer:
 
 
 def client_accounts(client: Client, host: MifosHost) -> Answer:
-    """GET /clients/{id}/accounts. A list that would be empty is absent."""
-    body = {}
+    """GET /clients/{id}/accounts. A list of loans or savings that would be empty is absent."""
+    body: dict[str, Any] = {}
     loans = [_account_loan(loan) for loan in host.loans.values() if loan.client is client]
     if loans:
         body["loanAccounts"] = loans
@@ -89,6 +91,7 @@ def client_accounts(client: Client, host: MifosHost) -> Answer:
         for account in host.savings.values()
         if account.client is client
     ]
+    body |= {"groupLoanIndividualMonitoringAccounts": [], "guarantorAccounts": []}
     if savings:
         body["savingsAccounts"] = savings
     return json_answer(body)
@@ -171,14 +174,14 @@ def _savings_rows(host: MifosHost, matches: Callable[[str | None], bool]) -> lis
             "parentType": "client",
             "subEntityType": "depositAccountType.savingsDeposit",
         }
-        for account in host.savings.values()
+        for account in reversed(host.savings.values())
         if matches(account.account_no) or matches(account.external_id)
     ]
 
 
 def _loan_rows(host: MifosHost, matches: Callable[[str | None], bool]) -> list[dict[str, Any]]:
     rows = []
-    for loan in host.loans.values():
+    for loan in reversed(host.loans.values()):
         if not (matches(loan.account_no) or matches(loan.external_id)):
             continue
         status = loan_status(loan.status)
@@ -206,7 +209,7 @@ def _client_rows(host: MifosHost, matches: Callable[[str | None], bool]) -> list
             "entityStatus": {"id": 300, "code": "clientStatusType.active", "value": "Active"},
             "subEntityType": "depositAccountType.invalid",
         }
-        for client in host.clients.values()
+        for client in reversed(host.clients.values())
         if any(matches(field) for field in _fields(client))
     ]
 
@@ -221,9 +224,11 @@ def _account_loan(loan: Loan) -> dict[str, Any]:
     view |= {"productId": loan.product.id, "productName": loan.product.name, "shortProductName": loan.product.short_name}
     if loan.status >= 300:
         now = figures(loan)
+        paid = now.principal_paid_cents + now.interest_paid_cents
         view |= {
+            "loanCycle": 1,
             "originalLoan": number(loan.principal_cents),
-            "loanBalance": number(now.outstanding_cents),
-            "amountPaid": number(now.principal_paid_cents + now.interest_paid_cents),
+            **({"loanBalance": number(now.outstanding_cents)} if now.outstanding_cents else {}),
+            **({"amountPaid": number(paid)} if paid else {}),
         }
     return view | {"inArrears": False}

@@ -134,5 +134,5 @@ def _view(hook: Hook) -> dict[str, Any]:
 
 
 def _missing(hook_id: int) -> RefusalError:
-    text = f"Hook with identifier {hook_id} does not exist"
+    text = f"Hook with identifier `{hook_id}` does not exist"
     return not_found(Fault(text, "error.msg.hook.identifier.not.found", "id", (hook_id,)))

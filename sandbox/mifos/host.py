@@ -197,16 +197,6 @@ class CommandRow:
 
 
 @dataclass(slots=True)
-class PendingCommand:
-    """A command that waits for a checker."""
-
-    id: int
-    permission: str
-    body: dict[str, Any]
-    loan_id: int
-
-
-@dataclass(slots=True)
 class MifosHost:
     """One server with one tenant. `legacy` behaves as before 1.9."""
 
@@ -227,7 +217,7 @@ class MifosHost:
     savings: dict[int, Savings] = field(default_factory=dict)
     hooks: dict[int, Hook] = field(default_factory=dict)
     commands: dict[tuple[str, str, str], CommandRow] = field(default_factory=dict)
-    pending: dict[int, PendingCommand] = field(default_factory=dict)
+    pending: dict[int, Any] = field(default_factory=dict)  # commands that wait for a checker (commands.PendingCommand)
     loan_external_ids: dict[str, int] = field(default_factory=dict)
     transaction_external_ids: dict[str, tuple[int, LoanTransaction]] = field(default_factory=dict)
     savings_transaction_external_ids: set[str] = field(default_factory=set)

@@ -20,7 +20,8 @@ LOAN_FIELDS = _names(
     "canUseForTopup isTopup summary transactions repaymentSchedule collateral charges "
 )
 CLIENT_FIELDS = _names(
-    "id accountNo externalId status active activationDate firstname lastname displayName mobileNo gender isStaff "
+    "id accountNo externalId status active activationDate firstname lastname displayName mobileNo gender "
+    "clientType clientClassification isStaff "
     "officeId officeName timeline legalForm groups savingsProductName emailAddress "
 )
 SAVINGS_FIELDS = _names(

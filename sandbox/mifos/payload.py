@@ -44,8 +44,9 @@ class Payload:
         try:
             return datetime.strptime(str(value), _DATE_FORMATS[str(self.body["dateFormat"])]).date()  # noqa: DTZ007 - a day has no zone
         except (KeyError, ValueError):
-            text = f"The parameter `{name}` is invalid based on the dateFormat: `{self.body['dateFormat']}`"
-            self.faults.append(Fault(text, "validation.msg.invalid.dateFormat.format", name, (str(value),)))
+            pattern, locale = self.body["dateFormat"], self.body["locale"]
+            text = f"The parameter `{name}` is invalid based on the dateFormat: `{pattern}` and locale: `{locale}` provided:"
+            self.faults.append(Fault(text, "validation.msg.invalid.dateFormat.format", name, ({}, pattern)))
             return None
 
     def amount(self, name: str, *, required: bool, resource: str | None = None) -> Decimal | None:
@@ -57,12 +58,13 @@ class Payload:
             return None
         decimal = decimal_of(value)
         if decimal is None:
-            text = f"The parameter `{name}` has value: {value} which is invalid decimal value for provided locale of [en]."
-            self.faults.append(Fault(text, "validation.msg.invalid.decimal.format", name, (str(value),)))
+            locale = self.body.get("locale")
+            text = f"The parameter `{name}` has value: {value} which is invalid decimal value for provided locale of [{locale}]."
+            self.faults.append(Fault(text, "validation.msg.invalid.decimal.format", name, (str(value), locale), value=str(value)))
         elif decimal <= 0:
             text = f"The parameter `{name}` must be greater than 0."
             code = f"validation.msg.{resource or self.resource}.{name}.not.greater.than.zero"
-            self.faults.append(Fault(text, code, name, (value, 0)))
+            self.faults.append(Fault(text, code, name, (float(decimal), 0)))
         return decimal
 
     def cents(self, name: str) -> int:
@@ -112,6 +114,6 @@ def _payment_type(host: MifosHost, value: Any) -> PaymentType:
     number = decimal_of(value)
     found = host.payment_types.get(int(number)) if number is not None else None
     if found is None:
-        text = f"Payment Type with identifier {value} does not exist"
+        text = f"PaymentType with {value} does not exist"
         raise not_found(Fault(text, "error.msg.payment.type.invalid", "id", (value,)))
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 from sandbox.asgi import Answer, Request, json_answer
 from sandbox.mifos.amounts import number
-from sandbox.mifos.errors import Fault, not_found, spring, validation
+from sandbox.mifos.errors import Fault, RefusalError, not_found, spring, validation
 from sandbox.mifos.host import Client, Loan, LoanTransaction, MifosHost, PaymentType, Product, Savings
 from sandbox.mifos.loan_views import loan_detail
 from sandbox.mifos.partial import CLIENT_FIELDS, LOAN_FIELDS, partial
@@ -53,21 +53,31 @@ def client_view(client: Client) -> dict[str, Any]:
         "accountNo": client.account_no,
         **external,
         "status": {"id": 300, "code": "clientStatusType.active", "value": "Active"},
-        "subStatus": {"mandatory": False},
         "active": client.active,
         "activationDate": _OPENED,
         "firstname": client.first_name,
         "lastname": client.last_name,
         "displayName": client.display_name,
         **mobile,
-        "gender": {"mandatory": False},
         "isStaff": False,
         "officeId": 1,
         "officeName": "Head Office",
-        "timeline": {"submittedOnDate": _OPENED, **{f"submittedBy{name}": value for name, value in who.items()}},
+        "timeline": {
+            "submittedOnDate": _OPENED,
+            "activatedOnDate": _OPENED,
+            **{f"activatedBy{name}": value for name, value in who.items()},
+        },
+        "savingsProductName": str(client.id),  # sic
         "legalForm": {"id": 1, "code": "legalFormType.person", "value": "Person"},
+        "clientCollateralManagements": [],
         "groups": [],
     }
+
+
+def _client_row(client: Client) -> dict[str, Any]:
+    """A row of the list carries empty objects that the detail does not."""
+    nothing = {"active": False, "mandatory": False}
+    return client_view(client) | dict.fromkeys(("subStatus", "gender", "clientType", "clientClassification"), nothing)
 
 
 def client_page(host: MifosHost, request: Request) -> Answer:
@@ -75,10 +85,10 @@ def client_page(host: MifosHost, request: Request) -> Answer:
     try:
         offset, limit = int(request.query.get("offset") or 0), int(request.query.get("limit") or -1)
     except ValueError:
-        return spring(500, "Internal Server Error", request.path)
+        return spring(404, "Not Found", request.path)
     found = list(host.clients.values())
     shown = found[offset : offset + limit] if limit > 0 else found[offset:]
-    items = [partial(client_view(client), request, CLIENT_FIELDS) for client in shown]
+    items = [partial(_client_row(client), request, CLIENT_FIELDS) for client in shown]
     return json_answer({"totalFilteredRecords": len(found), "pageItems": items})
 
 
@@ -127,8 +137,8 @@ def transaction_by_id(loan: Loan, transaction_id: int) -> LoanTransaction:
     for transaction in loan.transactions:
         if transaction.id == transaction_id:
             return transaction
-    text = f"Transaction with identifier {transaction_id} does not exist for loan with identifier {loan.id}."
-    raise not_found(Fault(text, "error.msg.loan.transaction.id.invalid", "id", (transaction_id, loan.id)))
+    text = f"Transaction with identifier {transaction_id} does not exist"
+    raise not_found(Fault(text, "error.msg.loan.transaction.id.invalid", "id", (transaction_id,)))
 
 
 def transaction_by_external_id(host: MifosHost, loan: Loan, external_id: str) -> LoanTransaction:
@@ -158,11 +168,11 @@ def savings_by_id(host: MifosHost, savings_id: int) -> Savings:
     return account
 
 
-def unsupported_command(value: str | None) -> Exception:
+def unsupported_command(value: str | None, supported: tuple[str, ...] = ()) -> RefusalError:
     """400 for a `?command=` nobody knows."""
-    text = f"The query parameter command has an unsupported value of: {value}"
+    text = f"The query parameter command has an unsupported value of: {value or 'null'}"
     code = "error.msg.query.parameter.value.unsupported"
-    return validation(Fault(text, code, "command", ("command", value or "", [])))
+    return validation(Fault(text, code, "command", ("command", value or {}, list(supported))))
 
 
 def server_info(host: MifosHost) -> Answer:

@@ -8,8 +8,8 @@ from typing import Any
 from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
 from sandbox.mifos import finding, hooks, loan_commands, reads, savings
 from sandbox.mifos.access import authenticate, check_read, check_tenant, user_of
-from sandbox.mifos.commands import Caller, Command, run_command
-from sandbox.mifos.errors import RefusalError, bad_json, spring
+from sandbox.mifos.commands import Caller, Command, approve_pending, list_pending, run_command
+from sandbox.mifos.errors import Fault, RefusalError, bad_json, not_found, spring
 from sandbox.mifos.host import Loan, MifosHost
 from sandbox.mifos.loan_views import transaction_view
 from sandbox.mifos.partial import SAVINGS_FIELDS, partial
@@ -136,7 +136,7 @@ async def loan_command(
     body: dict[str, Any] | None = None,
 ) -> Answer | Dropped:
     """Runs `work` on the loan; that there is no such loan is found out inside the command, as on the real server."""
-    given = body if body is not None else caller.request.json_object() if caller.request.body else {}
+    given = body if body is not None else _body(caller)
     try:
         loan = find()
     except RefusalError as missing:
@@ -159,11 +159,19 @@ async def loan_command(
     return await run_command(caller, command)
 
 
+def _body(caller: Caller) -> dict[str, Any]:
+    """The body of a command, which no command goes without. Raises the flat 400."""
+    if not caller.request.body:
+        raise bad_json("")
+    return caller.request.json_object()
+
+
 async def _interoperation(caller: Caller, at: Groups) -> Answer | Dropped:
     account_no, what = at
     loan = next((each for each in caller.host.loans.values() if each.account_no == account_no), None)
     if loan is None:
-        return spring(404, "Not Found", caller.request.path)
+        text = f"Loan with account ID {account_no} does not exist"
+        raise not_found(Fault(text, "error.msg.loan.account.id.invalid", "id", (account_no,)))
     if what == "disburse":
         return await loan_command(caller, lambda: loan, "DISBURSE", loan_commands.disburse)
     return await loan_command(caller, lambda: loan, "REPAYMENT", loan_commands.repay)
@@ -186,10 +194,11 @@ async def _search_savings(caller: Caller, at: Groups) -> Answer:
 async def _command_savings(caller: Caller, at: Groups) -> Answer | Dropped:
     number, which = at
     name = caller.request.query.get("command")
-    wanted = "undo" if which else "deposit"
-    if name != wanted:
+    if which and name != "undo":
         raise reads.unsupported_command(name)
-    body = caller.request.json_object() if caller.request.body else {}
+    if not which and name != "deposit":
+        raise reads.unsupported_command(name, ("deposit", "withdrawal", "holdAmount"))
+    body = _body(caller)
     today = caller.host.today(caller.world.clock.today())
 
     def work() -> dict[str, Any]:
@@ -264,6 +273,14 @@ async def _set_business_date(caller: Caller, _: Groups) -> Answer:
     return reads.set_business_date(caller.host, caller.request)
 
 
+async def _pending(caller: Caller, _: Groups) -> Answer:
+    return list_pending(caller.host)
+
+
+async def _approve_pending(caller: Caller, at: Groups) -> Answer:
+    return approve_pending(caller, int(at[0]))
+
+
 def _loan_pattern(rest: str) -> re.Pattern[str]:
     return re.compile(r"/api/v1/loans/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)" + rest)
 
@@ -289,6 +306,8 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     ("GET", re.compile(r"/api/v1/hooks"), "hooks", _hooks),
     ("POST", re.compile(r"/api/v1/hooks"), "create hook", _create_hook),
     ("DELETE", re.compile(r"/api/v1/hooks/(\d+)"), "delete hook", _delete_hook),
+    ("GET", re.compile(r"/api/v1/makercheckers"), "makercheckers", _pending),
+    ("POST", re.compile(r"/api/v1/makercheckers/(\d+)"), "approve pending", _approve_pending),
     ("GET", re.compile(r"/api/v1/businessdate(?:/([A-Z_]+))?"), "business date", _business_date),
     ("POST", re.compile(r"/api/v1/businessdate"), "set business date", _set_business_date),
     (

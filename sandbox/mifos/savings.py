@@ -29,7 +29,8 @@ def deposit(host: MifosHost, account: Savings, user: User, body: dict[str, Any],
     day = payload.day("transactionDate")
     cents = payload.cents("transactionAmount")
     payload.required("paymentTypeId")
-    payload.required("paymentTypeId")  # the server checks, and complains, twice
+    if any(name in body for name in PAYMENT_TEXTS):
+        payload.required("paymentTypeId")  # the server checks again, and complains again
     payload.texts()
     payload.check()
     detail = payload.detail(host)

@@ -272,16 +272,15 @@ def _differences(real: Any, ours: Any, at: str = "") -> Iterator[str]:
         yield f"{at}: {real!r} != {ours!r}"
 
 
-def test_the_sandbox_answers_the_captured_story_as_the_real_server_did(sandbox: str):
-    with httpx.Client(timeout=10) as http:
-        http.post(f"{sandbox}/control/setup", json=WORLD).raise_for_status()
-        teller = _Teller(sandbox, http)
-        wrong: dict[str, list[str]] = {}
-        for step in STORY:
-            if isinstance(step, _By):
-                teller.by_hand(step)
-            elif found := teller.ask(step):
-                wrong[step] = found
+def test_the_sandbox_answers_the_captured_story_as_the_real_server_did(driver):
+    driver.setup(**WORLD)
+    teller = _Teller(driver.url, driver.http)
+    wrong: dict[str, list[str]] = {}
+    for step in STORY:
+        if isinstance(step, _By):
+            teller.by_hand(step)
+        elif found := teller.ask(step):
+            wrong[step] = found
     assert wrong == {}
 
 
