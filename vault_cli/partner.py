@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from vault_cli.partner_questions import ask_for_partner
+from vault_cli.partner_questions import Answers
 from vault_cli.partner_view import (
     capabilities_text,
     partner_json,
@@ -21,17 +21,17 @@ from vault_cli.partner_view import (
     product_json,
     summary_json,
 )
-from vault_cli.session import actor, failures_told, run
-from vault_core.errors import InvalidInput
+from vault_cli.session import actor, attempt, failures_told, run
+from vault_core.errors import InvalidInput, LoginRefused, NotUnderstood, Unreachable
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.credentials import CredentialPurpose, parse_purpose, replace_credential
 from vault_core.partners.description import describe_partner
 from vault_core.partners.partner import Partner, list_partners, load_partner
 from vault_core.partners.partner_fields import read_secret
-from vault_core.partners.partner_file import load_partner_file
+from vault_core.partners.partner_file import PartnerFile, load_partner_file
 from vault_core.partners.products import Limits, Product, disable_product, enable_product, list_products, refresh_products
-from vault_core.partners.registration import check_mifos_password, register_partner
+from vault_core.partners.registration import check_mifos_password, register_partner, renew_capabilities
 from vault_core.partners.states import pause_partner, resume_partner
 from vault_core.partners.url_registration import ensure_mifos_hook
 from vault_core.partners.url_registration import register_c2b_urls as register_with_mpesa
@@ -52,15 +52,7 @@ def add(
 ) -> None:
     """Take a partner in: log in to its Mifos X, find what it can do and its loan products, seal its credentials."""
     with failures_told():
-        described = load_partner_file(file) if file is not None else ask_for_partner(console)
-    _warn_of_clear_text({"mifos": described.mifos.url, "mpesa": described.mpesa.url, "sms": described.sms.url})
-
-    async def work(runtime: Runtime) -> tuple[Partner, list[Product]]:
-        partner = await register_partner(runtime, described, actor=actor())
-        async with runtime.engine.connect() as connection:
-            return partner, await list_products(connection, partner.id)
-
-    partner, products = run(work)
+        partner, products = _add(load_partner_file(file)) if file is not None else _add_by_asking()
     console.print(f"partner [bold]{partner.name}[/] is in. Its Mifos X: {escape(capabilities_text(partner))}", highlight=False)
     print_products(console, products)
     console.print(
@@ -193,12 +185,47 @@ def register_urls(name: Name) -> None:
 
 
 @app.command()
+def probe(name: Name) -> None:
+    """Find out anew what the partner's Mifos X can do, after it was upgraded."""
+
+    async def work(runtime: Runtime, connections: Connections, partner: Partner) -> Partner:
+        return await renew_capabilities(runtime, await connections.mifos(partner.id), partner, actor=actor())
+
+    partner = _with_partner(name, work)
+    console.print(f"Mifos X of {name}: {escape(capabilities_text(partner))}", highlight=False)
+
+
+@app.command()
 def hook(name: Name) -> None:
     """Make the web hook for approved loans in the partner's Mifos X, unless there is one."""
     made = _with_partner(
         name, lambda runtime, connections, partner: ensure_mifos_hook(runtime, connections, partner, actor=actor())
     )
     console.print(f"hook {made.id} in Mifos X {'is made' if made.created else 'is there already'}")
+
+
+def _add(described: PartnerFile) -> tuple[Partner, list[Product]]:
+    _warn_of_clear_text({"mifos": described.mifos.url, "mpesa": described.mpesa.url, "sms": described.sms.url})
+
+    async def work(runtime: Runtime) -> tuple[Partner, list[Product]]:
+        partner = await register_partner(runtime, described, actor=actor())
+        async with runtime.engine.connect() as connection:
+            return partner, await list_products(connection, partner.id)
+
+    return attempt(work)
+
+
+def _add_by_asking() -> tuple[Partner, list[Product]]:
+    answers = Answers(console)
+    answers.ask_all()
+    while True:
+        try:
+            return _add(answers.described())
+        except (InvalidInput, LoginRefused, NotUnderstood, Unreachable) as error:
+            console.print(f"\n[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
+            if not typer.confirm("answer for Mifos X again?", default=True):
+                raise
+            answers.ask("mifos")
 
 
 def _with_partner(name: str, work: Callable[[Runtime, Connections, Partner], Awaitable[T]]) -> T:

@@ -13,18 +13,28 @@ from vault_core.partners.partner_fields import CONTACT_FIELDS, CONTACT_ROLES, FI
 from vault_core.partners.partner_file import PartnerFile, partner_from_tables, with_ca
 
 
-def ask_for_partner(console: Console) -> PartnerFile:
-    """The partner as answered. A wrong answer is asked for again. Raises InvalidInput, and Abort when the input ends."""
-    tables: dict[str, Any] = {}
-    for each in FIELDS:
-        if each.table not in tables:
-            console.print(f"\n[bold]{each.table}[/]")
-            tables[each.table] = {}
-        answer = _ask(console, each)
-        if answer:
-            tables[each.table][each.key] = answer
-    tables["contacts"] = _ask_for_contacts(console)
-    return with_ca(partner_from_tables(tables), Path.cwd())
+class Answers:
+    """A partner as answered, table by table; a table can be asked for again."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tables: dict[str, Any] = {}
+
+    def ask_all(self) -> None:
+        """Asks for everything. A wrong answer is asked for again. Raises typer.Abort when the input ends."""
+        for table in dict.fromkeys(each.table for each in FIELDS):
+            self.ask(table)
+        self._tables["contacts"] = _ask_for_contacts(self._console)
+
+    def ask(self, table: str) -> None:
+        """Asks for the values of one table, in the place of those answered before."""
+        self._console.print(f"\n[bold]{table}[/]")
+        answers = {each.key: _ask(self._console, each) for each in FIELDS if each.table == table}
+        self._tables[table] = {key: answer for key, answer in answers.items() if answer}
+
+    def described(self) -> PartnerFile:
+        """The partner these answers describe. A CA file is looked for from the current folder. Raises InvalidInput."""
+        return with_ca(partner_from_tables(self._tables), Path.cwd())
 
 
 def _ask_for_contacts(console: Console) -> list[dict[str, str]]:

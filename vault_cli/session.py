@@ -58,14 +58,19 @@ def actor() -> str:
 
 def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
     """Runs `work` on a fresh runtime. A failure is printed and ends the command with its exit code."""
+    with failures_told():
+        return attempt(work)
+
+
+def attempt(work: Callable[[Runtime], Awaitable[T]]) -> T:
+    """The same, but a failure is raised: for a command that can ask again."""
 
     async def session() -> T:
         async with open_runtime(settings(), pool_size=2) as runtime:
             return await work(runtime)
 
     stamina.instrumentation.set_on_retry_hooks([])  # a person waits here: the last failure is told, not each try
-    with failures_told():
-        return asyncio.run(session())
+    return asyncio.run(session())
 
 
 @contextmanager

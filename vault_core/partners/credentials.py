@@ -59,7 +59,7 @@ _WRITE = text(
     ON CONFLICT (partner_id, purpose) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at
     """
 )
-_LOCK = text("SELECT name FROM partners WHERE id = :partner_id FOR UPDATE")
+_LOCK = text("SELECT name FROM partners WHERE id = :partner_id FOR NO KEY UPDATE")
 _DROP_TOKEN = text("DELETE FROM access_tokens WHERE partner_id = :partner_id AND service = 'mpesa'")
 _READ = text("SELECT purpose, sealed FROM partner_credentials WHERE partner_id = :partner_id")
 

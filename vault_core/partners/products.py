@@ -79,7 +79,7 @@ _ENABLE = text(
     WHERE partner_id = :partner_id AND product_id = :product_id
     """
 )
-_LOCK = text("SELECT 1 FROM partners WHERE id = :partner_id FOR UPDATE")
+_LOCK = text("SELECT 1 FROM partners WHERE id = :partner_id FOR NO KEY UPDATE")
 
 
 async def list_products(connection: AsyncConnection, partner_id: UUID) -> list[Product]:

@@ -57,6 +57,9 @@ _INSERT = text(
             :now, :now)
     """
 ).bindparams(bindparam("mifos_capabilities", type_=JSON))
+_CAPABILITIES = text("UPDATE partners SET mifos_capabilities = :capabilities WHERE id = :id").bindparams(
+    bindparam("capabilities", type_=JSON)
+)
 _TAKEN = text(
     """
     SELECT name, b2c_short_code, c2b_short_code FROM partners
@@ -120,6 +123,31 @@ async def check_mifos_password(runtime: Runtime, partner: Partner, password: str
         raise explained(error, login) from error
     finally:
         await client.aclose()
+
+
+async def renew_capabilities(runtime: Runtime, client: MifosClient, partner: Partner, *, actor: str) -> Partner:
+    """Finds out anew what the partner's Mifos X can do and writes it. Audited if it changed. Raises what the client raises."""
+    found = await client.probe()
+
+    async def work(connection: AsyncConnection) -> Partner:
+        before = await load_partner(connection, id=partner.id)
+        if before.mifos_capabilities == found:
+            return before
+        await connection.execute(_CAPABILITIES, {"id": partner.id, "capabilities": found.to_json()})
+        await record_act(
+            connection,
+            runtime.clock,
+            runtime.new_id,
+            actor=actor,
+            act="partner.capabilities_renewed",
+            subject=partner.name,
+            partner_id=partner.id,
+            before=before.mifos_capabilities.to_json(),
+            after=found.to_json(),
+        )
+        return await load_partner(connection, id=partner.id)
+
+    return await in_transaction(runtime.engine, work)
 
 
 def explained(error: VaultError, login: MifosLogin) -> VaultError:

@@ -12,7 +12,7 @@ from vault_core.errors import InvalidInput, NotFound
 from vault_core.partners.partner import PartnerState
 from vault_core.runtime import Runtime
 
-_READ = text("SELECT name, state, state_reason FROM partners WHERE id = :id FOR UPDATE")
+_READ = text("SELECT name, state, state_reason FROM partners WHERE id = :id FOR NO KEY UPDATE")
 _WRITE = text(
     """
     UPDATE partners SET state = :state, state_reason = :reason,

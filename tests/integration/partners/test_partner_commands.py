@@ -76,6 +76,26 @@ def test_a_partner_can_be_added_by_answering_and_a_wrong_answer_is_asked_again(v
     assert json.loads(vault("list", "--json").stdout)[0]["name"] == "umoja-credit"
 
 
+def test_a_refused_login_asks_for_mifos_again_and_keeps_the_other_answers(vault, outside):
+    mifos = [f"{outside.url}", "default", "paymentvault"]
+    rest = [
+        outside.url, "key", "secret", "vaultapi", "credential", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
+        "50", "", "", "Achieng Planted", "0712345678", "n",
+    ]  # fmt: skip
+    wrong = ["umoja-credit", "Umoja Credit Ltd", *mifos, "wrong", "", *rest]
+    given_up = vault("add", given="\n".join([*wrong, "n"]) + "\n")
+    assert (given_up.exit_code, "Check [mifos] user" in given_up.stderr) == (1, True)
+    done = vault("add", given="\n".join([*wrong, "y", *mifos, "planted-mifos-password", ""]) + "\n")
+    assert done.exit_code == 0, done.output
+    assert "Check [mifos] user" in done.stdout
+
+
+def test_an_upgraded_mifos_is_probed_anew(vault, partner_file):
+    vault("add", partner_file)
+    assert vault("probe", "umoja-credit").exit_code == 0
+    assert "status_filter yes" in vault("probe", "umoja-credit").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
