@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from vault_cli.session import run
+from vault_core.collections.proof import collections_findings
 from vault_core.finding import Finding
 from vault_core.inbox.proof import InboxProof, prove_inbox
 from vault_core.ledger.verification import LedgerSize, ledger_size, verify_ledger_async
@@ -26,7 +27,7 @@ def verify(
 
     async def work(runtime: Runtime) -> tuple[LedgerSize, InboxProof, list[Finding]]:
         now = runtime.clock.now()
-        findings = await verify_ledger_async(runtime.engine, now=now)
+        findings = [*await verify_ledger_async(runtime.engine, now=now), *await collections_findings(runtime.engine)]
         async with runtime.engine.connect() as connection:
             size = await connection.run_sync(ledger_size)
             inbox = await connection.run_sync(lambda sync: prove_inbox(sync, now=now))

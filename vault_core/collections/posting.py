@@ -9,6 +9,7 @@ How a payment can end, besides posted:
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from vault_core.collections.settling import HandedOver, book_posted, hand_over, 
 from vault_core.collections.suspense import Unplaced, mask_reference, put_in_suspense
 from vault_core.database import in_transaction
 from vault_core.errors import VaultError
+from vault_core.outbox.apart import work_apart
 from vault_core.outbox.calls import Again, Call, CallResult, Done, record_results
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
@@ -39,17 +41,21 @@ async def post_collections(runtime: Runtime, connections: Connections, calls: Se
     """Brings the collections that the claimed `calls` (kind 'collection.post') are about as far as they go now.
 
     Safe to repeat at any point: a payment is matched once, posted once (vault_core/postings/core_posting.py) and texted once. A
-    partner whose Mifos X fails holds back its own payments only. Raises only if the database does.
+    partner whose Mifos X fails holds back its own payments only; a payment that fails for a reason nobody foresaw is raised when
+    the others are done (vault_core/outbox/apart.py).
     """
-    for start in range(0, len(calls), IN_FLIGHT):
-        some = {call.subject: call for call in calls[start : start + IN_FLIGHT]}
-        pending = await _load(runtime, some)
-        await _match(runtime, connections, some, [one for one in pending.values() if one.state == "matching"])
-        pending = await _load(runtime, some)
-        for turn in _turns([one for one in pending.values() if one.state == "posting"]):
-            await _post(runtime, connections, some, turn)
-        await _text(runtime, connections, some, [one for one in pending.values() if one.state == "posted"])
-        await _end(runtime, some, pending)
+    await work_apart(calls, IN_FLIGHT, partial(_advance, runtime, connections))
+
+
+async def _advance(runtime: Runtime, connections: Connections, claimed: Sequence[Call]) -> None:
+    calls = {call.subject: call for call in claimed}
+    pending = await _load(runtime, calls)
+    await _match(runtime, connections, calls, [one for one in pending.values() if one.state == "matching"])
+    pending = await _load(runtime, calls)
+    for turn in _turns([one for one in pending.values() if one.state == "posting"]):
+        await _post(runtime, connections, calls, turn)
+    await _text(runtime, connections, calls, [one for one in pending.values() if one.state == "posted"])
+    await _end(runtime, calls, pending)
 
 
 async def _load(runtime: Runtime, calls: Calls) -> dict[UUID, PendingCollection]:

@@ -16,6 +16,7 @@ from vault_core.database import in_transaction
 from vault_core.errors import PermanentError, VaultError
 from vault_core.notifications.attempts import Attempt, Try, record_tries, write_attempts
 from vault_core.notifications.verdicts import verdict_on
+from vault_core.outbox.apart import work_apart
 from vault_core.outbox.calls import Call
 from vault_core.outcome import Outcome, Refusal, Refused, Unknown
 from vault_core.partners.connections import Connections
@@ -31,17 +32,19 @@ async def send_messages(runtime: Runtime, connections: Connections, calls: Seque
     """Sends the messages that the claimed `calls` (kind 'message.send') are about, at most 20 at once, and records every result.
 
     Safe to repeat: a settled message is not sent again, and one that an earlier, unfinished try may have sent becomes Unknown
-    with a case. Raises only if the database does.
+    with a case. A message that fails for a reason nobody foresaw is raised when the others are done (vault_core/outbox/apart.py).
     """
-    for start in range(0, len(calls), IN_FLIGHT):
-        some = calls[start : start + IN_FLIGHT]
-        attempts = await in_transaction(runtime.engine, partial(write_attempts, runtime=runtime, calls=some))
-        outcomes = await asyncio.gather(*(_send(connections, attempt) for attempt in attempts))
-        tries = [
-            Try.of(attempt, verdict_on(outcome, last_try=attempt.call.last_try))
-            for attempt, outcome in zip(attempts, outcomes, strict=True)
-        ]
-        await _record(runtime, tries)
+    await work_apart(calls, IN_FLIGHT, partial(_send_all, runtime, connections))
+
+
+async def _send_all(runtime: Runtime, connections: Connections, calls: Sequence[Call]) -> None:
+    attempts = await in_transaction(runtime.engine, partial(write_attempts, runtime=runtime, calls=calls))
+    outcomes = await asyncio.gather(*(_send(connections, attempt) for attempt in attempts))
+    tries = [
+        Try.of(attempt, verdict_on(outcome, last_try=attempt.call.last_try))
+        for attempt, outcome in zip(attempts, outcomes, strict=True)
+    ]
+    await _record(runtime, tries)
 
 
 async def _send(connections: Connections, attempt: Attempt) -> Outcome[SmsAck]:
@@ -53,8 +56,9 @@ async def _send(connections: Connections, attempt: Attempt) -> Outcome[SmsAck]:
     message = SmsOut(reference=attempt.reference, phone=attempt.phone, text=attempt.text, sender=partner.sms_sender)
     try:
         return await gateway.send(message)
-    except VaultError as error:  # a gateway answers by its Outcome; whatever it raises leaves us not knowing
-        return Unknown(f"{type(error).__name__}: {error}")
+    except Exception as error:
+        log.exception("the SMS gateway client failed", message_id=str(attempt.message_id))
+        return Unknown(f"{type(error).__name__} in the gateway client")
 
 
 async def _record(runtime: Runtime, tries: Sequence[Try]) -> None:

@@ -1,0 +1,48 @@
+from uuid import uuid4
+
+import pytest
+
+from vault_core.errors import InvalidInput, Unreachable
+from vault_core.outbox.apart import work_apart
+from vault_core.outbox.calls import Call
+
+
+def calls(count):
+    return [Call(uuid4(), uuid4(), "kind", uuid4(), 1, False) for _ in range(count)]
+
+
+async def test_calls_are_worked_in_chunks():
+    seen = []
+
+    async def work(chunk):
+        seen.append(len(chunk))
+
+    await work_apart(calls(7), 3, work)
+    assert seen == [3, 3, 1]
+
+
+async def test_a_call_that_fails_for_good_holds_back_no_other_and_is_raised_at_the_end():
+    all_calls = calls(9)
+    poison = all_calls[1]
+    done = set()
+
+    async def work(chunk):
+        if poison in chunk:
+            raise InvalidInput("poison")
+        done.update(chunk)
+
+    with pytest.raises(InvalidInput, match="poison"):
+        await work_apart(all_calls, 4, work)
+    assert done == set(all_calls) - {poison}
+
+
+async def test_what_may_pass_ends_the_work_at_once():
+    tried = []
+
+    async def work(chunk):
+        tried.append(chunk)
+        raise Unreachable("the database is away")
+
+    with pytest.raises(Unreachable):
+        await work_apart(calls(6), 2, work)
+    assert len(tried) == 1

@@ -1,0 +1,84 @@
+"""Taking payments up again that a person was handed: after a long outage of a Mifos X, say."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.audit import record_act
+from vault_core.collections.booking import COLLECTION_CALL
+from vault_core.database import in_transaction
+from vault_core.runtime import Runtime
+
+_TAKE_UP = text(
+    """
+    UPDATE collections SET reason = NULL,
+           state = CASE WHEN state = 'needs_review' AND account_id IS NULL THEN 'matching'
+                        WHEN state = 'needs_review' THEN 'posting' ELSE state END
+    WHERE id IN (
+        SELECT stuck.id FROM collections stuck
+        JOIN outbox ON outbox.kind = :kind AND outbox.subject = stuck.id::text
+        WHERE stuck.partner_id = ANY(SELECT id FROM partners WHERE name = :partner)
+          AND (CAST(:receipts AS text[]) IS NULL OR stuck.receipt = ANY(:receipts))
+          AND (stuck.state = 'needs_review' OR (stuck.state IN ('matching', 'posting', 'posted') AND outbox.state = 'given_up'))
+        FOR UPDATE OF stuck)
+    RETURNING id, partner_id, short_code, receipt
+    """
+)
+_OFFER = text(
+    """
+    UPDATE outbox SET state = 'pending', tries = 0, due_at = :now, relay_at = :now, lease_until = NULL
+    WHERE kind = :kind AND subject = ANY(:subjects)
+    """
+)
+_CLOSE_CASES = text(
+    """
+    UPDATE cases SET closed_at = :now, resolution = :resolution
+    WHERE closed_at IS NULL AND (kind, subject) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[])))
+    """
+)
+
+
+async def resume_collections(
+    runtime: Runtime, partner: str, *, actor: str, reason: str, receipts: Sequence[str] | None = None
+) -> list[str]:
+    """Gives payments of the partner (all, or only `receipts`) their full tries again; returns the receipts that were taken up.
+
+    Those in needs_review, and those whose call was given up. Safe whatever Mifos X has: a payment that may be posted is read back
+    before it is posted. Their cases are closed; one that cannot be posted now either gets a new one. Audited.
+    """
+
+    async def work(connection: AsyncConnection) -> list[str]:
+        now = runtime.clock.now()
+        wanted = None if receipts is None else list(receipts)
+        rows = (await connection.execute(_TAKE_UP, {"kind": COLLECTION_CALL, "partner": partner, "receipts": wanted})).all()
+        if not rows:
+            return []
+        subjects = [str(row.id) for row in rows]
+        await connection.execute(_OFFER, {"kind": COLLECTION_CALL, "subjects": subjects, "now": now})
+        cases = [("collection_not_posted", f"{row.short_code} {row.receipt}") for row in rows]
+        cases += [("call_given_up", f"{COLLECTION_CALL} {subject}") for subject in subjects]
+        await connection.execute(
+            _CLOSE_CASES,
+            {
+                "now": now,
+                "resolution": f"taken up again by {actor}: {reason}",
+                "kinds": [kind for kind, _ in cases],
+                "subjects": [subject for _, subject in cases],
+            },
+        )
+        taken = sorted(row.receipt for row in rows)
+        await record_act(
+            connection,
+            runtime.clock,
+            runtime.new_id,
+            actor=actor,
+            act="collections.resumed",
+            partner_id=rows[0].partner_id,
+            subject=f"partner {partner}",
+            after={"receipts": taken},
+            reason=reason,
+        )
+        return taken
+
+    return await in_transaction(runtime.engine, work)

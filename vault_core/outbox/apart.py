@@ -1,0 +1,42 @@
+"""Making claimed calls in chunks so that one that fails for good holds back none of the others."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from sqlalchemy.exc import DataError, IntegrityError
+
+from vault_core.errors import PermanentError
+from vault_core.outbox.calls import Call
+
+log = structlog.get_logger(__name__)
+
+# What trying the same calls together again would not cure. Anything else (the database is away) ends the work at once.
+FOR_GOOD = (PermanentError, IntegrityError, DataError, LookupError, ValueError, TypeError, ArithmeticError)
+
+
+async def work_apart(calls: Sequence[Call], at_once: int, work: Callable[[Sequence[Call]], Awaitable[None]]) -> None:
+    """Has `work` make `calls`, `at_once` together; if they fail for good, each by itself, after which the others go on.
+
+    `work` must be safe to repeat and must record the result of each call. At the end the first failure of a single call is
+    raised, so that whoever called records it for the calls that are still open.
+    """
+    failures: list[Exception] = []
+    for start in range(0, len(calls), at_once):
+        chunk = calls[start : start + at_once]
+        try:
+            await work(chunk)
+        except FOR_GOOD as error:
+            failures += [error] if len(chunk) == 1 else await _each(chunk, work)
+    if failures:
+        raise failures[0]
+
+
+async def _each(calls: Sequence[Call], work: Callable[[Sequence[Call]], Awaitable[None]]) -> list[Exception]:
+    failures: list[Exception] = []
+    for call in calls:
+        try:
+            await work([call])
+        except FOR_GOOD as error:
+            log.warning("a call failed by itself", kind=call.kind, subject=str(call.subject), error=type(error).__name__)
+            failures.append(error)
+    return failures
