@@ -6,10 +6,12 @@ within seconds instead of after a session time-out. Importing this builds the ap
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import faust
+import structlog
 
 from vault_core.settings import read_settings
 from vault_pipelines.streams import (
@@ -46,7 +48,8 @@ class Worker(faust.App):  # type: ignore[misc]  # Faust ships no types
     edge: Edge
 
     async def on_first_start(self) -> None:
-        """Makes no folders: this app has no tables."""
+        """Makes no folders: this app has no tables. Logs past Faust, which would call every line of ours a warning."""
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
     async def on_start(self) -> None:
         """Builds what the agents run with, before the first of them starts."""
@@ -77,7 +80,6 @@ def build_app(environment: Mapping[str, str]) -> Worker:
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,
         stream_wait_empty=False,  # a batch that is cut off at the stop is in the inbox
-        worker_redirect_stdouts=False,
     )
 
     async def produce(topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> None:

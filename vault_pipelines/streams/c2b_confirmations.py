@@ -4,6 +4,7 @@ import faust
 
 from vault_core.collections.confirmations import handle_confirmations
 from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
 
 TOPIC = "mpesa.c2b.confirmations"
@@ -16,4 +17,4 @@ def register(app: faust.App, edge: Edge) -> None:
         async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=WITHIN_SECONDS):
             await edge.apply(TOPIC, batch, handle_confirmations)
 
-    app.agent(app.topic(TOPIC, key_type=bytes, value_type=bytes), name="c2b_confirmations", concurrency=1)(c2b_confirmations)
+    app.agent(raw_topic(app, TOPIC), name="c2b_confirmations", concurrency=1)(c2b_confirmations)

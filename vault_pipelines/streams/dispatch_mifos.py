@@ -6,6 +6,7 @@ from vault_core.collections.posting import post_collections
 from vault_core.disbursements.posting import post_disbursements
 from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_pipelines.streams.edge import CallHandler, Edge
+from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import CALLS_AT_ONCE, WITHIN_SECONDS
 
 HANDLERS: dict[str, CallHandler] = {"disbursement.post": post_disbursements, "collection.post": post_collections}
@@ -18,4 +19,4 @@ def register(app: faust.App, edge: Edge) -> None:
         async for batch in stream.take_events(CALLS_AT_ONCE, within=WITHIN_SECONDS):
             await edge.make_calls(MIFOS_TOPIC, batch, HANDLERS)
 
-    app.agent(app.topic(MIFOS_TOPIC, key_type=bytes, value_type=bytes), name="dispatch_mifos", concurrency=1)(dispatch_mifos)
+    app.agent(raw_topic(app, MIFOS_TOPIC), name="dispatch_mifos", concurrency=1)(dispatch_mifos)

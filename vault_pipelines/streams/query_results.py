@@ -4,6 +4,7 @@ import faust
 
 from vault_core.disbursements.status_queries import handle_query_results
 from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
 
 TOPIC = "mpesa.query.results"
@@ -16,4 +17,4 @@ def register(app: faust.App, edge: Edge) -> None:
         async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=WITHIN_SECONDS):
             await edge.apply(TOPIC, batch, handle_query_results)
 
-    app.agent(app.topic(TOPIC, key_type=bytes, value_type=bytes), name="query_results", concurrency=1)(query_results)
+    app.agent(raw_topic(app, TOPIC), name="query_results", concurrency=1)(query_results)

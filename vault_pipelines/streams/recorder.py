@@ -11,6 +11,7 @@ from vault_core.inbox.delivery import Delivery
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
 
 TOPICS = ("mpesa.c2b.validations", "mpesa.stk.results", "sms.delivery-reports")
@@ -37,4 +38,4 @@ def _register(app: faust.App, edge: Edge, topic: str) -> None:
         async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=WITHIN_SECONDS):
             await edge.apply(topic, batch, record_deliveries)
 
-    app.agent(app.topic(topic, key_type=bytes, value_type=bytes), name=f"recorder_{topic}", concurrency=1)(recorder)
+    app.agent(raw_topic(app, topic), name=f"recorder_{topic}", concurrency=1)(recorder)

@@ -1,0 +1,155 @@
+"""A real worker process between a real broker and a real database."""
+
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from sqlalchemy import text
+
+from vault_core.inbox.envelope import encode_envelope
+from vault_core.outbox.calls import NewCall, write_calls
+from vault_pipelines.streams.recorder import EFFECT
+
+TOPIC = "mpesa.stk.results"
+KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+
+
+class WorkerProcess:
+    def __init__(self, environment: dict[str, str], log_file: Path) -> None:
+        self.environment = environment
+        self.log_file = log_file
+        self.start()
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "faust", "-A", "vault_pipelines.streams.app", "worker", "-l", "info", "--without-web"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.log_file.parent,
+            )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+
+@pytest.fixture
+async def worker(kafka_bootstrap: str, database_url: str, tmp_path: Path) -> AsyncIterator[WorkerProcess]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path.cwd()),
+        "VAULT_DATABASE_URL": database_url,
+        "VAULT_KAFKA_BOOTSTRAP": kafka_bootstrap,
+        "VAULT_MASTER_KEY": f"test:{KEY}",
+        "VAULT_WORKER_NAME": f"worker-{tmp_path.name}",
+        "VAULT_HOME": str(tmp_path),
+    }
+    process = WorkerProcess(environment, tmp_path / "worker.log")
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+async def producer(kafka_bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, acks="all") as opened:
+        yield opened
+
+
+async def until(condition: Callable[[], Awaitable[bool]], worker: WorkerProcess, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, worker.log()[-4000:]
+        await asyncio.sleep(0.1)
+
+
+def count(runtime, condition: str, wanted: int) -> Callable[[], Awaitable[bool]]:
+    async def counted() -> bool:
+        async with runtime.engine.connect() as connection:
+            found = await connection.execute(text(f"SELECT count(*) FROM inbound_events WHERE {condition}"))  # noqa: S608 - conditions of this file
+            return found.scalar_one() == wanted
+
+    return counted
+
+
+def envelope(runtime, event_id: UUID) -> bytes:
+    return encode_envelope(event_id, UUID(int=7), "stk_result", runtime.clock.now(), b"{}")
+
+
+async def test_published_deliveries_are_applied_bad_messages_are_buried_and_the_worker_shows_life(
+    runtime, store, worker, producer, kafka_bootstrap, tmp_path
+):
+    ids = await store(*[b"%d" % n for n in range(50)], purpose="stk_result")
+    await producer.send_and_wait(TOPIC, b"nonsense", key=b"bad")
+    for event_id in [*ids, *ids[:10]]:
+        await producer.send(TOPIC, envelope(runtime, event_id), key=event_id.hex.encode())
+    await producer.flush()
+    await until(count(runtime, f"state = 'processed' AND effect = '{EFFECT}'", 50), worker)
+    async with AIOKafkaConsumer(
+        "vault.dead-letters", bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest", group_id=None
+    ) as consumer:
+        letter = await asyncio.wait_for(consumer.getone(), 20)
+    assert (letter.key, letter.value) == (b"bad", b"nonsense")
+    assert dict(letter.headers)["topic"] == TOPIC.encode()
+    assert list((tmp_path / "run").glob("*.heartbeat"))
+    assert not (tmp_path / "payment-vault-data").exists()
+
+
+async def test_what_was_stored_but_never_published_is_found_by_the_sweep(runtime, store, worker):
+    await store(b"{}", purpose="stk_result")
+    async with runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE inbound_events SET next_sweep_at = received_at"))
+    await until(count(runtime, "state = 'processed' AND sweeps >= 1", 1), worker)
+
+
+async def test_a_killed_worker_that_comes_back_under_its_name_goes_on_where_it_was(runtime, store, worker, producer):
+    first = await store(b"1", purpose="stk_result")
+    await producer.send_and_wait(TOPIC, envelope(runtime, first[0]))
+    await until(count(runtime, "state = 'processed'", 1), worker)
+    worker.kill()
+    more = await store(*[b"%d" % n for n in range(20)], purpose="stk_result")
+    for event_id in more:
+        await producer.send_and_wait(TOPIC, envelope(runtime, event_id))
+    worker.start()
+    await until(count(runtime, "state = 'processed'", 21), worker)
+
+
+async def test_an_outbox_call_is_relayed_and_what_its_handler_said_is_in_the_row(runtime, worker, lender):
+    async with runtime.engine.begin() as connection:
+        await write_calls(
+            connection,
+            runtime.clock,
+            runtime.new_id,
+            [NewCall(lender.id, "vault.dispatch.sms", "no.such.kind", runtime.new_id(), "key")],
+        )
+
+    async def tried() -> bool:
+        async with runtime.engine.connect() as connection:
+            row = (await connection.execute(text("SELECT * FROM outbox"))).one()
+        return row.tries == 1 and row.lease_until is None and "no handler" in (row.last_cause or "")
+
+    await until(tried, worker)
+
+
+async def test_a_worker_without_settings_ends_and_says_which_is_missing(kafka_bootstrap, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VAULT_")}
+    environment |= {"VAULT_KAFKA_BOOTSTRAP": kafka_bootstrap, "PYTHONPATH": str(Path.cwd())}
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    try:
+        assert await asyncio.to_thread(worker.process.wait, 60) != 0
+        assert "VAULT_DATABASE_URL is not set" in worker.log()
+    finally:
+        worker.process.kill()
