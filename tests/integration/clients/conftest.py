@@ -95,11 +95,6 @@ class SandboxServer(Server):
         answer = await self.http.post(f"{self.sandbox_url}/control/setup", json={"mifos": {self.host: wish}})
         assert answer.status_code == 200, answer.text
 
-    async def fault(self, name: str, loan_id: int) -> None:
-        wish = {name: {"key": f"loan:{loan_id}", "times": 1}}
-        answer = await self.http.post(f"{self.sandbox_url}/control/faults", json=wish)
-        assert answer.status_code == 200, answer.text
-
     def _take_id(self) -> int:
         self.next_id += 1
         return self.next_id
@@ -258,9 +253,7 @@ class RealServer(Server):
 
 
 def _real_login() -> MifosLogin:
-    url = os.environ.get("VAULT_TEST_MIFOS_URL")
-    if not url:
-        pytest.skip("VAULT_TEST_MIFOS_URL is not set: no real Mifos X to hold the client against")
+    url = os.environ["VAULT_TEST_MIFOS_URL"]
     settings = {name: os.environ.get(f"VAULT_TEST_MIFOS_{name.upper()}") for name in ("tenant", "user", "password")}
     missing = [name for name, value in settings.items() if not value]
     assert not missing, (
@@ -269,7 +262,7 @@ def _real_login() -> MifosLogin:
     return MifosLogin(url.rstrip("/"), settings["tenant"], settings["user"], settings["password"])
 
 
-@pytest.fixture(params=["sandbox", "real"])
+@pytest.fixture(params=["sandbox", "real"] if os.environ.get("VAULT_TEST_MIFOS_URL") else ["sandbox"])
 async def mifos(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """A Mifos X with a payment type and products, where the test may make people and accounts."""
     async with httpx.AsyncClient(timeout=60) as http:

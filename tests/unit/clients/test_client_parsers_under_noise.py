@@ -13,7 +13,6 @@ from vault_core.clients.daraja_messages import parse_confirmation, parse_queue_t
 from vault_core.clients.http_exchange import Answer
 from vault_core.clients.json_reading import read_json, text_of, whole_number
 from vault_core.clients.mifos_errors import classify_write, read_failure
-from vault_core.clients.mifos_hooks import parse_hook
 from vault_core.errors import InvalidInput, RemoteBusy, RemoteRefusal, VaultError
 from vault_core.money import Money
 from vault_core.outcome import Accepted, Refused, Unknown
@@ -137,18 +136,6 @@ def test_a_customer_payment_is_read_or_invalid(body):
 @settings(max_examples=200, deadline=None)
 def test_a_queue_timeout_is_always_read(body):
     parse_queue_timeout(body)
-
-
-@with_hostile
-@given(bodies)
-@settings(max_examples=200, deadline=None)
-def test_a_hook_is_read_or_invalid(body):
-    try:
-        event = parse_hook(body)
-    except InvalidInput:
-        return
-    assert event.entity
-    assert event.action
 
 
 @with_hostile

@@ -10,7 +10,6 @@ import pytest
 from vault_core.clients import mifos_reading as reading
 from vault_core.clients.json_reading import read_json
 from vault_core.clients.mifos_errors import classify_write, key_is_burnt, read_failure
-from vault_core.clients.mifos_hooks import MifosEvent, parse_hook
 from vault_core.clients.mifos_values import FoundAccount, PaymentType, Posted
 from vault_core.errors import InvalidInput, LoginRefused, NotFound, NotUnderstood, RemoteBusy, RemoteRefusal
 from vault_core.money import Money
@@ -378,36 +377,3 @@ def test_hooks_and_the_business_date_are_read():
     assert ("LOAN", "APPROVE") in hooks[0].events
     assert len(reading.read_hooks(read_json(Exchange("029").body, "hooks"))) >= 1
     assert reading.read_date(read_json(Exchange("189").body, "business date")["date"], "date").year == 2026
-
-
-# ------------------------------------------------------------------ hooks
-
-HOOKS = {
-    "hook_body_loan_approve.json": MifosEvent("LOAN", "APPROVE", 1041, 312, took_effect=True),
-    "hook_body_loan_disburse.json": MifosEvent("LOAN", "DISBURSE", 1041, 312, took_effect=True),
-    "hook_body_loan_repayment.json": MifosEvent("LOAN", "REPAYMENT", 1041, 312, took_effect=True),
-    "hook_body_failed_command_legacy.json": MifosEvent("LOAN", "DISBURSE", None, None, took_effect=False),
-}
-
-
-@pytest.mark.parametrize("name", HOOKS)
-def test_a_documented_hook_body_is_read(name):
-    assert parse_hook((DOCS / name).read_bytes()) == HOOKS[name]
-
-
-@pytest.mark.parametrize("path", sorted(LIVE.glob("*.hook.json")), ids=lambda path: path.name.split(".")[0])
-def test_a_hook_of_the_real_server_took_effect_exactly_when_it_has_a_response(path):
-    for delivery in json.loads(path.read_text()):
-        body = delivery["body"]
-        if not isinstance(body, dict):  # the ping, or content type form: Java text
-            with pytest.raises(InvalidInput):
-                parse_hook((body or "").encode())
-            continue
-        event = parse_hook(json.dumps(body).encode())
-        assert (event.entity, event.action) == (
-            delivery["headers"]["X-Fineract-Entity"],
-            delivery["headers"]["X-Fineract-Action"],
-        )
-        assert event.took_effect == ("response" in body)
-        if event.took_effect and event.entity == "LOAN":
-            assert event.loan_id == body["response"]["loanId"]
