@@ -28,6 +28,8 @@ from vault_core.settings import read_settings
 log = structlog.get_logger(__name__)
 
 _STOP_WITHIN = 5.0
+_LOOK_EVERY = 0.5
+_ORPHANED = 71
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,11 +47,29 @@ async def _live(scope: Scope, receive: Receive, send: Send) -> None:
         async with root as receiver:
             scope["state"]["receiver"] = receiver
             await send({"type": "lifespan.startup.complete"})
-            await receive()  # lifespan.shutdown
+            orphaned = await _stop_or_orphanhood(receive)
     except ConfigurationError as error:
         await send({"type": "lifespan.startup.failed", "message": f"the receiver cannot start: {error}"})
         return
+    if orphaned:
+        os._exit(_ORPHANED)
     await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _stop_or_orphanhood(receive: Receive) -> bool:
+    """Waits for the server to stop; returns whether its main process died instead.
+
+    The server's workers share one port. Those of a killed main process would go on serving beside the next ones, with yesterday's
+    settings and beyond the supervisor's reach.
+    """
+    parent = os.getppid()
+    stop = asyncio.ensure_future(receive())  # lifespan.shutdown
+    while not stop.done():
+        await asyncio.wait({stop}, timeout=_LOOK_EVERY)
+        if os.getppid() != parent:
+            stop.cancel()
+            return True
+    return False
 
 
 @asynccontextmanager

@@ -127,7 +127,12 @@ def version_of(plan: Plan, name: str) -> str:
 
 def _worker_probe(plan: Plan, name: str) -> Probe:
     heartbeat = plan.home.run / f"{name}.heartbeat"
-    return lambda: readiness.worker_health(heartbeat, plan.kafka_bootstrap, CONSUMER_GROUP, name)
+
+    def ask() -> Health:
+        started_at = plan.supervision.states()[name].started_at
+        return readiness.worker_health(heartbeat, started_at, plan.kafka_bootstrap, CONSUMER_GROUP, name)
+
+    return ask
 
 
 def _without_password(url: str) -> str:

@@ -49,15 +49,15 @@ def kafka_health(bootstrap: str) -> Health:
     return Health(ok=True) if broker_answers(bootstrap) else Health(ok=False, detail=f"no broker answers at {bootstrap}")
 
 
-def worker_health(heartbeat: Path, bootstrap: str, group: str, worker: str) -> Health:
+def worker_health(heartbeat: Path, started_at: float, bootstrap: str, group: str, worker: str) -> Health:
     """Whether the worker's loop turns (it touches its heartbeat file each second) and it is in its consumer group.
 
     The group alone does not tell: Kafka keeps a dead static member for a while. A static member's id begins with its own name.
     """
-    try:
-        age = time.time() - heartbeat.stat().st_mtime
-    except FileNotFoundError:
+    last = heartbeat.stat().st_mtime if heartbeat.exists() else 0.0
+    if last <= started_at:
         return Health(ok=False, detail="no sign of life yet")
+    age = time.time() - last
     if age > _HEARTBEAT_SECONDS:
         return Health(ok=False, detail=f"no sign of life for {age:.0f} s")
     members = group_members(bootstrap, group)

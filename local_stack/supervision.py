@@ -75,6 +75,7 @@ class ProcessState:
     pid: int | None
     restarts: int
     description: str
+    started_at: float  # seconds since the epoch; 0 if it never was
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ class Supervision:
                 pid=info["pid"] or None,
                 restarts=max(0, starts.get(info["name"], 0) - 1),
                 description=info["spawnerr"] or info["description"],
+                started_at=float(info["start"]),
             )
             for info in self._call("getAllProcessInfo")
         }
