@@ -109,7 +109,9 @@ def world(name: str, short_code: str, loans: list[dict[str, Any]], clients: list
                 **host,
             }
         },
-        "sms": {"users": [{"user": "sim", "api_key": "SIM", "senders": ["LENDER"], "price_cents": 80, "balance_cents": 10_000_000}]},
+        "sms": {
+            "users": [{"user": "sim", "api_key": "SIM", "senders": ["LENDER"], "price_cents": 80, "balance_cents": 10_000_000}]
+        },
         "settings": {"result_delay_ms": 5, "hang_ms": 50, "late_ms": 100},
     }
 
@@ -305,7 +307,13 @@ class Day:
 
 @asynccontextmanager
 async def lender_day(
-    runtime: Runtime, sandbox: str, clock: Any, callbacks: CallbackStore, setup: dict[str, Any], name: str = "alpha", short_code: str = SHORT_CODE
+    runtime: Runtime,
+    sandbox: str,
+    clock: Any,
+    callbacks: CallbackStore,
+    setup: dict[str, Any],
+    name: str = "alpha",
+    short_code: str = SHORT_CODE,
 ) -> AsyncIterator[Day]:
     answer = await runtime.http.post(f"{sandbox}/control/setup", json=setup)
     assert answer.status_code == 200, answer.text
@@ -348,6 +356,3 @@ def open_day(vault: Runtime, sandbox: str, clock: Any, callbacks: CallbackStore)
         return lender_day(vault, sandbox, clock, callbacks, world("alpha", SHORT_CODE, approved, people, **host))
 
     return opened
-
-
-
