@@ -182,11 +182,11 @@ def explain(log: str) -> str | None:
 
 
 @contextmanager
-def temporary_postgres(folder: Path) -> Iterator[PostgresPlace]:
-    """A running server with its data in `folder` (short path, ours), for tests and benchmarks; stopped at the end."""
+def temporary_postgres(folder: Path, *, durable: bool = False) -> Iterator[PostgresPlace]:
+    """A running server with its data in `folder` (short path, ours), for tests (`durable`: benchmarks); stopped at the end."""
     place = place_for(folder / "data", folder / "sockets", {})
     place.sockets.mkdir(exist_ok=True)
-    make_ready(place, durable=False)
+    make_ready(place, durable=durable)
     log = folder / "postgres.log"
     with log.open("wb") as output:
         server = subprocess.Popen(command(place), stdout=output, stderr=output, **run_as(place.account))
