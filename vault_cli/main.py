@@ -20,7 +20,7 @@ from vault_cli.session import exit_code
 from vault_core.errors import VaultError
 
 # Groups and commands that work on the running installation: they get its addresses as its processes do.
-_ON_THE_INSTALLATION = ("partner", "wallet", "inbox", "verify")
+_ON_THE_INSTALLATION = ("partner", "wallet", "collections", "inbox", "verify")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,7 +54,7 @@ def _add(name: str, attribute: str) -> None:
 stack.register(app)
 testing.register(app)
 lock.register(app)
-for _group in ("partner", "wallet", "inbox"):
+for _group in ("partner", "wallet", "collections", "inbox"):
     _add(_group, "app")
 for _command in ("verify", "demo", "bench"):
     _add(_command, _command)
