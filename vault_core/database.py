@@ -75,6 +75,7 @@ def _take_app_role(connection: DBAPIConnection, _record: ConnectionPoolEntry) ->
     cursor = connection.cursor()
     cursor.execute(f"SET ROLE {APP_ROLE}")
     cursor.execute("SET TIME ZONE 'UTC'")
+    cursor.execute("SET jit = off")  # compiling costs short statements over partitions more than it saves them
     cursor.close()
     connection.commit()
 

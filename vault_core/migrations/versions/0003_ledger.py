@@ -224,15 +224,15 @@ CREATE TRIGGER sums_to_zero AFTER INSERT ON ledger_entries REFERENCING NEW TABLE
 """
 
 POST = """
--- Text in a hash: its length first, so that no two lists of texts read the same.
-CREATE FUNCTION ledger_text_bytes(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- Text in a hash: its length first, so that no two lists of texts read the same. (Stable, as convert_to is: so they are inlined.)
+CREATE FUNCTION ledger_text_bytes(value text) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
 RETURN int4send(octet_length(value)) || convert_to(value, 'UTF8');
 
 -- What a key stands for. Legs are hashed in the order of their accounts and amounts, not of their writing.
-CREATE FUNCTION ledger_leg_bytes(code text, cents bigint) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION ledger_leg_bytes(code text, cents bigint) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
 RETURN int4send(octet_length(code)) || convert_to(code, 'UTF8') || int8send(cents);
 CREATE FUNCTION ledger_body_hash(kind text, reference text, effective_at timestamptz, reverses uuid, legs bytea)
-RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
 RETURN sha256(ledger_text_bytes(kind) || ledger_text_bytes(reference) || timestamptz_send(effective_at)
               || uuid_send(coalesce(reverses, '00000000-0000-0000-0000-000000000000')) || legs);
 
@@ -348,7 +348,9 @@ BEGIN
     WHERE a.id = total.account_id;
 
     IF cardinality(array_remove(_reverses, NULL)) > 0 THEN PERFORM ledger_link_reversals(_ids, _partners, _reverses, fresh); END IF;
-    IF cardinality(array_remove(_holds, NULL)) > 0 THEN PERFORM ledger_capture_holds(_booked_at, answers, _holds, fresh); END IF;
+    IF cardinality(array_remove(_holds, NULL)) > 0 THEN
+        PERFORM ledger_capture_holds(_booked_at, answers, scopes, _holds, fresh, _leg_posting, _leg_code, _leg_cents);
+    END IF;
     RETURN answers;
 END $$;
 
@@ -384,12 +386,17 @@ BEGIN
 END $$;
 
 -- Resolves holds by the postings that capture them. The accounts are locked by ledger_post, which guards their holds too.
-CREATE FUNCTION ledger_capture_holds(_now timestamptz, _ids uuid[], _holds uuid[], _fresh boolean[])
+CREATE FUNCTION ledger_capture_holds(
+    _now timestamptz, _ids uuid[], _scopes uuid[], _holds uuid[], _fresh boolean[],
+    _leg_posting integer[], _leg_code text[], _leg_cents bigint[])
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     wrong record;
     wanted integer;
     resolved integer;
+    taken_holds uuid[];
+    taken_ids uuid[];
+    taken_cents bigint[];
 BEGIN
     SELECT w.hold, h.id IS NULL AS unknown, h.state INTO wrong
     FROM unnest(_holds, _ids) WITH ORDINALITY AS w(hold, id, n) LEFT JOIN ledger_holds h ON h.id = w.hold
@@ -400,23 +407,25 @@ BEGIN
             CASE WHEN wrong.unknown THEN 'there is none of that id' WHEN wrong.state = 'held' THEN 'the key was posted without it'
                  ELSE 'it is ' || wrong.state || ' already' END USING ERRCODE = 'PV002';
     END IF;
-    SELECT count(*) INTO wanted FROM unnest(_holds) WITH ORDINALITY AS w(hold, n) WHERE w.hold IS NOT NULL AND _fresh[w.n];
+    -- What each new posting takes from its hold's account.
+    SELECT count(*), array_agg(t.hold), array_agg(t.id), array_agg(t.cents) INTO wanted, taken_holds, taken_ids, taken_cents FROM (
+        SELECT w.hold, w.id, coalesce(sum(CASE a.normal_side WHEN 'credit' THEN l.cents ELSE -l.cents END), 0)::bigint AS cents
+        FROM unnest(_holds, _ids, _scopes) WITH ORDINALITY AS w(hold, id, scope, n)
+        JOIN ledger_holds h ON h.id = w.hold JOIN ledger_accounts a ON a.id = h.account_id
+        LEFT JOIN unnest(_leg_posting, _leg_code, _leg_cents) AS l(posting, code, cents)
+            ON l.posting = w.n AND l.code = a.code AND a.scope = w.scope
+        WHERE _fresh[w.n] GROUP BY w.n, w.hold, w.id) AS t;
     IF wanted = 0 THEN RETURN; END IF;
-    SELECT h.id, h.amount_cents, spent.cents INTO wrong
-    FROM unnest(_holds, _ids) WITH ORDINALITY AS w(hold, id, n) JOIN ledger_holds h ON h.id = w.hold
-    JOIN ledger_accounts a ON a.id = h.account_id
-    CROSS JOIN LATERAL (SELECT coalesce(sum(CASE a.normal_side WHEN 'credit' THEN e.amount_cents ELSE -e.amount_cents END), 0) AS cents
-                        FROM ledger_entries e WHERE e.transaction_id = w.id AND e.account_id = h.account_id) AS spent
-    WHERE _fresh[w.n] AND (spent.cents < 1 OR spent.cents > h.amount_cents) LIMIT 1;
+    SELECT h.id, h.amount_cents, t.cents INTO wrong FROM unnest(taken_holds, taken_cents) AS t(hold, cents)
+    JOIN ledger_holds h ON h.id = t.hold WHERE t.cents < 1 OR t.cents > h.amount_cents LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'hold % is of % cents, the posting takes % from its account', wrong.id, wrong.amount_cents, wrong.cents
             USING ERRCODE = 'PV001';
     END IF;
     WITH done AS (
-        UPDATE ledger_holds h SET state = 'captured', resolved_at = _now, transaction_id = w.id, captured_cents = abs(
-            (SELECT sum(e.amount_cents) FROM ledger_entries e WHERE e.transaction_id = w.id AND e.account_id = h.account_id))
-        FROM unnest(_holds, _ids) WITH ORDINALITY AS w(hold, id, n)
-        WHERE h.id = w.hold AND _fresh[w.n] AND h.state = 'held' RETURNING h.account_id, h.amount_cents),
+        UPDATE ledger_holds h SET state = 'captured', resolved_at = _now, transaction_id = t.id, captured_cents = t.cents
+        FROM unnest(taken_holds, taken_ids, taken_cents) AS t(hold, id, cents)
+        WHERE h.id = t.hold AND h.state = 'held' RETURNING h.account_id, h.amount_cents),
     freed AS (
         UPDATE ledger_accounts a SET held_cents = a.held_cents - total.cents
         FROM (SELECT account_id, sum(amount_cents) AS cents FROM done GROUP BY account_id) AS total WHERE a.id = total.account_id)
