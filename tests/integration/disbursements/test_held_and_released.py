@@ -4,9 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-
 from tests.integration.disbursements.conftest import Day, client, loan
-
 from vault_core.clock import business_day
 from vault_core.money import Money
 from vault_core.partners.products import Limits, disable_product, enable_product

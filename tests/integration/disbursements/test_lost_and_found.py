@@ -171,7 +171,7 @@ async def test_a_process_that_died_after_sending_leaves_a_payment_that_is_found(
         assert len(await day.payments()) == 1
 
 
-class KeyboardInterruptStandIn(Exception):  # noqa: N818 - stands for a process that ends here
+class KeyboardInterruptStandIn(Exception):
     pass
 
 

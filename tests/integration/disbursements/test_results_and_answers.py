@@ -119,7 +119,7 @@ async def test_an_amount_that_differs_is_booked_as_it_happened_and_not_posted(op
 
 
 @pytest.mark.parametrize("reference", [True, False])
-async def test_a_result_is_matched_by_our_reference_when_its_ids_are_strange(open_day, reference: bool) -> None:
+async def test_a_result_is_matched_by_our_reference_when_its_ids_are_strange(open_day, reference) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
         strange = result(
