@@ -148,7 +148,8 @@ def locked_by_cob(loan_id: int) -> Answer:
 def conflict() -> Answer:
     """409 after the server's own retries lost their race."""
     text = (
-        "The server is currently unable to handle the request due to concurrent modification on query [unknown], please try again"
+        "The server is currently unable to handle the request due to concurrent modification"
+        "  on query [unknown], please try again"  # two blanks, sic
     )
     body = {
         "developerMessage": text,
