@@ -40,15 +40,17 @@ def demo(
     chosen = _chosen_day(day)
     home = Home(home_of(os.environ).path / "demo")
     with failures_told():
-        with _View(seed, chosen) as view:
-            outcome, plan = asyncio.run(run_day(home, os.environ, seed=seed, day=chosen, show=view.show))
-        if json_file is not None:
-            json_file.write_text(json.dumps(as_json(outcome), indent=2) + "\n", encoding="utf-8")
-        _print_outcome(outcome)
-        if leave:
-            stack.down(home, plan.environment)
-        else:
-            _print_addresses(plan)
+        try:
+            with _View(seed, chosen) as view:
+                outcome, plan = asyncio.run(run_day(home, os.environ, seed=seed, day=chosen, show=view.show))
+            if json_file is not None:
+                json_file.write_text(json.dumps(as_json(outcome), indent=2) + "\n", encoding="utf-8")
+            _print_outcome(outcome)
+            if not leave:
+                _print_addresses(plan)
+        finally:
+            if leave:
+                stack.down(home, {**os.environ, "VAULT_HOME": str(home.path)})
     if not outcome.ok:
         raise typer.Exit(_PROOF_FAILED)
 

@@ -130,7 +130,7 @@ def _partner(
     ]
     loans = [_approved_loan(chance, number) for number in range(1, _APPROVED + 1)]
     loans += [
-        PlannedLoan(number, number, chance.choice([1, 2]), chance.randrange(5_000, 50_000, 100), 0, None)
+        PlannedLoan(number, number, chance.choice([1, 2]), chance.randrange(40_000, 60_000, 100), 0, None)
         for number in range(_APPROVED + 1, _APPROVED + _RUNNING + 1)
     ]
     for position, bad in enumerate(_BAD_PHONES):  # loans whose client cannot be paid: held with a reason, never guessed

@@ -16,7 +16,7 @@ from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner,
 from local_stack.demo.proof import DISBURSED, SMS, PartnerTerms, ProofLine, ledger_lines, prove, report_lines, truth_of
 from local_stack.demo.reporting import make_reports, read_reports
 from local_stack.demo.watching import Picture, open_cases, take_picture
-from local_stack.demo.world import SMS_PRICE, sandbox_world
+from local_stack.demo.world import FAULTS, SMS_PRICE, sandbox_world
 from local_stack.home import Home, exists, remove
 from local_stack.plan import Plan
 from vault_core.clock import NAIROBI
@@ -113,6 +113,7 @@ async def _live(
         partners = [
             await take_in_lender(runtime, connections, each, plan.environment["VAULT_SANDBOX_URL"]) for each in planned.partners
         ]
+        await outside.pull("faults", FAULTS)  # from now on: the office is not to be met by what it could not prepare for
     problem = None
     async with _timed(seconds, "day"):
         living = asyncio.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS))

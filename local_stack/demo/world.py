@@ -45,7 +45,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
-    """The world to set up: M-Pesa codes and customers, a Mifos X host a lender, SMS users, faults. `now` is an ISO moment."""
+    """The world to set up: M-Pesa codes, a Mifos X host a lender, SMS users. `now` is an ISO moment. Nothing goes wrong yet."""
     return {
         "mpesa": {
             "apps": [
@@ -74,7 +74,6 @@ def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
                 for p in plan.partners
             ]
         },
-        "faults": FAULTS,
         "settings": {
             "now": now,
             "result_delay_ms": 200,

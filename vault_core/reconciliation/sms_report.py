@@ -7,6 +7,7 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from vault_core.clock import day_bounds
+from vault_core.notifications.messages import phone_binding
 from vault_core.reconciliation.frames import to_frame
 from vault_core.reconciliation.report_columns import SMS
 from vault_core.secrets import Sealer
@@ -28,11 +29,11 @@ _MESSAGES = text(
 def read_messages(connection: Connection, day: date, sealer: Sealer) -> pd.DataFrame:
     """The messages written on `day` (Nairobi): one row a message, in the columns SMS, phones in clear."""
     start, end = day_bounds(day)
-    raw = pd.read_sql_query(_MESSAGES, connection, params={"start": start, "end": end}, dtype_backend="pyarrow")
-    raw["phone"] = [
-        sealer.open_text(sealed, bound_to=f"messages:{UUID(message)}:phone_sealed")
-        for sealed, message in zip(raw["phone_sealed"], raw["message"], strict=True)
+    rows = connection.execute(_MESSAGES, {"start": start, "end": end}).mappings().all()
+    opened = [
+        {**row, "phone": sealer.open_text(row["phone_sealed"], bound_to=phone_binding(UUID(row["message"])))} for row in rows
     ]
+    raw = pd.DataFrame(opened, columns=[column.name for column in SMS])
     return to_frame(raw, SMS)
 
 

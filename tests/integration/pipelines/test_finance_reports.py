@@ -20,6 +20,7 @@ from vault_core.database import in_transaction
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
+from vault_core.notifications.messages import phone_binding
 from vault_core.reconciliation.report_files import report_parquet
 from vault_core.runtime import Runtime
 from vault_pipelines.assets.charges_report import charges, charges_equal_the_ledger
@@ -128,6 +129,30 @@ async def book_payment_in(runtime: Runtime, partner_id: UUID, receipt: str, cent
     await in_transaction(runtime.engine, work)
 
 
+async def write_message(runtime: Runtime, partner_id: UUID, *, state: str = "queued") -> None:
+    async def work(connection):
+        message = runtime.new_id()
+        phone = runtime.sealer.seal("254712345678", bound_to=phone_binding(message))
+        await connection.execute(
+            text(
+                """
+                INSERT INTO messages (id, partner_id, business_key, template, phone_sealed, phone_hash, text_sealed, parts, price_cents, state, created_at)
+                VALUES (:id, :partner, :key, 'payment_received', :phone, '', '', 2, 160, :state, :now)
+                """
+            ),
+            {
+                "id": message,
+                "partner": partner_id,
+                "key": str(message),
+                "phone": phone,
+                "state": state,
+                "now": runtime.clock.now(),
+            },
+        )
+
+    await in_transaction(runtime.engine, work)
+
+
 async def plant_rail_line(connection, runtime: Runtime, partner_id: UUID, receipt: str, cents: int) -> None:
     await connection.execute(
         text("INSERT INTO rail_lines VALUES ('mpesa_c2b', '700100', :receipt, :partner, :cents, :at, uuidv7())"),
@@ -213,6 +238,26 @@ async def test_a_break_that_an_open_case_names_does_not_block(runtime, partner_i
 
     assert result.success
     assert "finance_day" in made(result)
+
+
+async def test_messages_are_reported_with_the_phone_in_clear(runtime, partner_id, instance, reports_folder) -> None:
+    await write_message(runtime, partner_id)
+    day = business_day(runtime.clock.now())
+
+    assert (await make_reports(instance, day)).success
+
+    frame = pd.read_parquet(report_parquet(reports_folder, "sms", day))
+    assert frame[["phone", "parts", "charged_cents", "state"]].to_numpy().tolist() == [["254712345678", 2, 0, "queued"]]
+
+
+@pytest.mark.usefixtures("reports_folder")
+async def test_an_accepted_message_that_was_not_charged_fails_the_check(runtime, partner_id, instance) -> None:
+    await write_message(runtime, partner_id, state="accepted")
+
+    result = await make_reports(instance, business_day(runtime.clock.now()))
+
+    assert checks_of(result)["sms_is_charged_once"] is False
+    assert "finance_day" not in made(result)
 
 
 async def test_a_row_lost_from_the_report_fails_its_check(runtime, partner_id, instance, reports_folder) -> None:
