@@ -40,6 +40,7 @@ from vault_core.database import open_async_engine, open_owner_engine
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.detection import poll_due
 from vault_core.disbursements.sending import send_batch
+from vault_core.http_pool import SpreadTransport
 from vault_core.identifiers import id_maker
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
@@ -110,8 +111,7 @@ def main() -> int:
 async def _measure(database_url: str, base: str, loans: int, in_flight: int) -> dict[str, Any]:
     clock = SystemClock()
     engine = open_async_engine(database_url)
-    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-    async with httpx.AsyncClient(timeout=30, limits=limits, headers={"User-Agent": "payment-vault"}) as http:
+    async with httpx.AsyncClient(timeout=30, transport=SpreadTransport(), headers={"User-Agent": "payment-vault"}) as http:
         runtime = Runtime(
             engine=engine,
             clock=clock,
@@ -222,8 +222,7 @@ async def _set_up(runtime: Runtime, base: str, loans: int) -> None:
 
 
 async def _raw(base: str, loans: int, in_flight: int, *, reads: bool) -> None:
-    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-    async with httpx.AsyncClient(timeout=30, limits=limits) as http:
+    async with httpx.AsyncClient(timeout=30, transport=SpreadTransport()) as http:
         token = (await http.get(f"{base}/daraja/oauth/v1/generate?grant_type=client_credentials", auth=("key", "secret"))).json()[
             "access_token"
         ]

@@ -10,11 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from vault_core.clock import Clock, SystemClock
 from vault_core.database import open_async_engine
+from vault_core.http_pool import SpreadTransport
 from vault_core.identifiers import IdMaker, id_maker
 from vault_core.secrets import Sealer
 from vault_core.settings import Pace, Settings
-
-_CONNECTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncItera
     engine = open_async_engine(settings.database_url, pool_size=pool_size)
     http = httpx.AsyncClient(
         timeout=httpx.Timeout(settings.pace.http_timeout, connect=10.0),
-        limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+        transport=SpreadTransport(),
         headers={"User-Agent": "payment-vault"},  # a library-default agent is refused by some gateways
         follow_redirects=False,
     )
