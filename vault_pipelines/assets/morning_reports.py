@@ -6,7 +6,6 @@ import dagster as dg
 
 from vault_core.clock import NAIROBI
 from vault_pipelines.assets.charges_report import charges
-from vault_pipelines.assets.days import report_days
 from vault_pipelines.assets.finance_day import finance_day
 from vault_pipelines.assets.mifos_transactions import mifos_transactions
 from vault_pipelines.assets.reconciliation_report import reconciliation
@@ -15,7 +14,6 @@ from vault_pipelines.assets.sms_report import sms
 daily_reports_job = dg.define_asset_job(
     "daily_reports",
     selection=dg.AssetSelection.assets(mifos_transactions, reconciliation, charges, sms, finance_day),
-    partitions_def=report_days,
     # One process for five small steps: a process each would cost seconds a step (docs/architecture.md).
     executor_def=dg.in_process_executor,
     description="Reads Mifos X back and makes the reconciliation, charges, SMS and finance-day reports of one day.",
