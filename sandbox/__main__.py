@@ -13,6 +13,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from sandbox.application import Sandbox
+from sandbox.journal import Journal
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SANDBOX_SEED", "1")))
     parser.add_argument("--latency-ms", type=int, default=0, help="how long the M-Pesa gateway takes to answer a payment")
     parser.add_argument("--world", type=Path, help="a JSON file with the world to begin with (see sandbox/README.md)")
+    parser.add_argument("--state", type=Path, help="a journal file: started with it again, a killed sandbox comes back")
     return parser.parse_args()
 
 
@@ -33,7 +35,8 @@ def _start_world(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    sandbox = Sandbox(arguments.seed, _start_world(arguments))
+    sandbox = Sandbox(arguments.seed, _start_world(arguments), Journal(arguments.state))
+    await sandbox.come_back()
     server = Server(
         sandbox, address=arguments.host, port=arguments.port, interface=Interfaces.ASGINL, websockets=False, backlog=2048
     )

@@ -9,6 +9,7 @@ from sandbox.airtouch.gateway import answer_airtouch
 from sandbox.asgi import Answer, BadBodyError, Dropped, Receive, Request, Send, json_answer, read_request, send_answer
 from sandbox.control import answer_control
 from sandbox.daraja.routes import answer_daraja
+from sandbox.journal import Journal
 from sandbox.mifos.routes import answer_mifos
 from sandbox.truth import summary, truth
 from sandbox.world import World, empty_world
@@ -20,10 +21,33 @@ _MIFOS = re.compile(r"/mifos/([^/]+)/fineract-provider(/.*)")
 class Sandbox:
     """One running sandbox. `start` is the world it begins with, and returns to on reset."""
 
-    def __init__(self, seed: int, start: Mapping[str, Any]) -> None:
+    def __init__(self, seed: int, start: Mapping[str, Any], journal: Journal) -> None:
         self._seed = seed
         self._start = start
+        self._journal = journal
         self.world = self._new_world()
+
+    async def come_back(self) -> None:
+        """Does again what the journal holds, and tells what had not been told; begins a journal if there is none."""
+        found = self._journal.read()
+        if found is None:
+            self._journal.begin(self._seed)
+            return
+        self._seed, entries = found
+        world = self.world = self._new_world()
+        held = world.deliveries.held = {}
+        self._journal.muted = True
+        for entry in entries:
+            if isinstance(entry, int):
+                held.pop(entry, None)
+                continue
+            world.clock.pinned = entry.at
+            await self._answer(entry.request)
+            world.clock.shift = entry.shift
+        world.clock.pinned = None
+        self._journal.muted = False
+        self._journal.go_on()
+        world.deliveries.release()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
@@ -34,6 +58,7 @@ class Sandbox:
     async def close(self) -> None:
         """Ends what still runs."""
         await self.world.deliveries.close()
+        self._journal.close()
 
     async def _answer(self, request: Request) -> Answer | Dropped:
         path = request.path
@@ -68,6 +93,7 @@ class Sandbox:
             return json_answer({"error": f"seed must be a whole number, got {seed!r}"}, 400)
         await self.world.deliveries.close()
         self._seed = seed
+        self._journal.begin(seed)
         self.world = self._new_world()
         return json_answer({})
 
@@ -79,6 +105,6 @@ class Sandbox:
         return await answer_mifos(self.world, host, match[2], request)
 
     def _new_world(self) -> World:
-        world = empty_world(self._seed)
+        world = empty_world(self._seed, self._journal)
         fill_world(world, copy.deepcopy(dict(self._start)))
         return world

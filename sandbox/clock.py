@@ -9,11 +9,12 @@ class SandboxClock:
     """Time for all three services; Kenya's day is what counts as today."""
 
     def __init__(self) -> None:
-        self._shift = timedelta()
+        self.shift = timedelta()
+        self.pinned: datetime | None = None  # stands still there while a journal is done again
 
     def now(self) -> datetime:
         """The moment, in UTC."""
-        return datetime.now(UTC) + self._shift
+        return self.pinned or datetime.now(UTC) + self.shift
 
     def today(self) -> date:
         """The day in Kenya."""
@@ -21,7 +22,7 @@ class SandboxClock:
 
     def move_to(self, moment: datetime) -> None:
         """Makes `moment` (aware) the present; time runs on from there."""
-        self._shift = moment - datetime.now(UTC)
+        self.shift = moment - datetime.now(UTC)
 
 
 def eat(moment: datetime, pattern: str) -> str:

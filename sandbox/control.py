@@ -1,17 +1,17 @@
 """The levers: set up, reset, customer payments, approvals, switches, settings. No stand-in needs a password here."""
 
-from functools import partial
+import base64
 from typing import Any
+
+import orjson
 
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.daraja.c2b import customer_pays
 from sandbox.faults import FAULTS
-from sandbox.mifos.commands import Caller
 from sandbox.mifos.errors import RefusalError
-from sandbox.mifos.host import Loan
-from sandbox.mifos.loan_commands import approve
+from sandbox.mifos.host import User
 from sandbox.mifos.reads import loan_by_id
-from sandbox.mifos.routes import loan_command
+from sandbox.mifos.routes import answer_mifos
 from sandbox.settings import change_settings
 from sandbox.world import World
 from sandbox.world_file import fill_world
@@ -34,14 +34,17 @@ async def _answer(world: World, path: str, request: Request) -> Answer:
         return json_answer({"error": f"no {path} here"}, 404)
     if path == "/setup":
         fill_world(world, request.json_object())
+        world.note(request)
         return json_answer({})
     if path == "/faults":
         world.faults.set(request.json_object())
+        world.note(request)
         return json_answer(_faults(world))
     if path == "/settings":
         moment = change_settings(world.settings, request.json_object())
         if moment is not None:
             world.clock.move_to(moment)
+        world.note(request)
         return json_answer({})
     if path == "/c2b":
         return await _pay(world, request.json_object())
@@ -64,8 +67,12 @@ def _faults(world: World) -> dict[str, Any]:
 async def _pay(world: World, wish: dict[str, Any]) -> Answer:
     """One payment, or {"payments": [...]} in their order."""
     if "payments" not in wish:
-        return json_answer(await customer_pays(world, wish))
-    return json_answer({"payments": [await customer_pays(world, each) for each in wish["payments"]]})
+        return json_answer(await _pay_one(world, wish))
+    return json_answer({"payments": [await _pay_one(world, each) for each in wish["payments"]]})
+
+
+async def _pay_one(world: World, wish: Any) -> dict[str, Any]:
+    return await customer_pays(world, wish, Request("POST", "/control/c2b", {}, {}, orjson.dumps(wish)))
 
 
 async def _approve(world: World, request: Request) -> Answer:
@@ -90,13 +97,18 @@ async def _approve(world: World, request: Request) -> Answer:
             "locale": "en",
             "dateFormat": "yyyy-MM-dd",
         }
-        path = f"/mifos/{host.name}/fineract-provider/api/v1/loans/{loan_id}"
-        inner = Request("POST", path, {"command": "approve"}, {"host": request.headers.get("host", "")}, b"")
-        caller = Caller(world, host, user, inner)
-        answer = await loan_command(caller, partial(_same, loan), "APPROVE", approve, body=body)
+        inner = _as_user(request, user, f"/mifos/{host.name}/fineract-provider/api/v1/loans/{loan_id}", host.tenant, body)
+        answer = await answer_mifos(world, host, f"/api/v1/loans/{loan_id}", inner)
         answers[str(loan_id)] = answer.status if isinstance(answer, Answer) else 0
     return json_answer({"statuses": answers})
 
 
-def _same(loan: Loan) -> Loan:
-    return loan
+def _as_user(request: Request, user: User, path: str, tenant: str, body: dict[str, Any]) -> Request:
+    """The approval as `user` would send it."""
+    headers = {
+        "host": request.headers.get("host", ""),
+        "authorization": f"Basic {base64.b64encode(f'{user.name}:{user.password}'.encode()).decode()}",
+        "fineract-platform-tenantid": tenant,
+        "content-type": "application/json",
+    }
+    return Request("POST", path, {"command": "approve"}, headers, orjson.dumps(body))

@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import aiohttp
 
@@ -21,31 +22,59 @@ class Delivery:
     kind: str
     tries: int = 1
     retry_ms: int = 500
+    number: int | None = None  # its place among those a restart must not forget; given by the pool
 
 
 class Deliveries:
     """The pool. `pending` counts what is still to be told, waiting or on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[int], None]) -> None:
         self.pending = 0
+        self.held: dict[int, Delivery] | None = None  # what a journal that is done again has to tell; None: tell at once
+        self._told = told
+        self._numbers = count(1)
         self.outcomes: Counter[str] = Counter()
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._timers: set[asyncio.TimerHandle] = set()
         self._workers: list[asyncio.Task[None]] = []
         self._http: aiohttp.ClientSession | None = None
 
-    def post_later(self, delivery: Delivery, delay_ms: float) -> None:
-        """Posts `delivery` once `delay_ms` have passed."""
+    def post_later(self, delivery: Delivery, delay_ms: float, *, lasting: bool = True) -> None:
+        """Posts `delivery` once `delay_ms` have passed. `lasting` ones outlive the process when there is a journal."""
+        numbered = replace(delivery, number=next(self._numbers)) if lasting else delivery
+        if self._hold(numbered):
+            return
         self.pending += 1
-        self._after(delay_ms, lambda: self._queue.put_nowait(delivery))
+        self._after(delay_ms, lambda: self._queue.put_nowait(numbered))
 
     async def post_now(self, delivery: Delivery) -> None:
         """Posts `delivery` and returns once it was told or given up."""
+        numbered = replace(delivery, number=next(self._numbers))
+        if self._hold(numbered):
+            return
         self.pending += 1
-        await self._try(delivery, delivery.tries)
+        await self._try(numbered, numbered.tries)
+
+    def release(self) -> None:
+        """Tells what was held."""
+        held, self.held = self.held or {}, None
+        for delivery in held.values():
+            self.pending += 1
+            self._queue.put_nowait(delivery)
+        if held:
+            self._start()
+
+    def _hold(self, delivery: Delivery) -> bool:
+        if self.held is None:
+            return False
+        if delivery.number is not None:
+            self.held[delivery.number] = delivery
+        return True
 
     async def exchange(self, url: str, body: bytes, seconds: float) -> bytes | None:
         """Asks `url` and returns the body of a 200, or None when no such answer came in time."""
+        if self.held is not None:
+            return b'{"ResultCode": "0"}'  # only what was taken is in a journal
         limit = aiohttp.ClientTimeout(total=seconds)
         headers = {"Content-Type": "application/json"}
         try:
@@ -57,6 +86,8 @@ class Deliveries:
 
     async def ping(self, url: str) -> bool:
         """Whether a GET of `url` gets any answer at all."""
+        if self.held is not None:
+            return True
         try:
             async with self._session().get(url, headers={"User-Agent": "okhttp/4.12.0"}) as answer:
                 await answer.read()
@@ -119,6 +150,8 @@ class Deliveries:
         self.outcomes[outcome] += 1
         if told or tries <= 1:
             self.pending -= 1
+            if delivery.number is not None:
+                self._told(delivery.number)
             return
-        later = Delivery(delivery.url, delivery.body, delivery.headers, delivery.kind, tries - 1, delivery.retry_ms)
+        later = replace(delivery, tries=tries - 1)
         self._after(delivery.retry_ms, lambda: self._queue.put_nowait(later))

@@ -35,7 +35,7 @@ FAULTS: Mapping[str, str] = {
     "mifos_425_for_ever": "Mifos X: crashed before posting; the key answers 425 for ever, a new key works",
     "mifos_500_after_posting": "Mifos X: posted, and answered 500",
     "mifos_timeout_after_posting": "Mifos X: posted, and the connection breaks after settings.hang_ms",
-    "hook_missing": "Mifos X: a web hook is not sent",
+    "hook_missing": "Mifos X: the web hook of an approval is not sent",
     "sms_refused": "SMS: 1004 insufficient balance, nothing sent",
     "sms_timed_out_after_sending": "SMS: sent, and the connection breaks after settings.hang_ms",
 }

@@ -27,16 +27,15 @@ class Settings:
 def change_settings(settings: Settings, changes: Mapping[str, Any]) -> datetime | None:
     """Sets what `changes` names; returns the `now` in it, if any. Raises BadBodyError for an unknown name or a wrong kind."""
     known = {field.name: field.type for field in fields(settings)}
-    moment = None
-    for name, value in changes.items():
-        if name == "now":
-            moment = _aware(value)
-        elif name not in known:
+    moment = _aware(changes["now"]) if "now" in changes else None
+    wanted = {name: value for name, value in changes.items() if name != "now"}
+    for name, value in wanted.items():
+        if name not in known:
             raise BadBodyError(f"no setting {name}; there are: now, {', '.join(known)}")
-        elif type(value) is not known[name]:
+        if type(value) is not known[name]:
             raise BadBodyError(f"setting {name} must be {known[name]}, got {value!r}")
-        else:
-            setattr(settings, name, value)
+    for name, value in wanted.items():
+        setattr(settings, name, value)
     return moment
 
 

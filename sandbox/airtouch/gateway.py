@@ -1,6 +1,5 @@
 """POST (or GET) /sms/api/ and the balance. Refusals are HTTP 200 with a status_code, as this gateway does it."""
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
@@ -41,8 +40,8 @@ async def _send(world: World, request: Request) -> Answer | Dropped:
         return _refused("1001", "INVALID SENDER ID")
     if not text or not all(_PHONE.fullmatch(phone) for phone in phones):
         return _refused("1002", "INVALID REQUEST")
-    if world.settings.sms_latency_ms:
-        await asyncio.sleep(world.settings.sms_latency_ms / 1000)
+    await world.pause(world.settings.sms_latency_ms)
+    world.note(request)
     cost = part_count(text) * user.price_cents * len(phones)
     case = (user.user, phones[0], _mark(text))
     poor = user.balance_cents is not None and cost > user.balance_cents
@@ -50,7 +49,7 @@ async def _send(world: World, request: Request) -> Answer | Dropped:
         return _refused("1004", "INSUFFICIENT BALANCE")
     _write_down(world, user, str(wish.get("sms_id", "")), phones, sender, text)
     if world.faults.fires("sms_timed_out_after_sending", *case):
-        await asyncio.sleep(world.settings.hang_ms / 1000)
+        await world.pause(world.settings.hang_ms)
         return Dropped()
     return json_answer({"status_code": "1000", "status_desc": "SUCCESS", "message_id": _message_id(world, *case)})
 

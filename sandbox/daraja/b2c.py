@@ -1,6 +1,5 @@
 """B2C v3: the gateway's checks and answers. What becomes of the money is core.py's affair."""
 
-import asyncio
 import re
 from typing import Any
 
@@ -14,6 +13,7 @@ from sandbox.deliveries import Delivery
 from sandbox.pages import blocked_page
 from sandbox.world import World
 
+_GATEWAY_FAULTS = ("html_answer", "spike_arrest", "oauth_token_dies")
 _COMMANDS = ("SalaryPayment", "BusinessPayment", "PromotionPayment")
 _AMOUNT = re.compile(r"[1-9]\d{0,8}")
 _JSON = {"Content-Type": "application/json"}
@@ -38,11 +38,11 @@ async def pay(world: World, request: Request) -> Answer | Dropped:
     refusal = _gateway_fault(world, request, body)
     if refusal is not None:
         return refusal
-    if world.settings.b2c_latency_ms:
-        await asyncio.sleep(world.settings.b2c_latency_ms / 1000)
+    await world.pause(world.settings.b2c_latency_ms)
     originator = text_of(body, "OriginatorConversationID")
     if originator in books.seen:
         return _duplicate(books)
+    world.note(request)
     order = _instruction(world, body)
     payout = pay_out(world, order)
     await _tell_result(world, body, payout, order.code)
@@ -71,11 +71,14 @@ def _wrong_field(books: MpesaBooks, body: dict[str, Any]) -> str | None:
 def _gateway_fault(world: World, request: Request, body: dict[str, Any]) -> Answer | None:
     """What the gateway says instead of passing the request on, when a switch wants it to. Nothing is done then."""
     case = (text_of(body, "PartyA"), text_of(body, "PartyB"), text_of(body, "Amount"))
-    if world.faults.fires("html_answer", *case):
+    fired = next((name for name in _GATEWAY_FAULTS if world.faults.fires(name, *case)), None)
+    if fired is not None:
+        world.note(request)
+    if fired == "html_answer":
         return blocked_page()
-    if world.faults.fires("spike_arrest", *case):
+    if fired == "spike_arrest":
         return error(world.mpesa, 500, "500.003.02", "Error Occurred: Spike Arrest Violation")
-    if world.faults.fires("oauth_token_dies", *case):
+    if fired == "oauth_token_dies":
         kill_token(world, request)
         return error(world.mpesa, 401, "401.002.01", "Error Occurred - Invalid Access Token")
     return None
@@ -88,7 +91,7 @@ def _duplicate(books: MpesaBooks) -> Answer:
 def _instruction(world: World, body: dict[str, Any]) -> Instruction:
     return Instruction(
         originator_conversation_id=text_of(body, "OriginatorConversationID"),
-        conversation_id=conversation_id(world.mpesa, world.clock),
+        conversation_id=conversation_id(world.mpesa, world.clock, text_of(body, "OriginatorConversationID")),
         code=world.mpesa.short_codes[text_of(body, "PartyA")],
         initiator=text_of(body, "InitiatorName"),
         credential=text_of(body, "SecurityCredential"),
@@ -123,7 +126,7 @@ async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code:
 
 async def _answer(world: World, payout: Payout) -> Answer | Dropped:
     if _fires(world, "answer_lost_after_paying", payout):
-        await asyncio.sleep(world.settings.hang_ms / 1000)
+        await world.pause(world.settings.hang_ms)
         return Dropped()
     if _fires(world, "duplicate_answer", payout):
         return _duplicate(world.mpesa)

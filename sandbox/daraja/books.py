@@ -92,12 +92,18 @@ class MpesaBooks:
     seen: dict[str, Payout | None] = field(default_factory=dict)  # originator conversation id -> what the core made of it
     receipts: dict[str, Payout | Payment] = field(default_factory=dict)
     _serial: int = 0
+    _tokens: int = 0
     _made: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def serial(self) -> int:
         """A number that is given once."""
         self._serial += 1
         return self._serial
+
+    def token_number(self) -> int:
+        """The number of the next token."""
+        self._tokens += 1
+        return self._tokens
 
     def receipt(self, at: datetime, *names: object) -> str:
         """A receipt for the act `names` describe: the same for the same act in the same order, never given twice."""

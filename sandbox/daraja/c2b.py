@@ -34,6 +34,7 @@ async def register_urls(world: World, request: Request) -> Answer:
         if not right:
             return invalid(books, name)
     code = books.short_codes[text_of(body, "ShortCode")]
+    world.note(request)
     if code.confirmation_url is not None and not code.register_again:
         return error(books, 500, "500.003.1001", "Urls are already registered.")
     code.confirmation_url, code.validation_url = body["ConfirmationURL"], body["ValidationURL"]
@@ -42,8 +43,11 @@ async def register_urls(world: World, request: Request) -> Answer:
     return json_answer(answer)
 
 
-async def customer_pays(world: World, wish: Any) -> dict[str, Any]:
-    """A customer pays a bill (POST /control/c2b). Returns the receipt, or why it was not taken. Raises BadBodyError."""
+async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, Any]:
+    """A customer pays a bill (`request` asks for this payment alone). Returns the receipt, or why it was not taken.
+
+    Raises BadBodyError.
+    """
     code, phone, cents, reference = _wish(world, wish)
     books, at = world.mpesa, world.clock.now()
     receipt = books.receipt(at, "c2b", code.code, phone, cents, reference)
@@ -56,6 +60,7 @@ async def customer_pays(world: World, wish: Any) -> dict[str, Any]:
         if verdict != "0":
             return {"taken": False, "result_code": verdict}
         payment = Payment(receipt, code.code, phone, payer.name, cents, reference, at, code.utility_cents + cents)
+    world.note(request)
     code.utility_cents += cents
     code.payments.append(payment)
     books.receipts[receipt] = payment

@@ -28,10 +28,11 @@ def generate_token(world: World, request: Request) -> Answer:
     app = books.apps.get(key)
     if app is None or app.consumer_secret != secret:
         return Answer(400, b"")  # seen in the field: a wrong key or secret gets an empty 400
+    world.note(request)
     if world.settings.new_token_kills_old:
         for token in [token for token, (owner, _) in books.tokens.items() if owner == key]:
             del books.tokens[token]
-    token = letters(books.seed, 28, "token", key, books.serial())
+    token = letters(books.seed, 28, "token", key, books.token_number())
     books.tokens[token] = (key, world.clock.now() + _LIFETIME)
     return json_answer({"access_token": token, "expires_in": "3599"})
 

@@ -46,18 +46,20 @@ async def ask(world: World, request: Request) -> Answer:
     wrong = _wrong_field(world, body)
     if wrong is not None:
         return invalid(books, wrong)
-    number = books.serial()
-    own = f"2b6d-4a11-9d0e-{draw(books.seed, 'status', number):016x}"
-    conversation = conversation_id(books, world.clock)
+    own = f"2b6d-4a11-9d0e-{draw(books.seed, 'status', books.serial(), world.clock.now()):016x}"
+    conversation = conversation_id(books, world.clock, own)
     result = {"OriginatorConversationID": own, "ConversationID": conversation}
     finding = _find(world, body)
     reply = _reply(world, body, finding, result)
     unit = finding.phone if isinstance(finding, Payout | Payment) else original or receipt
-    if not world.faults.fires("status_result_lost", text_of(body, "PartyA"), unit):
+    if world.faults.fires("status_result_lost", text_of(body, "PartyA"), unit):
+        world.note(request)
+    else:
         settings = world.settings
         world.deliveries.post_later(
             Delivery(body["ResultURL"], reply, {"Content-Type": "application/json"}, "status result", settings.delivery_tries),
             settings.result_delay_ms,
+            lasting=False,
         )
     return accepted(conversation, own)
 

@@ -26,10 +26,9 @@ def invalid(books: MpesaBooks, name: str) -> Answer:
     return error(books, 400, "400.002.02", f"Bad Request - Invalid {name}")
 
 
-def conversation_id(books: MpesaBooks, clock: SandboxClock) -> str:
-    """A new id of the gateway's own."""
-    number = books.serial()
-    return f"AG_{eat(clock.now(), '%Y%m%d')}_2010{draw(books.seed, 'conversation', number):016x}"
+def conversation_id(books: MpesaBooks, clock: SandboxClock, of: object) -> str:
+    """The gateway's own id of request `of`."""
+    return f"AG_{eat(clock.now(), '%Y%m%d')}_2010{draw(books.seed, 'conversation', of):016x}"
 
 
 def accepted(conversation: str, originator: str) -> Answer:

@@ -22,6 +22,7 @@ from sandbox.world import World
 
 _FROM_CACHE = {"x-served-from-cache": "true"}
 _LONGEST_KEY = 50
+_MET_BY_FAULTS = frozenset(("DISBURSE", "REPAYMENT", "DEPOSIT"))  # what posts money; approvals are left in peace
 _INTERNAL_TRIES = 4  # each raises a hook of its own
 
 
@@ -90,12 +91,15 @@ async def run_command(caller: Caller, command: Command) -> Answer | Dropped:
 
 def _filters(caller: Caller, command: Command) -> Answer | None:
     """What refuses before the command is written down; the same key works afterwards."""
-    world, host, user = caller.world, caller.host, caller.user
-    if world.faults.fires("html_answer", host.name, command.unit, command.action):
+    world, user = caller.world, caller.user
+    if _fires(caller, command, "html_answer"):
+        world.note(caller.request)
         return blocked_page()
     on_loans = command.loan_id is not None and "/interoperation/" not in caller.request.path
     if on_loans and command.loan_id is not None:
-        switched = world.faults.fires("mifos_409_lock", host.name, command.unit, command.action)
+        switched = _fires(caller, command, "mifos_409_lock")
+        if switched:
+            world.note(caller.request)
         if switched or (command.cob_locked and SUPER not in user.permissions):
             return locked_by_cob(command.loan_id)
     if not user.may(command.permission):
@@ -121,14 +125,13 @@ def _under_processing(caller: Caller) -> Answer:
 
 
 async def _execute(caller: Caller, command: Command, row: CommandRow, *, keyed: bool) -> Answer | Dropped:
-    world, host = caller.world, caller.host
-    if world.settings.mifos_latency_ms:
-        await asyncio.sleep(world.settings.mifos_latency_ms / 1000)
-    case = (host.name, command.unit, command.action)
-    if keyed and world.faults.fires("mifos_425_for_ever", *case):
+    world = caller.world
+    await world.pause(world.settings.mifos_latency_ms)
+    world.note(caller.request)
+    if keyed and _fires(caller, command, "mifos_425_for_ever"):
         row.stuck = True
         return _under_processing(caller)
-    if world.faults.fires("mifos_409_conflict", *case):
+    if _fires(caller, command, "mifos_409_conflict"):
         row.answer = conflict()
         row.done.set()
         for _ in range(_INTERNAL_TRIES):
@@ -139,21 +142,26 @@ async def _execute(caller: Caller, command: Command, row: CommandRow, *, keyed: 
         row.done.set()
     if answer.status != 200:
         return answer
-    return await _answer_fault(caller, row, case, keyed=keyed) or answer
+    return await _answer_fault(caller, command, row, keyed=keyed) or answer
 
 
-async def _answer_fault(caller: Caller, row: CommandRow, case: tuple[str, str, str], *, keyed: bool) -> Answer | Dropped | None:
+async def _answer_fault(caller: Caller, command: Command, row: CommandRow, *, keyed: bool) -> Answer | Dropped | None:
     """How the answer to a write that was posted goes wrong, when a switch wants it to."""
     world = caller.world
-    if keyed and world.faults.fires("mifos_425", *case):
+    if keyed and _fires(caller, command, "mifos_425"):
         row.hidden_until = world.clock.now() + timedelta(milliseconds=world.settings.hang_ms)
         return _under_processing(caller)
-    if world.faults.fires("mifos_500_after_posting", *case):
+    if _fires(caller, command, "mifos_500_after_posting"):
         return spring(500, "Internal Server Error", caller.request.path)
-    if world.faults.fires("mifos_timeout_after_posting", *case):
-        await asyncio.sleep(world.settings.hang_ms / 1000)
+    if _fires(caller, command, "mifos_timeout_after_posting"):
+        await world.pause(world.settings.hang_ms)
         return Dropped()
     return None
+
+
+def _fires(caller: Caller, command: Command, fault: str) -> bool:
+    meets = command.action in _MET_BY_FAULTS
+    return meets and caller.world.faults.fires(fault, caller.host.name, command.unit, command.action)
 
 
 def _work(caller: Caller, command: Command, row: CommandRow) -> Answer:
@@ -210,6 +218,7 @@ def approve_pending(caller: Caller, number: int) -> Answer:
     if waiting is None:
         text = f"Audit with identifier {number} does not exist"
         raise not_found(Fault(text, "error.msg.command.id.invalid", "id", (number,)))
+    caller.world.note(caller.request)
     result = {"commandId": number, **waiting.command.work()}
     answer = waiting.row.answer = json_answer(result)
     waiting.row.done.set()

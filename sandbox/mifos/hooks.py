@@ -38,6 +38,7 @@ async def create_hook(world: World, host: MifosHost, request: Request) -> Answer
         text = "Failed data validation due to: url.invalid."
         raise validation(Fault(text, "validation.msg.hook.url.invalid", None, ({}, [])))
     events = tuple((str(event["entityName"]), str(event["actionName"])) for event in body.get("events", ()))
+    world.note(request)
     hook_id = host.next_id("hook")
     kind, name = str(config.get("Content Type", "json")), str(body.get("displayName", ""))
     active = bool(body.get("isActive", True))
@@ -50,10 +51,11 @@ def list_hooks(host: MifosHost) -> Answer:
     return json_answer([_view(hook) for hook in host.hooks.values()])
 
 
-def delete_hook(host: MifosHost, hook_id: int) -> Answer:
+def delete_hook(world: World, host: MifosHost, hook_id: int, request: Request) -> Answer:
     """DELETE /hooks/{id}."""
     if hook_id not in host.hooks:
         raise _missing(hook_id)
+    world.note(request)
     del host.hooks[hook_id]
     return json_answer({"resourceId": hook_id})
 
@@ -63,7 +65,8 @@ def raise_event(world: World, host: MifosHost, user: User, event: Event, endpoin
     for hook in host.hooks.values():
         if not hook.active or (event.entity, event.action) not in hook.events:
             continue
-        if event.result is not None and world.faults.fires("hook_missing", host.name, event.unit, f"{event.action}:{hook.id}"):
+        told_of_approval = event.action == "APPROVE" and event.result is not None
+        if told_of_approval and world.faults.fires("hook_missing", host.name, event.unit, str(hook.id)):
             continue
         address = hook.url.split("?", 1)[0]  # the query string is dropped
         body = orjson.dumps(_body(world, host, user, event))

@@ -17,7 +17,6 @@ _UNPAID_LOAN_FAULTS = (
     "mifos_425_for_ever",
     "mifos_500_after_posting",
     "mifos_timeout_after_posting",
-    "hook_missing",
 )
 _PHONE_FAULTS = (
     "result_lost",
@@ -160,6 +159,8 @@ def _announce(world: World, host: MifosHost, loan: Loan) -> None:
         return
     for fault in _UNPAID_LOAN_FAULTS:
         world.faults.announce(fault, host.name, f"loan:{loan.id}")
+    if loan.status == 100:
+        world.faults.announce("hook_missing", host.name, f"loan:{loan.id}")
     phone = f"254{re.sub(r'[^0-9]', '', loan.client.mobile_no or '')[-9:]}"
     if not is_phone(phone):
         return

@@ -132,11 +132,9 @@ async def loan_command(
     find: Callable[[], Loan],
     action: str,
     work: loan_commands.LoanCommand,
-    *,
-    body: dict[str, Any] | None = None,
 ) -> Answer | Dropped:
     """Runs `work` on the loan; that there is no such loan is found out inside the command, as on the real server."""
-    given = body if body is not None else _body(caller)
+    given = _body(caller)
     try:
         loan = find()
     except RefusalError as missing:
@@ -224,6 +222,7 @@ async def _payment_types(caller: Caller, _: Groups) -> Answer:
 
 
 async def _create_payment_type(caller: Caller, _: Groups) -> Answer:
+    caller.world.note(caller.request)
     return reads.create_payment_type(caller.host, caller.request)
 
 
@@ -261,7 +260,7 @@ async def _create_hook(caller: Caller, _: Groups) -> Answer:
 
 
 async def _delete_hook(caller: Caller, at: Groups) -> Answer:
-    return hooks.delete_hook(caller.host, int(at[0]))
+    return hooks.delete_hook(caller.world, caller.host, int(at[0]), caller.request)
 
 
 async def _business_date(caller: Caller, at: Groups) -> Answer:
@@ -270,6 +269,7 @@ async def _business_date(caller: Caller, at: Groups) -> Answer:
 
 
 async def _set_business_date(caller: Caller, _: Groups) -> Answer:
+    caller.world.note(caller.request)
     return reads.set_business_date(caller.host, caller.request)
 
 
