@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 from sqlalchemy import text
 
 from vault_core.clock import SystemClock, business_day
@@ -97,7 +98,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with _postgres() as database_url, _sandbox(options.latency_ms) as base:
-        report = asyncio.run(_measure(database_url, base, options.loans, options.in_flight))
+        report = uvloop.run(_measure(database_url, base, options.loans, options.in_flight))
     report["settings"] = {"loans": options.loans, "latency_ms": options.latency_ms, "in_flight": options.in_flight}
     for result in report["results"]:
         print(f"{result['name']:44} {result['value']:10.2f} {result['unit']}")
@@ -315,16 +316,22 @@ def _sandbox(latency_ms: int) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     base = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(400):
-            try:
-                if httpx.get(f"{base}/healthz", timeout=1).status_code == httpx.codes.OK:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.05)
+        _wait_for(f"{base}/healthz")
         yield base
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def _wait_for(url: str) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if httpx.get(url, timeout=1).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise SystemExit("the sandbox does not answer")
 
 
 if __name__ == "__main__":
