@@ -4,6 +4,7 @@ Importing this does nothing; everything is built when the server starts a worker
 """
 
 import asyncio
+import multiprocessing
 import os
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -62,12 +63,14 @@ async def _stop_or_orphanhood(receive: Receive) -> bool:
     The server's workers share one port. Those of a killed main process would go on serving beside the next ones, with yesterday's
     settings and beyond the supervisor's reach.
     """
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
     stop = asyncio.ensure_future(receive())  # lifespan.shutdown
     while not stop.done():
         await asyncio.wait({stop}, timeout=_LOOK_EVERY)
-        if os.getppid() != parent:
+        if parent is not None and not parent.is_alive():
             stop.cancel()
+            # Nobody would end a clean-up that hangs.
+            asyncio.get_running_loop().call_later(2 * _STOP_WITHIN, os._exit, _ORPHANED)
             return True
     return False
 

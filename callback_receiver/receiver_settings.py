@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from vault_core.errors import ConfigurationError
 
 Network = IPv4Network | IPv6Network
+_LARGEST_BODY = 512 * 1024  # grows by a third in base64; brokers take 1 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ def read_receiver_settings(environment: Mapping[str, str]) -> ReceiverSettings:
             raise ConfigurationError(f"{name}={environment[name]!r} is not a number") from error
         if number <= 0:
             raise ConfigurationError(f"{name}={environment[name]!r} must be above zero")
+        if setting.name == "body_cap" and number > _LARGEST_BODY:
+            raise ConfigurationError(f"{name}={environment[name]!r} is above {_LARGEST_BODY}, the most that fits a Kafka message")
         chosen[setting.name] = number
     return ReceiverSettings(trusted_proxies=_networks(environment), **chosen)  # type: ignore[arg-type]
 

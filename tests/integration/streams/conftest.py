@@ -1,7 +1,6 @@
 """Stored deliveries to work on."""
 
-import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -40,15 +39,3 @@ def store(runtime: Runtime) -> Store:
         return sorted(arrival.id for arrival in arrivals)
 
     return store_bodies
-
-
-@pytest.fixture(scope="module")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real broker with the product's topics; its program is shared with the stack of this clone."""
-    from local_stack.embedded_kafka import temporary_kafka
-    from local_stack.home import REPOSITORY, Home
-    from local_stack.topics import ensure_topics
-
-    with temporary_kafka(tmp_path_factory.mktemp("kafka"), Home(REPOSITORY / ".vault").jars, os.environ) as place:
-        ensure_topics(place.bootstrap)
-        yield place.bootstrap
