@@ -119,6 +119,26 @@ async def test_a_result_that_comes_after_a_person_took_over_still_counts(open_da
         assert await day.cases() == []
 
 
+async def test_a_failure_that_comes_after_a_person_took_over_is_not_tried_again(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await day.fund(1000)
+        await day.faults(result_lost={"rate": 1.0}, status_result_lost={"rate": 1.0, "per_unit": 100})
+        await day.poll()
+        await day.send()
+        for _ in range(7):
+            await pass_and_ask(day)
+        assert await day.states() == {1: "needs_review"}
+        from tests.integration.disbursements.test_results_and_answers import result
+
+        await tell(day, result((await day.attempts(1))[0], code=8))
+        assert await day.cases() == ["payout_failed"]
+        assert await day.held_cents() == 0
+        day.clock.pass_time(days=1)
+        await day.review()
+        assert (await day.send()).accepted == 0
+        assert await day.states() == {1: "needs_review"}
+
+
 @pytest.mark.parametrize("code", [25, 2032, 2001])
 async def test_a_question_that_failed_itself_says_nothing_about_the_payout(open_day, code: int) -> None:
     async with open_day([loan(1)]) as day:

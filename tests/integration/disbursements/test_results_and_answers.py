@@ -99,13 +99,44 @@ async def test_a_second_receipt_for_one_instruction_opens_a_case(open_day) -> No
         assert await day.cases() == ["contradicting_result"]
 
 
-async def test_a_payment_after_a_failure_opens_a_case(open_day) -> None:
+async def test_a_payment_after_a_failure_opens_a_case_and_nothing_more_is_paid(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
         await tell(day, result(attempt, code=8))
         assert (await tell(day, result(attempt))).startswith("contradiction: paid after it failed")
-        assert await day.states() == {1: "failed"}
         assert "contradicting_result" in await day.cases()
+        day.clock.pass_time(days=1)
+        await day.review()
+        assert (await day.send()).accepted == 0
+        assert await day.states() == {1: "needs_review"}
+        assert len(await day.attempts(1)) == 1
+
+
+async def test_a_payment_after_a_failure_stops_the_try_after_the_one_under_way(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        first = await sent(day)
+        await tell(day, result(first, code=8))
+        day.clock.pass_time(days=1)
+        await day.review()
+        assert (await day.send()).accepted == 1
+        assert (await tell(day, result(first))).startswith("contradiction: paid after it failed")
+        assert await day.states() == {1: "accepted"}
+        await tell(day, result((await day.attempts(1))[1], code=8))
+        day.clock.pass_time(days=1)
+        await day.review()
+        assert (await day.send()).accepted == 0
+        assert await day.states() == {1: "needs_review"}
+        assert len(await day.attempts(1)) == 2
+
+
+async def test_each_further_receipt_of_one_instruction_is_a_case_of_its_own(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        attempt = await sent(day)
+        await tell(day, result(attempt))
+        await tell(day, result(attempt, code=8))
+        for receipt in ("UKO7654321", "UKO7654322", "UKO7654322"):
+            await tell(day, result(attempt, receipt=receipt))
+        assert await day.cases() == ["contradicting_result"] * 3
 
 
 async def test_an_amount_that_differs_is_booked_as_it_happened_and_not_posted(open_day) -> None:
