@@ -25,6 +25,7 @@ from vault_core.money import Money
 console = Console(stderr=True)
 _PROOF_FAILED = 1
 _USAGE = 2
+_PLAIN_WIDTH = 120  # where the output is no terminal
 
 
 def demo(

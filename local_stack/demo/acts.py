@@ -20,6 +20,7 @@ from vault_core.runtime import Runtime
 from vault_core.wallets.topup import record_topup
 
 ACTOR = "ops:demo"
+_OK = 200
 _WAVES = 10  # the day's approvals and payments come in this many waves, so that they mix
 
 
@@ -79,7 +80,9 @@ async def live_the_day(outside: Outside, plan: DayPlan, *, wave_seconds: float) 
         for partner in plan.partners:
             approvals = [loan.number for loan in partner.approved if loan.found is Found.HOOK]
             payments = [payment_order(partner, payment) for payment in partner.payments]
-            await outside.pull("approve", {"host": partner.host, "loans": list(_share(approvals, wave))})
+            answers = await outside.pull("approve", {"host": partner.host, "loans": list(_share(approvals, wave))})
+            if refused := {loan: status for loan, status in answers["statuses"].items() if status != _OK}:
+                raise Unreachable(f"the sandbox did not approve loans of {partner.host}: {refused}")
             await outside.pull("c2b", {"payments": list(_share(payments, wave))})
         await asyncio.sleep(wave_seconds)
 

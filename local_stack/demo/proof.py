@@ -19,7 +19,7 @@ REPAID = "repaid and deposited in Mifos X"
 SUSPENSE = "held in suspense"
 MPESA_FEES = "M-Pesa fees of payouts"
 SYSTEM_FEES = "system fees and their excise"
-SMS = "SMS (accepted parts at the partner's price)"
+SMS = "SMS, at the lender's price a part"
 LINES = (PAID, COLLECTED, DISBURSED, REPAID, SUSPENSE, MPESA_FEES, SYSTEM_FEES, SMS)
 
 _EXCISE = Decimal("0.15")
