@@ -236,9 +236,13 @@ RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
 RETURN sha256(ledger_text_bytes(kind) || ledger_text_bytes(reference) || timestamptz_send(effective_at)
               || uuid_send(coalesce(reverses, '00000000-0000-0000-0000-000000000000')) || legs);
 
--- Makes the missing accounts and locks all, in the order of their ids. New rows come first, so a never-used account locks too.
-CREATE FUNCTION ledger_lock_accounts(_scopes uuid[], _codes text[], _shards smallint[])
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+-- Makes the missing accounts and locks all, in the order of their ids; answers in the order they were asked for.
+-- New rows come first, so a never-used account locks too. The join methods are fixed because each account is one look-up in the
+-- unique index, which the planner does not see while the tables are young and have no statistics.
+CREATE FUNCTION ledger_lock_accounts(
+    _scopes uuid[], _codes text[], _shards smallint[], OUT ids bigint[], OUT balances bigint[], OUT versions bigint[])
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO ledger_accounts (partner_id, code, shard, normal_side)
     SELECT nullif(w.scope, '00000000-0000-0000-0000-000000000000'), w.code, w.shard, c.normal_side
@@ -246,9 +250,12 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.scope = w.scope AND a.code = w.code AND a.shard = w.shard)
     ORDER BY w.scope, w.code, w.shard
     ON CONFLICT DO NOTHING;
-    PERFORM FROM ledger_accounts a JOIN unnest(_scopes, _codes, _shards) AS w(scope, code, shard)
-        ON a.scope = w.scope AND a.code = w.code AND a.shard = w.shard
-    ORDER BY a.id FOR NO KEY UPDATE OF a;
+    SELECT array_agg(l.id ORDER BY l.slot), array_agg(l.balance_cents ORDER BY l.slot), array_agg(l.version ORDER BY l.slot)
+    INTO ids, balances, versions FROM (
+        SELECT w.slot, a.id, a.balance_cents, a.version
+        FROM unnest(_scopes, _codes, _shards) WITH ORDINALITY AS w(scope, code, shard, slot)
+        JOIN ledger_accounts a ON a.scope = w.scope AND a.code = w.code AND a.shard = w.shard
+        ORDER BY a.id FOR NO KEY UPDATE OF a) AS l;
 END $$;
 
 -- Posts a batch and returns the transaction id of each posting, in order: a new one, or that of the first posting under the key.
@@ -273,6 +280,10 @@ DECLARE
     account_scopes uuid[];
     account_codes text[];
     account_shards smallint[];
+    leg_slots integer[];
+    account_ids bigint[];
+    balances bigint[];
+    versions bigint[];
 BEGIN
     IF postings = 0 THEN RETURN _ids; END IF;
     IF array_position(_ids, NULL) IS NOT NULL OR array_position(_leg_posting, NULL) IS NOT NULL
@@ -316,13 +327,20 @@ BEGIN
         END IF;
         SELECT array_agg(k.transaction_id ORDER BY p.n), array_agg(k.transaction_id = p.id ORDER BY p.n) INTO answers, fresh
         FROM unnest(scopes, _keys, _ids) WITH ORDINALITY AS p(scope, key, id, n) JOIN ledger_keys k ON k.scope = p.scope AND k.key = p.key;
+        SELECT array_agg(l.posting ORDER BY l.n), array_agg(l.code ORDER BY l.n), array_agg(l.cents ORDER BY l.n)
+        INTO _leg_posting, _leg_code, _leg_cents
+        FROM unnest(_leg_posting, _leg_code, _leg_cents) WITH ORDINALITY AS l(posting, code, cents, n) WHERE fresh[l.posting];
     END IF;
 
-    -- The accounts. A hot house account is several rows; each connection keeps to one of them.
-    SELECT array_agg(a.scope), array_agg(a.code), array_agg(a.shard) INTO account_scopes, account_codes, account_shards FROM (
-        SELECT DISTINCT CASE WHEN c.house THEN the_house ELSE scopes[l.posting] END AS scope, c.code, (pid % c.shards)::smallint AS shard
-        FROM unnest(_leg_posting, _leg_code) AS l(posting, code) JOIN ledger_chart c ON c.code = l.code WHERE fresh[l.posting]) AS a;
-    PERFORM ledger_lock_accounts(account_scopes, account_codes, account_shards);
+    -- The accounts, each in a slot. A hot house account is several rows; each connection keeps to one of them.
+    SELECT array_agg(l.slot ORDER BY l.n), array_agg(l.scope ORDER BY l.slot) FILTER (WHERE l.first),
+           array_agg(l.code ORDER BY l.slot) FILTER (WHERE l.first), array_agg(l.shard ORDER BY l.slot) FILTER (WHERE l.first)
+    INTO leg_slots, account_scopes, account_codes, account_shards FROM (
+        SELECT p.n, p.scope, p.code, p.shard, dense_rank() OVER (ORDER BY p.scope, p.code) AS slot,
+               row_number() OVER (PARTITION BY p.scope, p.code ORDER BY p.n) = 1 AS first
+        FROM (SELECT l.n, CASE WHEN c.house THEN the_house ELSE scopes[l.posting] END AS scope, c.code, (pid % c.shards)::smallint AS shard
+              FROM unnest(_leg_posting, _leg_code) WITH ORDINALITY AS l(posting, code, n) JOIN ledger_chart c ON c.code = l.code) AS p) AS l;
+    SELECT * INTO account_ids, balances, versions FROM ledger_lock_accounts(account_scopes, account_codes, account_shards);
 
     INSERT INTO ledger_transactions (id, partner_id, kind, reference, key, description, effective_at, booked_at, reverses, written_by)
     SELECT p.id, p.partner, p.kind, p.reference, p.key, p.description, p.effective_at, _booked_at, p.reverses,
@@ -333,15 +351,11 @@ BEGIN
 
     WITH written AS (
         INSERT INTO ledger_entries (transaction_id, leg, account_id, amount_cents, balance_before_cents, balance_after_cents, account_version)
-        SELECT _ids[l.posting], row_number() OVER (PARTITION BY l.posting ORDER BY l.n), a.id, l.cents,
-               a.balance_cents + sum(l.cents) OVER running - l.cents, a.balance_cents + sum(l.cents) OVER running,
-               a.version + row_number() OVER running
-        FROM unnest(_leg_posting, _leg_code, _leg_cents) WITH ORDINALITY AS l(posting, code, cents, n)
-        JOIN ledger_chart c ON c.code = l.code
-        JOIN ledger_accounts a ON a.scope = CASE WHEN c.house THEN the_house ELSE scopes[l.posting] END
-             AND a.code = l.code AND a.shard = (pid % c.shards)::smallint
-        WHERE fresh[l.posting]
-        WINDOW running AS (PARTITION BY a.id ORDER BY l.posting, l.n)
+        SELECT _ids[l.posting], row_number() OVER (PARTITION BY l.posting ORDER BY l.n), account_ids[l.slot], l.cents,
+               balances[l.slot] + sum(l.cents) OVER running - l.cents, balances[l.slot] + sum(l.cents) OVER running,
+               versions[l.slot] + row_number() OVER running
+        FROM unnest(_leg_posting, _leg_cents, leg_slots) WITH ORDINALITY AS l(posting, cents, slot, n)
+        WINDOW running AS (PARTITION BY l.slot ORDER BY l.n)
         RETURNING account_id, amount_cents)
     UPDATE ledger_accounts a SET balance_cents = a.balance_cents + total.cents, version = a.version + total.entries
     FROM (SELECT account_id, sum(amount_cents) AS cents, count(*) AS entries FROM written GROUP BY account_id) AS total
