@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import requests
-from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.maven import MavenContext, PythonResolver
+from typing import TYPE_CHECKING
 
 from local_stack.bootstrap import system_store
 from vault_core.errors import ConfigurationError, Unreachable, VaultError
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 LOCK_FILE = Path(__file__).with_name("kafka.lock.toml")
 _AT_ONCE = 8
@@ -104,6 +104,10 @@ def _check(path: Path, jar: Jar) -> None:
 
 
 def _fetch_all(jars: list[Jar], folder: Path, environment: Mapping[str, str], done: Callable[[int], object]) -> None:
+    # Imported here: fetching happens once, checking at each start.
+    from jgo.constants import MAVEN_CENTRAL_URL
+    from jgo.maven import MavenContext, PythonResolver
+
     store = environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE") or system_store()
     if store:
         os.environ.setdefault("REQUESTS_CA_BUNDLE", store)  # the only way to tell the HTTP client that jgo uses
@@ -119,7 +123,9 @@ def _fetch_all(jars: list[Jar], folder: Path, environment: Mapping[str, str], do
             done(number)
 
 
-def _fetch(context: MavenContext, jar: Jar, folder: Path) -> None:
+def _fetch(context: "MavenContext", jar: Jar, folder: Path) -> None:
+    import requests
+
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     for attempt in range(1, _TRIES + 1):
         try:
@@ -134,6 +140,8 @@ def _fetch(context: MavenContext, jar: Jar, folder: Path) -> None:
 
 
 def _why_not(jar: Jar, error: Exception) -> VaultError:
+    import requests
+
     what = f"{jar.filename} of Apache Kafka could not be fetched from the Maven repository"
     if isinstance(error, requests.exceptions.SSLError):
         return Unreachable(

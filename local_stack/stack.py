@@ -25,7 +25,6 @@ from local_stack.topics import ensure_topics
 from local_stack.waiting import wait_for
 from vault_core.database import open_owner_engine
 from vault_core.errors import ConfigurationError, Unreachable
-from vault_core.schema import migrate
 
 Report = Callable[[str, str], None]  # (part or step, what is happening to it)
 READY_SECONDS = 120.0
@@ -151,6 +150,8 @@ def _make_schema(plan: Plan, tell: Report) -> None:
         _wait_until_it_serves(plan, "postgres", _quietly, probe=lambda: embedded_postgres.answers(place))
         embedded_postgres.ensure_databases(place)
     tell("postgres", "bringing the schema up to date")
+    from vault_core.schema import migrate  # Alembic takes most of a second to import, and only this needs it
+
     owner = open_owner_engine(plan.database_url)
     try:
         migrate(owner, now=datetime.now(UTC))

@@ -9,7 +9,6 @@ import typer
 
 from local_stack.bootstrap import installer_environment, system_store
 from local_stack.home import REPOSITORY
-from local_stack.kafka_lock_renewal import renew_lock
 from vault_cli.session import fail
 
 _UNREACHABLE = 5
@@ -28,6 +27,8 @@ def lock(
 ) -> None:
     """Write requirements.lock anew from pyproject.toml (or, with --kafka, the list of the broker's files)."""
     if kafka is not None:
+        from local_stack.kafka_lock_renewal import renew_lock
+
         typer.echo(f"{renew_lock(kafka)} files of Apache Kafka {kafka} are locked")
         return
     command = [

@@ -32,13 +32,14 @@ def test_a_process_killed_with_9_serves_again_by_itself(stack: PrivateStack, nam
 
 
 def test_the_receiver_serves_again_when_the_process_that_does_the_work_is_killed(stack: PrivateStack) -> None:
+    wait_for(lambda: bool(stack.children("receiver")), seconds=30, what="the receiver's worker")
     killed = stack.kill_children("receiver")
-    assert killed
-    wait_for(lambda: stack.children("receiver").isdisjoint(killed) and stack.children("receiver"), seconds=30, what="a new one")
+    wait_for(lambda: bool(stack.children("receiver") - killed), seconds=30, what="another worker")
     stack.wait_until_serving("receiver")
 
 
 def test_no_receiver_of_a_killed_main_process_goes_on_serving(stack: PrivateStack) -> None:
+    wait_for(lambda: bool(stack.children("receiver")), seconds=30, what="the receiver's worker")
     old = stack.children("receiver")
     killed = stack.kill("receiver")
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in old), seconds=30, what="the old workers to end")
