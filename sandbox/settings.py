@@ -19,8 +19,8 @@ class Settings:
     late_ms: int = 3000  # what "late" means for result_late, c2b_confirmation_late and queue_timeout_then_result
     hang_ms: int = 1000  # how long a lost answer hangs before the connection breaks
     in_process_ms: int = 3000  # how long Mifos X waits for a running command of the same key before it says 425
-    delivery_tries: int = 5  # sources disagree on whether M-Pesa repeats a callback that met a 5xx or a closed port; 1 = never
-    delivery_retry_ms: int = 500
+    delivery_tries: int = 12  # sources disagree on whether M-Pesa repeats a callback that met a 5xx or a closed port; 1 = never
+    delivery_retry_ms: int = 1000
     new_token_kills_old: bool = False  # the portal says so; nobody measured it
 
 

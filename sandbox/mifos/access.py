@@ -62,3 +62,9 @@ def check_read(user: User, resource: str) -> None:
     """Raises the 403 of a read: READ_LOAN is asked for as "loan"."""
     if not user.may(f"READ_{resource.upper()}"):
         raise not_authorized(f"User has no authority to READ {resource}s")
+
+
+def check_write(user: User, permission: str) -> None:
+    """Raises the 403 of a write that is no command of loans or savings."""
+    if not user.may(permission):
+        raise not_authorized(f"User has no authority to: {permission}")

@@ -5,7 +5,7 @@ A stored answer, good or bad, is replayed for ever with `x-served-from-cache: tr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,17 @@ from typing import Any
 import orjson
 
 from sandbox.asgi import Answer, Dropped, Request, json_answer
-from sandbox.mifos.errors import Fault, RefusalError, conflict, integrity, locked_by_cob, not_authorized, not_found, spring
+from sandbox.mifos.errors import (
+    Fault,
+    RefusalError,
+    bad_json,
+    conflict,
+    integrity,
+    locked_by_cob,
+    not_authorized,
+    not_found,
+    spring,
+)
 from sandbox.mifos.hooks import Event, raise_event
 from sandbox.mifos.host import SUPER, CommandRow, MifosHost, User
 from sandbox.mifos.loan_commands import UnhandledError
@@ -68,6 +78,17 @@ class Caller:
         """What the server takes for its own address."""
         own = self.request.path.split("/v1/", 1)[0]
         return f"http://{self.request.headers.get('host', 'localhost')}{own}/"
+
+
+Groups = tuple[Any, ...]
+Handler = Callable[[Caller, Groups], Awaitable[Answer | Dropped]]
+
+
+def body_of(caller: Caller) -> dict[str, Any]:
+    """The body of a command, which no command goes without. Raises the flat 400."""
+    if not caller.request.body:
+        raise bad_json("")
+    return caller.request.json_object()
 
 
 async def run_command(caller: Caller, command: Command) -> Answer | Dropped:

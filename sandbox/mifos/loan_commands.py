@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from sandbox.mifos.amounts import cents_of, decimal_of, number, plain
-from sandbox.mifos.errors import Fault, domain_rule, integrity, validation
+from sandbox.mifos.errors import Fault, domain_rule, validation
 from sandbox.mifos.host import Loan, LoanTransaction, MifosHost, Tranche
+from sandbox.mifos.loan_checks import check_disbursal, check_new_external_id, check_repayment_day, external_id
 from sandbox.mifos.loan_state import figures, settle_status
-from sandbox.mifos.payload import LONGEST_EXTERNAL_ID, PAYMENT_TEXTS, Payload
+from sandbox.mifos.payload import PAYMENT_TEXTS, Payload
 from sandbox.mifos.shapes import date_array, loan_status
 
 Result = dict[str, Any]
@@ -111,12 +112,12 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
         raise validation(Fault(text, "error.msg.loan.disbursal.account.is.not.approve.not.disbursed.state"))
     detail = payload.detail(host)
     cents = cents_of(amount) if amount is not None else _planned(loan)
-    _check_disbursal(loan, day or today, today, cents, body)
-    _check_new_external_id(host, body, disbursal=True)
+    check_disbursal(loan, day or today, today, cents, body)
+    check_new_external_id(host, body, disbursal=True)
     first = loan.status == 200
     fee_id = host.next_id("transaction") if loan.fee_cents and first else None
     transaction = LoanTransaction(
-        host.next_id("transaction"), "disbursement", cents, day or today, today, _external_id(body), detail
+        host.next_id("transaction"), "disbursement", cents, day or today, today, external_id(body), detail
     )
     _book(host, loan, transaction)
     if fee_id is not None:
@@ -181,11 +182,9 @@ def repay(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Res
         text = "Loan must be Active, Fully Paid or Overpaid"
         raise validation(Fault(text, "error.msg.loan.must.be.active.fully.paid.or.overpaid"))
     detail = payload.detail(host)
-    _check_repayment_day(loan, day or today, today)
-    _check_new_external_id(host, body, disbursal=False)
-    transaction = LoanTransaction(
-        host.next_id("transaction"), "repayment", cents, day or today, today, _external_id(body), detail
-    )
+    check_repayment_day(loan, day or today, today)
+    check_new_external_id(host, body, disbursal=False)
+    transaction = LoanTransaction(host.next_id("transaction"), "repayment", cents, day or today, today, external_id(body), detail)
     _book(host, loan, transaction)
     settle_status(loan)
     changes = {"transactionDate": body["transactionDate"], "transactionAmount": str(body["transactionAmount"])}
@@ -230,54 +229,6 @@ def _planned(loan: Loan) -> int:
     return open_tranches[0].principal_cents if open_tranches else loan.approved_cents
 
 
-def _check_disbursal(loan: Loan, day: date, today: date, cents: int, body: dict[str, Any]) -> None:
-    if loan.approved_on is not None and day < loan.approved_on:
-        text = f"The date on which a loan is disbursed cannot be before its approval date: {loan.approved_on}"
-        code = "error.msg.loan.disbursal.cannot.be.before.approval.date"
-        raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.approved_on.isoformat())))
-    if day > today:
-        text = f"The date on which a loan with identifier : {loan.account_no} is disbursed cannot be in the future."
-        raise domain_rule(Fault(text, "error.msg.loan.disbursal.cannot.be.a.future.date", "id", (day.isoformat(),)))
-    if cents > loan.approved_cents:
-        text = "Loan can't be disbursed,disburse amount is exceeding approved amount "
-        code = "error.msg.loan.disburse.amount.must.be.less.than.approved.amount"
-        shown = float(Decimal(cents) / 100)
-        raise domain_rule(Fault(text, code, "id", (_json_number(body.get("transactionAmount", shown)), shown)))
-
-
-def _check_repayment_day(loan: Loan, day: date, today: date) -> None:
-    if day > today:
-        text = "The transaction date cannot be in the future."
-        raise domain_rule(Fault(text, "error.msg.loan.transaction.cannot.be.a.future.date", "id", (day.isoformat(),)))
-    if loan.disbursed_on is not None and day < loan.disbursed_on:
-        text = f"The transaction date cannot be before the loan disbursement date: {loan.disbursed_on}"
-        code = "error.msg.loan.transaction.cannot.be.before.disbursement.date"
-        raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.disbursed_on.isoformat())))
-
-
-def _check_new_external_id(host: MifosHost, body: dict[str, Any], *, disbursal: bool) -> None:
-    external_id = _external_id(body)
-    if external_id is None:
-        return
-    if len(external_id) > LONGEST_EXTERNAL_ID:
-        kind = "disbursement" if disbursal else "repayment"
-        text = f"Unknown data integrity issue with resource: {kind.capitalize()}"
-        raise integrity(Fault(text, f"error.msg.loan.{kind}.unknown.data.integrity.issue", None))
-    if external_id not in host.transaction_external_ids:
-        return
-    if disbursal:
-        text = f"Disbursement: externalId `{external_id}` already exists"
-        raise integrity(Fault(text, "error.msg.loan.disbursement.duplicate.externalId", "externalId", (external_id,)))
-    text = "Failed data validation due to: value.must.be.unique."
-    code = "validation.msg.loan.transaction.externalId.value.must.be.unique"
-    raise validation(Fault(text, code, "externalId", ({}, [])))
-
-
-def _external_id(body: dict[str, Any]) -> str | None:
-    value = body.get("externalId")
-    return str(value) if value not in (None, "") else None
-
-
 def _book(host: MifosHost, loan: Loan, transaction: LoanTransaction) -> None:
     loan.transactions.append(transaction)
     if transaction.external_id is not None:
@@ -296,10 +247,6 @@ def _move_principal(loan: Loan, cents: int, day: date, *, first: bool) -> None:
         loan.net_cents = cents  # a disbursal too many: booked, and principalDisbursed does not move
     if tranche is not None:
         tranche.disbursed_on = day
-
-
-def _json_number(value: Any) -> Any:
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def _owner(loan: Loan) -> Result:

@@ -1,31 +1,19 @@
 """Which path of a Mifos X host is answered by whom."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
-from sandbox.mifos import finding, hooks, loan_commands, reads, savings
-from sandbox.mifos.access import authenticate, check_read, check_tenant, user_of
-from sandbox.mifos.commands import Caller, Command, approve_pending, list_pending, run_command
-from sandbox.mifos.errors import Fault, RefusalError, bad_json, not_found, spring
-from sandbox.mifos.host import Loan, MifosHost
-from sandbox.mifos.loan_views import transaction_view
+from sandbox.mifos import finding, hooks, reads, savings
+from sandbox.mifos.access import authenticate, check_read, check_tenant, check_write, user_of
+from sandbox.mifos.commands import Caller, Command, Groups, Handler, approve_pending, body_of, list_pending, run_command
+from sandbox.mifos.errors import RefusalError, bad_json, spring
+from sandbox.mifos.host import MifosHost
+from sandbox.mifos.loan_routes import LOAN_ROUTES
 from sandbox.mifos.partial import SAVINGS_FIELDS, partial
 from sandbox.pages import welcome_page
 from sandbox.world import World
-
-Groups = tuple[Any, ...]
-Handler = Callable[[Caller, Groups], Awaitable[Answer | Dropped]]
-
-_LOAN_COMMANDS: Mapping[str, tuple[str, loan_commands.LoanCommand]] = {
-    "approve": ("APPROVE", loan_commands.approve),
-    "undoapproval": ("APPROVALUNDO", loan_commands.undo_approval),
-    "disburse": ("DISBURSE", loan_commands.disburse),
-    "undodisbursal": ("DISBURSALUNDO", loan_commands.undo_disbursal),
-    "undolastdisbursal": ("DISBURSALLASTUNDO", loan_commands.undo_last_disbursal),
-}
 
 
 async def answer_mifos(world: World, host: MifosHost, path: str, request: Request) -> Answer | Dropped:
@@ -72,109 +60,6 @@ async def _route(caller: Caller, path: str) -> Answer | Dropped:
     return spring(405, "Method Not Allowed", request.path) if known else spring(404, "Not Found", request.path)
 
 
-async def _list_loans(caller: Caller, _: Groups) -> Answer:
-    check_read(caller.user, "loan")
-    return finding.loan_page(caller.host, caller.request)
-
-
-def _loan(caller: Caller, external: str | None, number: str) -> Loan:
-    if external is None:
-        return reads.loan_by_id(caller.host, int(number))
-    return reads.loan_by_external_id(caller.host, number)
-
-
-async def _get_loan(caller: Caller, at: Groups) -> Answer:
-    check_read(caller.user, "loan")
-    return reads.loan_view(_loan(caller, *at), caller.request)
-
-
-async def _get_transaction(caller: Caller, at: Groups) -> Answer:
-    check_read(caller.user, "loan")
-    external, number, by_external_id, which = at
-    loan = _loan(caller, external, number)
-    if by_external_id is not None:
-        return json_answer(transaction_view(loan, reads.transaction_by_external_id(caller.host, loan, which)))
-    return json_answer(transaction_view(loan, reads.transaction_by_id(loan, int(which))))
-
-
-async def _command_loan(caller: Caller, at: Groups) -> Answer | Dropped:
-    name = caller.request.query.get("command", "")
-    if name not in _LOAN_COMMANDS:
-        raise reads.unsupported_command(name)
-    action, work = _LOAN_COMMANDS[name]
-    return await loan_command(caller, _at(caller, at), action, work)
-
-
-async def _command_transactions(caller: Caller, at: Groups) -> Answer | Dropped:
-    name = caller.request.query.get("command")
-    if name != "repayment":
-        raise reads.unsupported_command(name)
-    return await loan_command(caller, _at(caller, at), "REPAYMENT", loan_commands.repay)
-
-
-async def _command_transaction(caller: Caller, at: Groups) -> Answer | Dropped:
-    external, number, which = at
-    loan = _loan(caller, external, number)
-    reads.transaction_by_id(loan, int(which))
-
-    def work(host: MifosHost, loan: Loan, body: dict[str, Any], today: Any) -> dict[str, Any]:
-        return loan_commands.reverse(host, loan, body, today, transaction_id=int(which))
-
-    return await loan_command(caller, lambda: loan, "ADJUST", work)
-
-
-def _at(caller: Caller, at: Groups) -> Callable[[], Loan]:
-    return lambda: _loan(caller, *at)
-
-
-async def loan_command(
-    caller: Caller,
-    find: Callable[[], Loan],
-    action: str,
-    work: loan_commands.LoanCommand,
-) -> Answer | Dropped:
-    """Runs `work` on the loan; that there is no such loan is found out inside the command, as on the real server."""
-    given = _body(caller)
-    try:
-        loan = find()
-    except RefusalError as missing:
-        refusal = missing
-
-        def fail() -> dict[str, Any]:
-            raise refusal
-
-        return await run_command(caller, Command(action, "LOAN", "loan:none", given, fail))
-    today = caller.host.today(caller.world.clock.today())
-    command = Command(
-        action,
-        "LOAN",
-        f"loan:{loan.id}",
-        given,
-        lambda: work(caller.host, loan, given, today),
-        loan_id=loan.id,
-        cob_locked=loan.cob_locked,
-    )
-    return await run_command(caller, command)
-
-
-def _body(caller: Caller) -> dict[str, Any]:
-    """The body of a command, which no command goes without. Raises the flat 400."""
-    if not caller.request.body:
-        raise bad_json("")
-    return caller.request.json_object()
-
-
-async def _interoperation(caller: Caller, at: Groups) -> Answer | Dropped:
-    account_no, what = at
-    loan = next((each for each in caller.host.loans.values() if each.account_no == account_no), None)
-    if loan is None:
-        text = f"Loan with account ID {account_no} does not exist"
-        raise not_found(Fault(text, "error.msg.loan.account.id.invalid", "id", (account_no,)))
-    if what == "disburse":
-        return await loan_command(caller, lambda: loan, "DISBURSE", loan_commands.disburse)
-    return await loan_command(caller, lambda: loan, "REPAYMENT", loan_commands.repay)
-
-
 async def _get_savings(caller: Caller, at: Groups) -> Answer:
     check_read(caller.user, "savingsaccount")
     account = reads.savings_by_id(caller.host, int(at[0]))
@@ -196,7 +81,7 @@ async def _command_savings(caller: Caller, at: Groups) -> Answer | Dropped:
         raise reads.unsupported_command(name)
     if not which and name != "deposit":
         raise reads.unsupported_command(name, ("deposit", "withdrawal", "holdAmount"))
-    body = _body(caller)
+    body = body_of(caller)
     today = caller.host.today(caller.world.clock.today())
 
     def work() -> dict[str, Any]:
@@ -222,6 +107,7 @@ async def _payment_types(caller: Caller, _: Groups) -> Answer:
 
 
 async def _create_payment_type(caller: Caller, _: Groups) -> Answer:
+    check_write(caller.user, "CREATE_PAYMENTTYPE")
     caller.world.note(caller.request)
     return reads.create_payment_type(caller.host, caller.request)
 
@@ -256,10 +142,12 @@ async def _hooks(caller: Caller, _: Groups) -> Answer:
 
 
 async def _create_hook(caller: Caller, _: Groups) -> Answer:
+    check_write(caller.user, "CREATE_HOOK")
     return await hooks.create_hook(caller.world, caller.host, caller.request)
 
 
 async def _delete_hook(caller: Caller, at: Groups) -> Answer:
+    check_write(caller.user, "DELETE_HOOK")
     return hooks.delete_hook(caller.world, caller.host, int(at[0]), caller.request)
 
 
@@ -269,6 +157,7 @@ async def _business_date(caller: Caller, at: Groups) -> Answer:
 
 
 async def _set_business_date(caller: Caller, _: Groups) -> Answer:
+    check_write(caller.user, "UPDATE_BUSINESS_DATE")
     caller.world.note(caller.request)
     return reads.set_business_date(caller.host, caller.request)
 
@@ -278,20 +167,12 @@ async def _pending(caller: Caller, _: Groups) -> Answer:
 
 
 async def _approve_pending(caller: Caller, at: Groups) -> Answer:
+    check_write(caller.user, "CHECKER_SUPER_USER")
     return approve_pending(caller, int(at[0]))
 
 
-def _loan_pattern(rest: str) -> re.Pattern[str]:
-    return re.compile(r"/api/v1/loans/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)" + rest)
-
-
 _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
-    ("GET", re.compile(r"/api/v1/loans"), "loans", _list_loans),
-    ("GET", _loan_pattern(""), "loan", _get_loan),
-    ("POST", _loan_pattern(""), "loan command", _command_loan),
-    ("POST", _loan_pattern("/transactions"), "repayment", _command_transactions),
-    ("GET", _loan_pattern(r"/transactions/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)"), "transaction", _get_transaction),
-    ("POST", _loan_pattern(r"/transactions/(\d+)"), "transaction command", _command_transaction),
+    *LOAN_ROUTES,
     ("GET", re.compile(r"/api/v1/clients/(\d+)"), "client", _client),
     ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)"), "savings", _get_savings),
     ("POST", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions(?:/(\d+))?"), "deposit", _command_savings),
@@ -310,10 +191,4 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     ("POST", re.compile(r"/api/v1/makercheckers/(\d+)"), "approve pending", _approve_pending),
     ("GET", re.compile(r"/api/v1/businessdate(?:/([A-Z_]+))?"), "business date", _business_date),
     ("POST", re.compile(r"/api/v1/businessdate"), "set business date", _set_business_date),
-    (
-        "POST",
-        re.compile(r"/api/v1/interoperation/transactions/([^/]+)/(disburse|loanrepayment)"),
-        "interoperation",
-        _interoperation,
-    ),
 )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +337,35 @@ def test_basic_credentials_may_hold_a_colon(bank):
         f"{bank.url}/daraja/oauth/v1/generate?grant_type=client_credentials", headers={"Authorization": f"Basic {encoded}"}
     )
     assert answer.status_code == 200
+
+
+def test_the_same_seed_gives_the_same_day_however_the_calls_interleave(bank):
+    """Sixty payments, one after another and then from eight threads in another order: the same people are met by the same faults."""
+    faults = {
+        "insufficient_float": {"rate": 0.2},
+        "result_lost": {"rate": 0.2},
+        "spike_arrest": {"rate": 0.1},
+        "unknown_receiver": {"rate": 0.1},
+    }
+    short_codes = {"600100": {"name": "ALPHA CREDIT", "utility_cents": 500_000_00}}
+    phones = [f"2547111111{number:02d}" for number in range(60)]
+
+    def day(order: list[str], threads: int) -> tuple[Any, dict[str, int]]:
+        bank.http.post(f"{bank.url}/control/reset", json={"seed": 11}).raise_for_status()
+        app = {"consumer_key": "k", "consumer_secret": "s"}
+        bank.setup(mpesa={"apps": [app], "short_codes": short_codes}, faults=faults, settings={"result_delay_ms": 1})
+        token = bank.token()
+
+        def once(phone: str) -> None:
+            bank.daraja("b2c/v3/paymentrequest", request(bank, OriginatorConversationID=f"id-{phone}", PartyB=phone), token)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(once, order))
+        book = books(bank)
+        outcome = sorted((row["phone"], row["receipt"], row["result_code"]) for row in book["b2c"] + book["b2c_failed"])
+        return outcome, bank.truth()["faults"]
+
+    first = day(phones, 1)
+    assert day(phones[::-1], 8) == first
+    assert first[1].keys() == faults.keys()
+    bank.http.post(f"{bank.url}/control/reset", json={"seed": 1})

@@ -296,3 +296,23 @@ def test_a_new_server_takes_external_ids_of_deposits_once(core):
     assert core.mifos("POST", "/savingsaccounts/1/transactions?command=deposit", body).status_code == 200
     assert core.mifos("POST", "/savingsaccounts/1/transactions?command=deposit", body).status_code == 403
     assert core.truth()["mifos"]["alpha"]["savings"]["1"]["balance_cents"] == 100
+
+
+def test_an_officers_approval_is_never_met_by_a_fault(core):
+    core.setup(mifos={"alpha": {"loans": [{"client": 1, "product": 1, "principal_cents": 15_000_00, "status": 100}]}})
+    for name in ("mifos_500_after_posting", "mifos_409_lock", "html_answer"):
+        fault(core, name, "loan:4")
+    assert core.control("approve", {"host": "alpha", "loans": [4]}) == {"statuses": {"4": 200}}
+    assert core.truth()["faults"] == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "permission"),
+    [("/hooks", "CREATE_HOOK"), ("/paymenttypes", "CREATE_PAYMENTTYPE"), ("/businessdate", "UPDATE_BUSINESS_DATE")],
+)
+def test_other_writes_ask_for_their_permission_too(core, path, permission):
+    answer = core.mifos("POST", path, {"name": "x", "date": TODAY}, user="reader")
+    assert (answer.status_code, answer.json()["errors"][0]["defaultUserMessage"]) == (
+        403,
+        f"User has no authority to: {permission}",
+    )
