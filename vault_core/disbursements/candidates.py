@@ -44,6 +44,7 @@ class Candidate:
     phone: str = field(repr=False)
     client_name: str = field(repr=False)
     open_instruction: OpenInstruction | None
+    late_receipt: str | None  # of an earlier instruction that failed and was then said to be paid (late_payment.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ _READY = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.product_id, d.principal_cents, d.payout_cents, d.approved_on,
            d.tries, d.phone_hash, d.phone_sealed, d.client_name_sealed, a.id AS attempt_id, a.number,
-           a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen
+           a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
+           (SELECT max(f.receipt) FROM disbursement_attempts f
+            WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt
     FROM disbursements d LEFT JOIN disbursement_attempts a
          ON a.disbursement_id = d.id AND a.state IN ('written', 'accepted', 'unknown', 'refused', 'paid')
     WHERE d.partner_id = :partner_id AND d.state = 'ready' AND d.due_at <= :now
@@ -178,4 +181,5 @@ def _candidate(runtime: Runtime, row: Row[Any]) -> Candidate:
         phone=opened(row.phone_sealed, "phone_sealed"),
         client_name=opened(row.client_name_sealed, "client_name_sealed"),
         open_instruction=instruction,
+        late_receipt=row.late_receipt,
     )

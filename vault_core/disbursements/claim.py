@@ -91,6 +91,13 @@ _SENDING = text(
     """
 )
 _AWAIT = text("UPDATE disbursements SET state = 'unknown' WHERE id = ANY(:ids)")
+_REVIEW = text(
+    """
+    UPDATE disbursements SET state = 'needs_review', batch_id = NULL, reason = 'an instruction that failed was later said to be '
+           || 'paid: look it up in the M-Pesa portal before anything more is paid for this loan'
+    WHERE id = ANY(:ids)
+    """
+)
 
 
 async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: Selection, most: int) -> Claim:
@@ -98,7 +105,8 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
 
     Held back instead: all of them if the partner is not active, those to a payee with an unresolved payout of any age (another
     of the same claim, too), those above a daily limit, and those whose charges the wallet does not cover, with one alert a
-    shortage. A disbursement whose instruction was refused before goes again under the same id and hold.
+    shortage. A disbursement whose instruction was refused before goes again under the same id and hold. One of which an earlier,
+    failed instruction was later said to be paid is not sent: it stays with the person who has the case.
     """
 
     async def work(connection: AsyncConnection) -> Claim:
@@ -119,10 +127,11 @@ class _Decision:
     tariffs: TariffBook
     partner: Partner
     held: list[tuple[UUID, Held]] = field(default_factory=list)
+    stopped: int = 0
 
     async def decide(self, candidates: Sequence[Candidate]) -> Claim:
         now = self.runtime.clock.now()
-        candidates = await self._awaiting_put_right(candidates)
+        candidates = await self._perhaps_paid_stopped(await self._awaiting_put_right(candidates))
         allowed = await self._allowed(candidates, now)
         fresh = [candidate for candidate in allowed if candidate.open_instruction is None]
         again = [candidate for candidate in allowed if candidate.open_instruction is not None]
@@ -131,7 +140,7 @@ class _Decision:
         claimed += [self._same(candidate, now) for candidate in again]
         await self._write(claimed, {candidate.id: candidate for candidate in allowed}, holds, now)
         await hold_back(self.connection, self.runtime, self.held)
-        return Claim(tuple(claimed), len(self.held))
+        return Claim(tuple(claimed), len(self.held) + self.stopped)
 
     async def _awaiting_put_right(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         # Ready beside an instruction that may have been taken must never happen; if it does, evidence is awaited.
@@ -143,6 +152,13 @@ class _Decision:
         if wrong:
             await self.connection.execute(_AWAIT, {"ids": wrong})
         return [candidate for candidate in candidates if candidate.id not in wrong]
+
+    async def _perhaps_paid_stopped(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        paid = [candidate.id for candidate in candidates if candidate.late_receipt is not None]
+        if paid:
+            await self.connection.execute(_REVIEW, {"ids": paid})
+            self.stopped = len(paid)
+        return [candidate for candidate in candidates if candidate.late_receipt is None]
 
     async def _allowed(self, candidates: Sequence[Candidate], now: datetime) -> list[Candidate]:
         partner_id = self.partner.id

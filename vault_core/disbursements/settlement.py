@@ -19,10 +19,11 @@ from vault_core.disbursements.awaiting import (
     second_conversation_case,
 )
 from vault_core.disbursements.evidence import Evidence, SaysPaid
+from vault_core.disbursements.late_payment import LatePayment, stop_for_late_payments
 from vault_core.disbursements.paid import Payment, book_payments
-from vault_core.disbursements.states import AttemptState
+from vault_core.disbursements.states import AttemptState, State
 from vault_core.disbursements.unpaid import Failure, book_failures
-from vault_core.disbursements.verdicts import Await, Contradict, Fail, GiveToPerson, Pay, Repeat, SendSameAgain, judge
+from vault_core.disbursements.verdicts import Await, Contradict, Fail, GiveToPerson, Pay, Repeat, SendSameAgain, Verdict, judge
 from vault_core.runtime import Runtime
 
 
@@ -45,14 +46,16 @@ class _Sorted:
     resends: dict[UUID, Note] = field(default_factory=dict)
     people: dict[UUID, Note] = field(default_factory=dict)
     conversations: dict[UUID, str] = field(default_factory=dict)
+    late: list[LatePayment] = field(default_factory=list)
     cases: list[NewCase] = field(default_factory=list)
 
 
 async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequence[Finding]) -> list[str]:
     """Applies `findings` in order and returns, for each, a few words on what it did.
 
-    The first terminal verdict of an attempt wins; later evidence that says otherwise opens a case and changes nothing. Paid: the
-    disbursement, the rail's line, the ledger, the charges and the intended posting to Mifos X, all here. Safe to repeat.
+    The first terminal verdict of an attempt wins; later evidence that says otherwise opens a case and books nothing, but a
+    payment after a failure stops all further ones of the loan. Paid: the disbursement, the rail's line, the ledger, the charges
+    and the intended posting to Mifos X, all here. Safe to repeat.
     """
     into = _Sorted()
     effects = [_sort(finding, into) for finding in findings]
@@ -62,6 +65,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     await give_to_people(connection, runtime, list(into.people.values()))
     await book_failures(connection, runtime, into.failures)
     await book_payments(connection, runtime, into.payments)
+    await stop_for_late_payments(connection, into.late)
     await open_cases(connection, runtime.clock, runtime.new_id, into.cases)
     return effects
 
@@ -69,7 +73,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
 def _sort(finding: Finding, into: _Sorted) -> str:
     attempt = finding.attempt
     _note_conversation(finding, into)
-    verdict = judge(attempt.as_instruction(), finding.evidence)
+    verdict = _as_a_person_has_it(attempt, judge(attempt.as_instruction(), finding.evidence))
     if isinstance(verdict, Pay | Fail | SendSameAgain):
         for open_ones in (into.waiting, into.resends, into.people):
             open_ones.pop(attempt.id, None)
@@ -93,9 +97,15 @@ def _sort(finding: Finding, into: _Sorted) -> str:
             return "given to a person"
         case Repeat():
             return "repeat"
-        case Contradict(what=what):
-            into.cases.append(_contradiction(finding, what))
-            return f"contradiction: {what}"
+        case Contradict():
+            return _contradict(finding, verdict, into)
+
+
+def _as_a_person_has_it(attempt: Attempt, verdict: Verdict) -> Verdict:
+    # Somebody may be settling it by other means: what a person was given, the product does not send again.
+    if isinstance(verdict, SendSameAgain) and attempt.disbursement_state is State.NEEDS_REVIEW:
+        return GiveToPerson(verdict.cause)
+    return verdict
 
 
 def _note_conversation(finding: Finding, into: _Sorted) -> None:
@@ -109,13 +119,22 @@ def _note_conversation(finding: Finding, into: _Sorted) -> None:
     into.cases.append(second_conversation_case(attempt, seen, str(finding.event_id)))
 
 
-def _contradiction(finding: Finding, what: str) -> NewCase:
+def _contradict(finding: Finding, verdict: Contradict, into: _Sorted) -> str:
+    if verdict.receipt is not None and finding.attempt.state is AttemptState.FAILED:
+        into.late.append(LatePayment(finding.attempt, verdict.receipt))
+    into.cases.append(_contradiction(finding, verdict))
+    return f"contradiction: {verdict.what}"
+
+
+def _contradiction(finding: Finding, verdict: Contradict) -> NewCase:
     attempt = finding.attempt
+    # A case a receipt: one that is open already must not swallow the news of yet another payment.
+    said = f"receipt {verdict.receipt}" if verdict.receipt is not None else "failed"
     amount = finding.evidence.amount if isinstance(finding.evidence, SaysPaid) else attempt.amount
     return NewCase(
         kind="contradicting_result",
-        subject=f"attempt {attempt.id}",
+        subject=f"attempt {attempt.id} {said}",
         partner_id=attempt.partner_id,
         amount=amount,
-        evidence={**attempt.facts(), "stands": attempt.state, "said": what, "event_id": str(finding.event_id)},
+        evidence={**attempt.facts(), "stands": attempt.state, "said": verdict.what, "event_id": str(finding.event_id)},
     )

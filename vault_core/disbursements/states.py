@@ -52,7 +52,7 @@ _ANY_VERDICT = frozenset({State.PAID, State.FAILED, State.HELD, State.NEEDS_REVI
 # A result may come before the answer, after a person took over, or while the same instruction waits to be sent again: that is
 # why `paid` can be reached from every state in which an instruction exists that is not known to be dead.
 MOVES: dict[State, frozenset[State]] = {
-    State.DETECTED: frozenset({State.HELD, State.READY}),
+    State.DETECTED: frozenset({State.HELD, State.READY, State.NEEDS_REVIEW}),
     State.HELD: frozenset({State.HELD, State.READY, State.DETECTED, State.UNKNOWN}) | _ANY_VERDICT,
     State.READY: frozenset({State.SENDING, State.UNKNOWN, State.READY}) | _ANY_VERDICT,
     State.SENDING: frozenset({State.ACCEPTED, State.UNKNOWN, State.REFUSED, State.DETECTED, State.READY}) | _ANY_VERDICT,

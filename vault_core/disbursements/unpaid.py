@@ -8,9 +8,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.cases.case_book import NewCase, close_case, open_cases
 from vault_core.clock import business_day
 from vault_core.disbursements.attempts import Attempt
+from vault_core.disbursements.awaiting import UNRESOLVED
 from vault_core.disbursements.charging import release_charges
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.evidence import SaysFailed
@@ -73,7 +74,8 @@ _DISBURSEMENTS = text(
 
 async def book_failures(connection: AsyncConnection, runtime: Runtime, failures: Sequence[Failure]) -> None:
     """Books each instruction as dead. By its class the disbursement is tried again later with a new instruction, waits for its
-    halted partner, or goes to a person with a case; the partner's people are texted.
+    halted partner, or goes to a person with a case; the partner's people are texted. One that a person has already stays there:
+    they may have paid by other means.
     """  # noqa: D205 - one sentence
     if not failures:
         return
@@ -108,7 +110,9 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
 
 def _next(failure: Failure, now: datetime, runtime: Runtime) -> Next:
     attempt, result_class = failure.attempt, failure.failed.result_class
-    if result_class is ResultClass.HALT:
+    if attempt.disbursement_state is State.NEEDS_REVIEW:
+        step = Next(State.NEEDS_REVIEW, None, now)
+    elif result_class is ResultClass.HALT:
         step = Next(State.HELD, HeldFor.PARTNER_HALTED, now)
     else:
         again_at = next_payout_try(now, attempt.tries, result_class, runtime.pace, runtime.chance)
@@ -125,6 +129,15 @@ async def _tell_and_open(
     partners: Mapping[UUID, Partner],
 ) -> None:
     await tell_partners(connection, runtime, [_text(failure, partners) for failure in failures])
+    for failure in failures:
+        if failure.attempt.disbursement_state is State.NEEDS_REVIEW:
+            await close_case(
+                connection,
+                runtime.clock,
+                kind=UNRESOLVED,
+                subject=failure.attempt.case_subject,
+                resolution=f"not paid: {failure.why} (delivery {failure.event_id})",
+            )
     await open_cases(
         connection,
         runtime.clock,

@@ -62,9 +62,10 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Contradict:
-    """Says the opposite of the verdict that stands, which is kept."""
+    """Says the opposite of the verdict that stands, which is kept. `receipt`: of a payment nothing is booked of."""
 
     what: str
+    receipt: str | None = None
 
 
 Verdict = Pay | Fail | SendSameAgain | Await | GiveToPerson | Repeat | Contradict
@@ -100,7 +101,7 @@ def _never_arrived(instruction: Instruction, evidence: NeverArrived) -> Verdict:
 def _after_paid(instruction: Instruction, evidence: Evidence) -> Verdict:
     match evidence:
         case SaysPaid(receipt=receipt, amount=amount) if receipt != instruction.receipt:
-            return Contradict(f"paid again: receipt {receipt}, {amount}")
+            return Contradict(f"paid again: receipt {receipt}, {amount}", receipt)
         case SaysFailed(code=code):
             return Contradict(f"failed with code {code} after it was paid")
         case _:
@@ -110,6 +111,6 @@ def _after_paid(instruction: Instruction, evidence: Evidence) -> Verdict:
 def _after_failed(instruction: Instruction, evidence: Evidence) -> Verdict:
     match evidence:
         case SaysPaid(receipt=receipt, amount=amount):
-            return Contradict(f"paid after it failed with code {instruction.result_code}: receipt {receipt}, {amount}")
+            return Contradict(f"paid after it failed with code {instruction.result_code}: receipt {receipt}, {amount}", receipt)
         case _:
             return Repeat()
