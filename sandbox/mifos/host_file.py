@@ -17,6 +17,7 @@ _UNPAID_LOAN_FAULTS = (
     "mifos_425_for_ever",
     "mifos_500_after_posting",
     "mifos_timeout_after_posting",
+    "html_answer",
 )
 _PHONE_FAULTS = (
     "result_lost",
@@ -30,6 +31,7 @@ _PHONE_FAULTS = (
     "duplicate_answer",
     "spike_arrest",
     "oauth_token_dies",
+    "html_answer",
 )
 _HOST_KEYS = {
     "tenant",

@@ -316,3 +316,29 @@ def test_other_writes_ask_for_their_permission_too(core, path, permission):
         403,
         f"User has no authority to: {permission}",
     )
+
+
+def test_a_number_of_times_chooses_among_the_unpaid_loans_of_the_world_and_not_by_arrival(core):
+    core.setup(mifos={"alpha": {"loans": [{"client": 1, "product": 1, "principal_cents": 15_000_00} for _ in range(17)]}})
+    core.control("faults", {"mifos_500_after_posting": {"times": 3}})
+
+    def met(order: range | reversed) -> set[int]:
+        return {loan for loan in order if disburse(core, loan, key=f"k-{loan}", external_id=f"e-{loan}").status_code == 500}
+
+    first = met(range(1, 21))
+    assert len(first) == 3
+    assert first != {1, 2, 3}
+    core.control("reset", {})
+    core.setup(
+        settings={"now": f"{TODAY}T07:00:00+00:00"},
+        mifos={
+            "alpha": {
+                "users": [{"username": "mifos", "password": "password"}],
+                "products": [{"name": "Biashara Loan"}],
+                "clients": [{"first_name": "Wanjiku", "last_name": "Kamau"}],
+                "loans": [{"client": 1, "product": 1, "principal_cents": 15_000_00} for _ in range(20)],
+            }
+        },
+        faults={"mifos_500_after_posting": {"times": 3}},
+    )
+    assert met(reversed(range(1, 21))) == first
