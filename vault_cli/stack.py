@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local_stack import home as homes
-from local_stack import stack
+from local_stack import kafka_class_cache, stack
 from local_stack.parts import Part, unhealthy
 from vault_cli.session import fail, failures_told
 
@@ -39,6 +39,7 @@ def up(
     home = homes.home_of(os.environ)
     with failures_told(), _Progress() as progress:
         stack.up(home, os.environ, sandbox=sandbox, report=progress.tell)
+    kafka_class_cache.make_in_background(home.jars, os.environ)
     console.print(f"Everything serves, after {time.monotonic() - started:.1f} s.")
     _print_parts(stack.status(home, os.environ))
 
