@@ -26,6 +26,7 @@ from vault_pipelines.streams import (
     recorder,
 )
 from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.stalling import stall_job
 
 AGENTS = (
     b2c_results,
@@ -92,6 +93,7 @@ def build_app(environment: Mapping[str, str]) -> Worker:
         agent.register(app, app.edge)
     for job in periodic.jobs(app.edge, produce, heartbeat=_heartbeat_file(environment, worker)):
         periodic.register(app, job)
+    periodic.register(app, periodic.Job("watch for stalls", stall_job(app), idle=15.0, busy=15.0))
     return app
 
 

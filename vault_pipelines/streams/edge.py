@@ -120,19 +120,23 @@ class Edge:
             for kind in dict.fromkeys(call.kind for call in calls):
                 await self._make([call for call in calls if call.kind == kind], handlers.get(kind, _nobody_handles))
 
-    async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> None:
+    async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> bool:
+        """Applies `ids`; False if what may pass did not pass in time, so that going on would only wait again."""
         if not ids:
-            return
+            return True
         try:
             await self._patiently(partial(handler, self.runtime, self.connections, ids), self._patience.service)
         except MAY_PASS as error:
             log.warning("deliveries left to the sweep", topic=topic, deliveries=len(ids), cause=cause_of(error))
+            return False
         except Exception as error:  # noqa: BLE001 - the edge of a stream: the cause is recorded, row by row
             if len(ids) > 1:
                 for event_id in ids:
-                    await self._apply(topic, [event_id], handler)
-                return
+                    if not await self._apply(topic, [event_id], handler):
+                        return False
+                return True
             await self._record(partial(set_aside, self.runtime, ids[0], error), what=f"the failure of delivery {ids[0]}")
+        return True
 
     async def _make(self, calls: list[Call], handler: CallHandler) -> None:
         try:
