@@ -34,8 +34,6 @@ from vault_core.runtime import Runtime
 from vault_core.wallets.alerts import raise_alert
 from vault_core.wallets.charges import ChargeQuote, TariffBook, quote
 
-SEND_WITHIN = timedelta(seconds=180)  # after its claim an instruction is not begun to be sent any more
-
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -207,12 +205,18 @@ class _Decision:
         )
 
     def _new(self, candidate: Candidate, now: datetime) -> Claimed:
-        return _claimed(candidate, self.runtime.new_id(), self.runtime.new_id().hex, now, maybe_seen=False)
+        return _claimed(candidate, self.runtime.new_id(), self.runtime.new_id().hex, self._send_by(now), maybe_seen=False)
 
     def _same(self, candidate: Candidate, now: datetime) -> Claimed:
         instruction = candidate.open_instruction
         assert instruction is not None  # noqa: S101 - chosen for it
-        return _claimed(candidate, instruction.id, instruction.originator_conversation_id, now, maybe_seen=instruction.maybe_seen)
+        send_by = self._send_by(now)
+        return _claimed(
+            candidate, instruction.id, instruction.originator_conversation_id, send_by, maybe_seen=instruction.maybe_seen
+        )
+
+    def _send_by(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.runtime.pace.send_within)
 
     async def _write(
         self, claimed: Sequence[Claimed], of: Mapping[UUID, Candidate], holds: Mapping[UUID, UUID | None], now: datetime
@@ -226,7 +230,7 @@ class _Decision:
                 {
                     "partner_id": self.partner.id,
                     "now": now,
-                    "send_by": now + SEND_WITHIN,
+                    "send_by": self._send_by(now),
                     "ids": [item.attempt_id for item in new],
                     "disbursements": [item.disbursement_id for item in new],
                     "numbers": [of[item.disbursement_id].tries + 1 for item in new],
@@ -236,7 +240,7 @@ class _Decision:
             )
         again = [item.attempt_id for item in claimed if of[item.disbursement_id].open_instruction is not None]
         if again:
-            await self.connection.execute(_SAME_AGAIN, {"ids": again, "send_by": now + SEND_WITHIN})
+            await self.connection.execute(_SAME_AGAIN, {"ids": again, "send_by": self._send_by(now)})
         await self.connection.execute(
             _SENDING,
             {
@@ -251,7 +255,7 @@ def _number(candidate: Candidate) -> int:
     return candidate.tries + 1 if candidate.open_instruction is None else candidate.open_instruction.number
 
 
-def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, now: datetime, *, maybe_seen: bool) -> Claimed:
+def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, send_by: datetime, *, maybe_seen: bool) -> Claimed:
     return Claimed(
         attempt_id=attempt_id,
         disbursement_id=candidate.id,
@@ -263,7 +267,7 @@ def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, now: datet
         approved_on=candidate.approved_on,
         phone=candidate.phone,
         maybe_seen=maybe_seen,
-        send_by=now + SEND_WITHIN,
+        send_by=send_by,
     )
 
 
