@@ -11,7 +11,7 @@ from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.daraja import B2CAck
 from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import Attempt, lock_attempts
-from vault_core.disbursements.awaiting import second_conversation_case
+from vault_core.disbursements.awaiting import NOT_TAKEN, second_conversation_case
 from vault_core.disbursements.claim import Claimed
 from vault_core.disbursements.evidence import SaysFailed
 from vault_core.disbursements.halting import halt_partners
@@ -23,8 +23,6 @@ from vault_core.disbursements.unsent import Unsent, book_unsent
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.runtime import Runtime
-
-NOT_TAKEN = "payout_not_taken"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from vault_core.settings import Pace
 _SOON = timedelta(seconds=30)
 
 UNRESOLVED = "payout_unresolved"
+NOT_TAKEN = "payout_not_taken"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_case, open_cases
 from vault_core.disbursements.attempts import Attempt
-from vault_core.disbursements.awaiting import UNRESOLVED
+from vault_core.disbursements.awaiting import NOT_TAKEN, UNRESOLVED
 from vault_core.disbursements.charging import ToCapture, capture_charges
 from vault_core.disbursements.evidence import SaysPaid
 from vault_core.disbursements.intended_posting import intend_postings
@@ -114,14 +114,14 @@ async def _write_states(connection: AsyncConnection, runtime: Runtime, payments:
     )
     for payment, state in zip(payments, states, strict=True):
         if payment.attempt.disbursement_state is State.NEEDS_REVIEW:
-            await close_case(
-                connection,
-                runtime.clock,
-                kind=UNRESOLVED,
-                subject=payment.attempt.case_subject,
-                resolution=f"paid: M-Pesa receipt {payment.paid.receipt} (delivery {payment.event_id})",
-            )
+            await _close_cases(connection, runtime, payment)
         payment.attempt.disbursement_state = State(state)
+
+
+async def _close_cases(connection: AsyncConnection, runtime: Runtime, payment: Payment) -> None:
+    resolution = f"paid: M-Pesa receipt {payment.paid.receipt} (delivery {payment.event_id})"
+    for kind in (UNRESOLVED, NOT_TAKEN):
+        await close_case(connection, runtime.clock, kind=kind, subject=payment.attempt.case_subject, resolution=resolution)
 
 
 def _next_state(payment: Payment) -> State:
