@@ -33,6 +33,7 @@ _PERHAPS_OURS = (
 _CALENDAR = ("non.working.day", "on.holiday", "future.date", "in.the.future")
 _OTHER_INSTALLATION = ("error.msg.invalid.instance.type", "error.msg.invalid.tenant.identifier", "error.msg.not.authenticated")
 
+_WAITS_FOR_CHECKER = "waits for a checker in Mifos X (maker-checker)"
 _PHONE = re.compile(r"\+?\b(?:254|0)[17]\d{8}\b")
 _REASON_LENGTH = 200
 _OK, _BAD_REQUEST, _UNAUTHENTICATED, _FORBIDDEN = 200, 400, 401, 403
@@ -45,6 +46,11 @@ class NotThere(NotFound):
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def waits_for_checker(cause: str) -> bool:
+    """Whether `cause` (of an Unknown made here) says that the command is stored and waits for somebody's approval."""
+    return cause.startswith(_WAITS_FOR_CHECKER)
 
 
 def key_is_burnt(refused: Refused) -> bool:
@@ -89,7 +95,7 @@ def _classify_success(
         return Unknown("the server answered 200, but not with JSON of its own")
     changes = answer.get("changes")
     if answer.get("rollbackTransaction") is True or (not isinstance(changes, dict) and "commandId" in answer):
-        return Unknown("waits for a checker in Mifos X (maker-checker): nothing is posted until somebody approves it there")
+        return Unknown(f"{_WAITS_FOR_CHECKER}: nothing is posted until somebody approves it there")
     key, account_id = target
     if whole_number(answer.get(key)) != account_id:
         return Unknown(

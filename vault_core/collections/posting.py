@@ -72,8 +72,8 @@ async def _match(runtime: Runtime, connections: Connections, calls: Calls, pendi
         found = list(zip(pending, matches, strict=True))
         await intend_postings(connection, runtime, [(one, match.account) for one, match in found if isinstance(match, Matched)])
         unmatched = [(one, match) for one, match in found if isinstance(match, Unmatched)]
-        await put_in_suspense(connection, runtime, [_unplaced(one, match) for one, match in unmatched])
-        results: dict[PendingCollection, CallResult] = {one: Done() for one, _ in unmatched}
+        moved = await put_in_suspense(connection, runtime, [_unplaced(one, match) for one, match in unmatched])
+        results: dict[PendingCollection, CallResult] = {one: Done() for one, _ in unmatched if one.id in moved}
         results |= {one: Again(match) for one, match in found if isinstance(match, str)}
         await _record(connection, runtime, calls, results)
 
@@ -108,6 +108,7 @@ def _for_suspense(collection: PendingCollection, reason: str, evidence: dict[str
         receipt=collection.receipt,
         amount=collection.amount,
         reason=reason,
+        left=collection.state,
         evidence={"reference": mask_reference(collection.bill_reference), **evidence},
     )
 

@@ -28,29 +28,35 @@ class Unplaced:
     receipt: str
     amount: Money
     reason: str
+    left: str  # the state that the decision was made in: 'matching' (no account found) or 'posting' (refused)
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
 _SUSPEND = text(
     """
     UPDATE collections SET state = 'suspense', reason = told.reason
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS told(id, reason)
-    WHERE collections.id = told.id AND state IN ('matching', 'posting')
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[]), CAST(:left AS text[])) AS told(id, reason, left_state)
+    WHERE collections.id = told.id AND state = told.left_state
     RETURNING collections.id
     """
 )
 
 
-async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> None:
+async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> set[UUID]:
     """Moves payments from collected_unposted to suspense and opens their cases, in the caller's transaction. Repeats do nothing.
 
-    Only for money that is certainly not posted in Mifos X.
+    Only for money that is certainly not posted in Mifos X. Returns the collections that were moved: one that another worker has
+    taken further meanwhile, and may be posting now, is left alone.
     """
     if not unplaced:
-        return
+        return set()
     moved = await connection.execute(
         _SUSPEND,
-        {"ids": [one.collection_id for one in unplaced], "reasons": [one.reason[:500] for one in unplaced]},
+        {
+            "ids": [one.collection_id for one in unplaced],
+            "reasons": [one.reason[:500] for one in unplaced],
+            "left": [one.left for one in unplaced],
+        },
     )
     moved_ids = {row.id for row in moved}
     new = [one for one in unplaced if one.collection_id in moved_ids]
@@ -88,6 +94,7 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
             for one in new
         ],
     )
+    return moved_ids
 
 
 def mask_reference(typed: str) -> str:

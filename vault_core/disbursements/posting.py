@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,9 @@ from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
 from vault_core.notifications.messages import NewMessage, write_messages
+from vault_core.outbox.apart import work_apart
 from vault_core.outbox.calls import Again, Call, CallResult, Done, record_results
+from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner, load_partners
 from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater, execute
@@ -25,6 +28,7 @@ from vault_core.postings.posting_rows import postings_of
 from vault_core.runtime import Runtime
 
 UNPOSTED = "disbursement_unposted"
+IN_FLIGHT = 20  # calls that share one lease and one recording
 _NOTHING = GivenUp("it has no intended posting")
 
 
@@ -69,10 +73,13 @@ async def post_disbursements(runtime: Runtime, connections: Connections, calls: 
     """Executes claimed calls 'disbursement.post' (their subject is the disbursement) and records how each went.
 
     Posted: the disbursement is over, the ledger follows, client and partner are texted. Refused for good, or still not posted
-    after the last try: a case with everything needed to post it by hand. Otherwise the call comes again.
+    after the last try: a case with everything needed to post it by hand. Otherwise the call comes again. One that fails for a
+    reason nobody foresaw is raised when the others are done (vault_core/outbox/apart.py).
     """
-    if not calls:
-        return
+    await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections))
+
+
+async def _post_all(runtime: Runtime, connections: Connections, calls: Sequence[Call]) -> None:
     subjects = [call.subject for call in calls]
 
     async def begin(connection: AsyncConnection) -> Mapping[UUID, UUID]:
@@ -99,7 +106,7 @@ async def _finish(
     lost: list[tuple[_Paid, str]] = []
     for call in calls:
         paid, outcome = rows.get(call.subject), by_subject.get(call.subject, _NOTHING)
-        results[call.id] = _result(outcome)
+        results[call.id] = _result(runtime, call, outcome)
         if paid is None:
             continue
         if isinstance(outcome, InMifos):
@@ -115,9 +122,13 @@ def _is_lost(call: Call, outcome: PostingOutcome) -> bool:
     return isinstance(outcome, GivenUp) or (call.last_try and isinstance(outcome, TryLater))
 
 
-def _result(outcome: PostingOutcome) -> CallResult:
-    # What was given up has its case, and is over as a call.
-    return Again(outcome.cause, outcome.wait) if isinstance(outcome, TryLater) else Done()
+def _result(runtime: Runtime, call: Call, outcome: PostingOutcome) -> CallResult:
+    if not isinstance(outcome, TryLater):
+        return Done()  # what was given up has its case, and is over as a call
+    if outcome.wait is None:
+        return Again(outcome.cause)
+    # Never sooner than the schedule: short waits for a busy account would use up the tries in seconds.
+    return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
 
 
 async def _book_posted(

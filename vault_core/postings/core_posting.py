@@ -1,17 +1,19 @@
 """Posting to Mifos X exactly once: the call is counted before it is made, and read back before it is made again.
 
 Idempotency-Key, external id and receipt are three locks of one door; which of them a server has is in its capabilities. A key is
-kept after a time-out and replaced after an answer that the server stores (reference/fineract.md section 6).
+kept after a time-out and replaced after an answer that the server stores (reference/fineract.md section 6). A server that
+has none of the three is protected by the lease alone: no call is begun that could outlive it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
-from vault_core.clients.mifos_errors import key_is_burnt
+from vault_core.clients.mifos_errors import key_is_burnt, waits_for_checker
 from vault_core.errors import VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.connections import Connections
@@ -27,13 +29,17 @@ from vault_core.postings.posting_rows import (
 )
 from vault_core.postings.read_back import Found, Unsure, read_back
 from vault_core.runtime import Runtime
+from vault_core.settings import Pace
 
 __all__ = ["GivenUp", "InMifos", "PostingOutcome", "TryLater", "account_number_binding", "execute", "posting_date"]
+
+T = TypeVar("T")
 
 CALLS_AT_ONCE = 5  # a partner; its database pool is 10 wide (reference/fineract.md section 8)
 _CALLS_A_KEY = 2  # then the key is replaced: a server that died in a call answers 425 under it for ever
 _BUSY_WAIT = timedelta(seconds=2)
-_LEASE_MARGIN = timedelta(seconds=45)
+_LEASE_MARGIN = timedelta(seconds=15)
+_ANOTHERS = "another worker took the posting over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,22 @@ def posting_date(happened_on: date, business_date: date | None) -> date:
 async def execute(runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID]) -> dict[UUID, PostingOutcome]:
     """Makes the intended postings, a few at once a partner, never two for one account; answers for every id that exists.
 
-    Safe to repeat and to run from several processes; a posting that is over answers as it ended.
+    Safe to repeat and to run from several processes; a posting that is over answers as it ended. An error that nobody foresaw is
+    raised after what became of the others is written.
     """
-    lease = max(timedelta(seconds=runtime.pace.outbox_lease), timedelta(seconds=runtime.pace.mifos_write_timeout) + _LEASE_MARGIN)
-    taken = await take_postings(runtime, posting_ids, lease)
+    taken = await take_postings(runtime, posting_ids, _lease(runtime.pace))
     answers = _known(taken)
     by_partner: dict[UUID, list[CorePosting]] = {}
     for posting in taken.mine:
         by_partner.setdefault(posting.partner_id, []).append(posting)
-    groups = [_of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()]
-    for written in await asyncio.gather(*groups):
-        await write_back(runtime, [item for item, _ in written])
-        answers.update({item.posting_id: outcome for item, outcome in written})
+    groups = [_of_partner(runtime, connections, partner_id, mine, taken.until) for partner_id, mine in by_partner.items()]
+    for outcomes in await _all(groups):
+        answers.update(outcomes)
     return answers
+
+
+def _lease(pace: Pace) -> timedelta:
+    return max(timedelta(seconds=pace.outbox_lease), 2 * timedelta(seconds=pace.mifos_write_timeout)) + _LEASE_MARGIN
 
 
 def _known(taken: Taken) -> dict[UUID, PostingOutcome]:
@@ -97,17 +106,30 @@ def _known(taken: Taken) -> dict[UUID, PostingOutcome]:
     return answers
 
 
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """As gather, but nothing goes on unattended when one fails: the first error is raised after the last has ended."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    return [_or_raise(item) for item in done]
+
+
+def _or_raise(item: T | BaseException) -> T:
+    if isinstance(item, BaseException):
+        raise item
+    return item
+
+
 async def _of_partner(
-    runtime: Runtime, connections: Connections, partner_id: UUID, postings: Sequence[CorePosting]
-) -> list[tuple[Written, PostingOutcome]]:
+    runtime: Runtime, connections: Connections, partner_id: UUID, postings: Sequence[CorePosting], until: datetime
+) -> dict[UUID, PostingOutcome]:
+    turns = asyncio.Semaphore(CALLS_AT_ONCE)
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
         business_date = await client.business_date()
     except VaultError as error:
-        return [_open(posting, TryLater(f"before the call: {error}")) for posting in postings]
-    poster = _Poster(runtime, partner, client, business_date)
-    turns = asyncio.Semaphore(CALLS_AT_ONCE)
+        unasked = TryLater(f"before the call: {error}")
+        return await _written(runtime, [_open(posting, unasked) for posting in postings], until)
+    poster = _Poster(runtime, partner, client, business_date, until)
 
     async def one(posting: CorePosting) -> tuple[Written, PostingOutcome]:
         async with turns:
@@ -116,7 +138,18 @@ async def _of_partner(
             except VaultError as error:
                 return _open(posting, TryLater(f"{type(error).__name__}: {error}"))
 
-    return await asyncio.gather(*(one(posting) for posting in postings))
+    made = await asyncio.gather(*(one(posting) for posting in postings), return_exceptions=True)
+    outcomes = await _written(runtime, [item for item in made if not isinstance(item, BaseException)], until)
+    for item in made:
+        _or_raise(item)
+    return outcomes
+
+
+async def _written(
+    runtime: Runtime, made: Sequence[tuple[Written, PostingOutcome]], until: datetime
+) -> dict[UUID, PostingOutcome]:
+    kept = await write_back(runtime, [item for item, _ in made], until)
+    return {item.posting_id: outcome if item.posting_id in kept else TryLater(_ANOTHERS, _BUSY_WAIT) for item, outcome in made}
 
 
 def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None = None) -> tuple[Written, PostingOutcome]:
@@ -129,6 +162,7 @@ class _Poster:
     partner: Partner
     client: MifosClient
     business_date: date | None
+    until: datetime  # the end of the lease
 
     async def make(self, posting: CorePosting) -> tuple[Written, PostingOutcome]:
         """One posting: straight on the first call, after a read-back on a further one."""
@@ -143,11 +177,20 @@ class _Poster:
             wait = self._settling(posting)
             if wait is not None:
                 return _open(posting, TryLater(f"not posted yet; {posting.last_answer}", wait))
+            if posting.last_answer is not None and waits_for_checker(posting.last_answer):
+                # A call under another key would be a second command for the checker to approve.
+                return _open(posting, TryLater(posting.last_answer))
             if posting.key_tries >= _CALLS_A_KEY:
                 key = self.runtime.new_id().hex
-            await mark_calling(self.runtime, posting.id, key)
+        if self._would_outlive_the_lease():
+            return _open(posting, TryLater("its turn came too late after its claim", _BUSY_WAIT))
+        if posting.tries and not await mark_calling(self.runtime, posting.id, key, self.until):
+            return _open(posting, TryLater(_ANOTHERS, _BUSY_WAIT))
         day = posting_date(posting.transaction_date, self.business_date)
         return self._judge(posting, day, await self._call(posting, day, key))
+
+    def _would_outlive_the_lease(self) -> bool:
+        return self.runtime.clock.now() + timedelta(seconds=self.runtime.pace.mifos_write_timeout) > self.until
 
     def _settling(self, posting: CorePosting) -> timedelta | None:
         # The server goes on with a command whose caller has hung up. A key, an external id or the state of an approved loan stop
@@ -156,7 +199,10 @@ class _Poster:
         external_ids = features.savings_external_ids if posting.kind == "deposit" else features.loan_external_ids
         if posting.kind == "disburse" or external_ids or posting.called_at is None:
             return None
-        settled_at = posting.called_at + 2 * timedelta(seconds=self.runtime.pace.mifos_write_timeout)
+        write_timeout = timedelta(seconds=self.runtime.pace.mifos_write_timeout)
+        settled_at = posting.called_at + 2 * write_timeout
+        if posting.tries == 1:  # a first call is noted when it is claimed, and begun as late as the lease allows
+            settled_at += _lease(self.runtime.pace) - write_timeout
         rest = settled_at - self.runtime.clock.now()
         return rest if rest > timedelta(0) else None
 

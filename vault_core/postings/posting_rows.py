@@ -66,21 +66,26 @@ _LEASE = text(
 )
 _CALLING = text(
     """
-    UPDATE core_postings SET tries = tries + 1, key_tries = CASE WHEN idempotency_key = :key THEN key_tries ELSE 0 END + 1,
-           idempotency_key = :key, called_at = :now
-    WHERE id = :id
+    UPDATE core_postings
+    SET tries = tries + 1, key_tries = CASE WHEN idempotency_key = :key THEN key_tries ELSE 0 END + 1,
+        idempotency_key = :key, called_at = :now
+    WHERE id = :id AND lease_until = :until AND state = 'unknown' RETURNING id
     """
 )
+# Whoever lost the lease while the call was under way says nothing about a posting that is another's now; only that it is posted
+# is true whoever saw it. What is over stays as it ended.
 _WRITE = text(
     """
-    UPDATE core_postings SET lease_until = NULL, state = done.state, mifos_transaction_id = done.transaction_id,
+    UPDATE core_postings SET lease_until = nullif(lease_until, :until), state = done.state,
+           mifos_transaction_id = done.transaction_id,
            posted_at = CASE WHEN done.state = 'posted' THEN CAST(:now AS timestamptz) END, last_answer = done.answer,
            transaction_date = coalesce(done.day, transaction_date),
            key_tries = CASE WHEN done.new_key IS NULL THEN key_tries ELSE 0 END,
            idempotency_key = coalesce(done.new_key, idempotency_key)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:transactions AS bigint[]), CAST(:answers AS text[]),
                 CAST(:days AS date[]), CAST(:new_keys AS text[])) AS done(id, state, transaction_id, answer, day, new_key)
-    WHERE core_postings.id = done.id
+    WHERE core_postings.id = done.id AND core_postings.state = 'unknown' AND (lease_until = :until OR done.state = 'posted')
+    RETURNING core_postings.id
     """
 )
 
@@ -92,8 +97,9 @@ def account_number_binding(posting_id: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim gave: postings to execute, those that were over before, and those whose account is busy."""
+    """What a claim gave: postings to execute until `until`, those that were over before, and those whose account is busy."""
 
+    until: datetime
     mine: tuple[CorePosting, ...]
     over: tuple[CorePosting, ...]
     busy: tuple[UUID, ...]
@@ -116,6 +122,7 @@ async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta)
 
     async def work(connection: AsyncConnection) -> Taken:
         now = runtime.clock.now()
+        until = now + lease
         accounts = (await connection.execute(_ACCOUNTS, {"ids": list(ids)})).all()
         names = [f"{row.partner_id}:{row.savings}:{row.account_id}" for row in accounts]
         await connection.execute(_TAKE_TURNS, {"accounts": names})
@@ -141,29 +148,35 @@ async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta)
             else:
                 busy.add(account)
                 mine.append(posting)
-        await connection.execute(_LEASE, {"ids": [posting.id for posting in mine], "until": now + lease, "now": now})
-        return Taken(tuple(mine), tuple(over), tuple(waiting))
+        await connection.execute(_LEASE, {"ids": [posting.id for posting in mine], "until": until, "now": now})
+        return Taken(until, tuple(mine), tuple(over), tuple(waiting))
 
     return await in_transaction(runtime.engine, work)
 
 
-async def mark_calling(runtime: Runtime, posting_id: UUID, key: str) -> None:
-    """Commits, before a further call, that it is made under `key`."""
+async def mark_calling(runtime: Runtime, posting_id: UUID, key: str, until: datetime) -> bool:
+    """Commits, before a further call, that it is made under `key`. False: the lease (until `until`) is another's by now."""
 
-    async def work(connection: AsyncConnection) -> None:
-        await connection.execute(_CALLING, {"id": posting_id, "key": key, "now": runtime.clock.now()})
+    async def work(connection: AsyncConnection) -> bool:
+        marked = await connection.execute(_CALLING, {"id": posting_id, "key": key, "until": until, "now": runtime.clock.now()})
+        return marked.one_or_none() is not None
 
-    await in_transaction(runtime.engine, work)
+    return await in_transaction(runtime.engine, work)
 
 
-async def write_back(runtime: Runtime, written: Sequence[Written]) -> None:
-    """Writes what came of the leased postings and ends their leases."""
+async def write_back(runtime: Runtime, written: Sequence[Written], until: datetime) -> set[UUID]:
+    """Writes what came of the postings leased until `until`, and ends their leases.
 
-    async def work(connection: AsyncConnection) -> None:
-        await connection.execute(
+    Returns the ids of those that were written. The others are another worker's by now, or over: what was seen here does not
+    count.
+    """
+
+    async def work(connection: AsyncConnection) -> set[UUID]:
+        rows = await connection.execute(
             _WRITE,
             {
                 "now": runtime.clock.now(),
+                "until": until,
                 "ids": [item.posting_id for item in written],
                 "states": [item.state for item in written],
                 "transactions": [item.transaction_id for item in written],
@@ -172,9 +185,9 @@ async def write_back(runtime: Runtime, written: Sequence[Written]) -> None:
                 "new_keys": [item.new_key for item in written],
             },
         )
+        return {row.id for row in rows}
 
-    if written:
-        await in_transaction(runtime.engine, work)
+    return await in_transaction(runtime.engine, work) if written else set()
 
 
 async def postings_of(

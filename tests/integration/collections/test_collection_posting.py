@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from vault_core.collections import posting
+from vault_core.collections.matching import Unmatched
 from vault_core.collections.posting import post_collections
 from vault_core.collections.proof import collections_findings, prove_collections
 from vault_core.money import Money
@@ -210,3 +212,25 @@ async def test_a_call_for_a_payment_that_is_with_a_person_is_over(umoja):
 
     assert [row.state for row in await umoja.rows("SELECT state FROM outbox")] == ["done"]
     assert await umoja.balance("suspense") == Money(500_00)
+
+
+async def test_a_payment_that_another_worker_is_posting_does_not_go_to_suspense(umoja, monkeypatch):
+    find_account = posting.find_account
+
+    async def slow(_accounts, _typed):
+        # While this look-up is under way the lease runs out, and another worker matches and posts; its answer is lost.
+        monkeypatch.setattr(posting, "find_account", find_account)
+        umoja.runtime.clock.pass_time(minutes=10)
+        await umoja.control("faults", {"mifos_500_after_posting": {"rate": 1.0, "scope": "alpha", "per_unit": 1}})
+        await umoja.work()
+        assert (await umoja.collection("R1")).state == "posting"
+        return Unmatched("nothing was found")
+
+    await umoja.pay("R1", 500_00, "000000011")
+    monkeypatch.setattr(posting, "find_account", slow)
+    await umoja.work()
+    umoja.runtime.clock.pass_time(minutes=10)
+    await umoja.work()
+    assert (await umoja.collection("R1")).state == "posted"
+    assert await umoja.posted_to("loans", 11) == [("R1", 500_00)]
+    assert (await umoja.balance("suspense"), await umoja.cases()) == (Money(0), [])
