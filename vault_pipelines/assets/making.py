@@ -69,7 +69,7 @@ def _table(frame: pd.DataFrame) -> str:
 def _plot(frame: pd.DataFrame, report: str, day: date, split_by: str, total_column: str) -> str:
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots()
     if frame.empty:
         axes.text(0.5, 0.5, "nothing happened on this day", ha="center", va="center")
@@ -80,6 +80,8 @@ def _plot(frame: pd.DataFrame, report: str, day: date, split_by: str, total_colu
         )
         (pivot.astype("float64") / 100).plot.barh(ax=axes)  # pixels, not money: the figures stand in `totals`
         axes.set_xlabel("KES")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.legend(title=None, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         axes.set_ylabel("")
     axes.set_title(f"{report}, {day.isoformat()}")
     image = io.BytesIO()
