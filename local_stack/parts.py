@@ -129,7 +129,7 @@ def _worker_probe(plan: Plan, name: str) -> Probe:
     heartbeat = plan.home.run / f"{name}.heartbeat"
 
     def ask() -> Health:
-        started_at = plan.supervision.states()[name].started_at
+        started_at = plan.supervision.states()[name].started_at()
         return readiness.worker_health(heartbeat, started_at, plan.kafka_bootstrap, CONSUMER_GROUP, name)
 
     return ask

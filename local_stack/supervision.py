@@ -3,6 +3,7 @@
 We write its settings, start it as a daemon, and talk to it over its socket.
 """
 
+import math
 import os
 import re
 import shlex
@@ -75,7 +76,13 @@ class ProcessState:
     pid: int | None
     restarts: int
     description: str
-    started_at: float  # seconds since the epoch; 0 if it never was
+
+    def started_at(self) -> float:
+        """When the process of this pid began, in seconds since the epoch; infinitely late if there is none."""
+        try:
+            return float(psutil.Process(self.pid).create_time()) if self.pid else math.inf
+        except psutil.NoSuchProcess:
+            return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,6 @@ class Supervision:
                 pid=info["pid"] or None,
                 restarts=max(0, starts.get(info["name"], 0) - 1),
                 description=info["spawnerr"] or info["description"],
-                started_at=float(info["start"]),
             )
             for info in self._call("getAllProcessInfo")
         }
