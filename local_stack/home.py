@@ -12,6 +12,7 @@ from vault_core.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LAYOUT = 1  # of the folder; raised when an older `vault` could not read it
+_DEMO = "demo"
 _SOCKETS_PREFIX = "pv-"
 _LONGEST_SOCKET_FOLDER = 70  # a socket's whole path has about 104 bytes; `/postgres/.s.PGSQL.5432.lock` needs 30 of them
 _ROOM_NEEDED = 300 * 1024 * 1024
@@ -19,9 +20,10 @@ _ROOM_NEEDED = 300 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where things lie. Making one does no I/O."""
+    """Where things lie. Making one does no I/O. The demo's home lies in another, its `outer`, and shares its program files."""
 
     path: Path
+    outer: "Home | None" = None
 
     @property
     def marker(self) -> Path:
@@ -51,7 +53,7 @@ class Home:
     @property
     def jars(self) -> Path:
         """The broker's program, as fetched and checked."""
-        return self.path / "kafka-jars"
+        return (self.outer or self).path / "kafka-jars"
 
     @property
     def logs(self) -> Path:
@@ -90,7 +92,14 @@ class Home:
 
 def home_of(environment: Mapping[str, str]) -> Home:
     """The home of this clone: VAULT_HOME, else `.vault` in the repository."""
-    return Home(Path(environment.get("VAULT_HOME") or REPOSITORY / ".vault").expanduser().absolute())
+    path = Path(environment.get("VAULT_HOME") or REPOSITORY / ".vault").expanduser().absolute()
+    outer = Home(path.parent)
+    return Home(path, outer) if path.name == _DEMO and exists(outer) else Home(path)
+
+
+def demo_home(home: Home) -> Home:
+    """The home of the demo of `home`."""
+    return Home(home.path / _DEMO, home)
 
 
 def prepare(home: Home) -> None:
@@ -98,6 +107,8 @@ def prepare(home: Home) -> None:
 
     Raises ConfigurationError if it is not ours, of a newer layout, damaged, or cannot be written, or if the disk is full.
     """
+    if home.outer is not None:
+        prepare(home.outer)
     try:
         if home.path.exists():
             check(home)
@@ -164,7 +175,7 @@ def sockets_folder(home: Home) -> Path:
 
 
 def remove(home: Home) -> None:
-    """Deletes the home and its sockets folder, and nothing else.
+    """Deletes the home, the demo's in it, and their sockets folders, and nothing else.
 
     Raises ConfigurationError if the folder is not one that `vault` made, or is reached through a symbolic link.
     """
@@ -177,6 +188,8 @@ def remove(home: Home) -> None:
     check(home)
     if not home.marker.exists():
         raise ConfigurationError(f"{home.path} has no {home.marker.name}: nothing was deleted")
+    if exists(demo_home(home)):
+        remove(demo_home(home))
     if home.sockets_note.exists():
         noted = Path(home.sockets_note.read_text(encoding="utf-8").strip())
         if _is_sockets_folder_of(home, noted):

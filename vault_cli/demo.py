@@ -5,7 +5,7 @@ import json
 import os
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -14,13 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from local_stack import stack
-from local_stack.demo.run_day import DayOutcome, run_day
 from local_stack.demo.watching import Picture
-from local_stack.home import Home, home_of
+from local_stack.home import demo_home, home_of
 from local_stack.plan import Plan
 from vault_cli.session import fail, failures_told
 from vault_core.clock import business_day
 from vault_core.money import Money
+
+if TYPE_CHECKING:
+    from local_stack.demo.run_day import DayOutcome
 
 console = Console(stderr=True)
 _PROOF_FAILED = 1
@@ -38,8 +40,10 @@ def demo(
 
     It runs in an installation of its own, `.vault/demo`, made afresh each time; yours is not touched.
     """
+    from local_stack.demo.run_day import run_day  # pandas and Dagster, which no other command needs
+
     chosen = _chosen_day(day)
-    home = Home(home_of(os.environ).path / "demo")
+    home = demo_home(home_of(os.environ))
     with failures_told():
         try:
             with _View(seed, chosen) as view:
@@ -56,7 +60,7 @@ def demo(
         raise typer.Exit(_PROOF_FAILED)
 
 
-def as_json(outcome: DayOutcome) -> dict[str, Any]:
+def as_json(outcome: "DayOutcome") -> dict[str, Any]:
     """The outcome in the shape that `--json` promises (docs/operations.md)."""
     picture = outcome.picture
     counts = {
@@ -143,7 +147,7 @@ def _picture_table(title: str, picture: Picture | None) -> Table:
     return table
 
 
-def _print_outcome(outcome: DayOutcome) -> None:
+def _print_outcome(outcome: "DayOutcome") -> None:
     out = Console()
     table = Table(
         title=f"What really happened on {outcome.day}, what our ledger says, what the reports say (KES)", title_justify="left"

@@ -5,7 +5,6 @@ file of this installation is wrong; 4 the named thing does not exist, or its sta
 reached.
 """
 
-import importlib
 import os
 import sys
 
@@ -15,7 +14,7 @@ from rich.markup import escape
 
 from local_stack.home import exists, home_of
 from local_stack.stack import process_environment
-from vault_cli import lock, stack, testing
+from vault_cli import bench, collections, demo, inbox, lock, partner, stack, testing, verify, wallet
 from vault_cli.session import exit_code
 from vault_core.errors import VaultError
 
@@ -37,27 +36,16 @@ def _settle(context: typer.Context) -> None:
         os.environ.update(process_environment(home, os.environ))
 
 
-def _add(name: str, attribute: str) -> None:
-    try:
-        module = importlib.import_module(f"vault_cli.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"vault_cli.{name}":
-            raise
-        return
-    found = getattr(module, attribute)
-    if isinstance(found, typer.Typer):
-        app.add_typer(found, name=name)
-    else:
-        app.command(name)(found)
-
-
+app.command()(demo.demo)
 stack.register(app)
+app.add_typer(partner.app, name="partner")
+app.add_typer(wallet.app, name="wallet")
+app.add_typer(collections.app, name="collections")
+app.add_typer(inbox.app, name="inbox")
+app.command()(verify.verify)
+app.command()(bench.bench)
 testing.register(app)
 lock.register(app)
-for _group in ("partner", "wallet", "collections", "inbox"):
-    _add(_group, "app")
-for _command in ("verify", "demo", "bench"):
-    _add(_command, _command)
 
 
 def main() -> None:

@@ -45,10 +45,11 @@ def up(
 
 
 def down() -> None:
-    """Stop everything. Nothing is lost: `vault up` goes on where this left off."""
+    """Stop everything, the demo too. Nothing is lost: `vault up` goes on where this left off."""
+    home = homes.home_of(os.environ)
     with failures_told(), console.status("stopping"):
-        ran = stack.down(homes.home_of(os.environ), os.environ)
-    console.print("Stopped." if ran else "Nothing was running.")
+        stopped = [found.path for found in _both(home) if stack.down(found, {**os.environ, "VAULT_HOME": str(found.path)})]
+    console.print("\n".join(f"Stopped {escape(str(path))}." for path in stopped) or "Nothing was running.", highlight=False)
 
 
 def status(
@@ -99,9 +100,15 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         )
         typer.confirm("Delete it?", abort=True, err=True)
     with failures_told():
-        stack.down(home, os.environ)
+        for found in _both(home):
+            stack.down(found, {**os.environ, "VAULT_HOME": str(found.path)})
         homes.remove(home)
     console.print("Deleted.")
+
+
+def _both(home: homes.Home) -> list[homes.Home]:
+    """The demo's installation, if there is one, and this one."""
+    return [found for found in (homes.demo_home(home), home) if homes.exists(found)]
 
 
 class _Progress(AbstractContextManager["_Progress"]):

@@ -1,6 +1,6 @@
 import pytest
 
-from local_stack.home import Home, check, prepare, remove, sockets_folder
+from local_stack.home import Home, check, demo_home, home_of, prepare, remove, sockets_folder
 from vault_core.errors import ConfigurationError
 
 
@@ -113,4 +113,22 @@ def test_removing_leaves_a_sockets_folder_that_is_not_ours(home, tmp_path) -> No
     home.sockets_note.write_text(str(foreign))
     remove(home)
     assert foreign.exists()
+    assert not home.path.exists()
+
+
+def test_a_demo_before_anything_else_leaves_a_whole_home_around_it(home) -> None:
+    demo = demo_home(home)
+    prepare(demo)
+    check(home)
+    prepare(home)
+    assert demo.jars == home.jars
+    assert home_of({"VAULT_HOME": str(demo.path)}) == demo
+
+
+def test_removing_a_home_removes_the_sockets_of_its_demo(home) -> None:
+    demo = demo_home(home)
+    prepare(demo)
+    sockets = sockets_folder(demo)
+    remove(home)
+    assert not sockets.exists()
     assert not home.path.exists()
