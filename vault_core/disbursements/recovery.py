@@ -24,8 +24,8 @@ _ORPHANS = text(
 async def recover_sending(runtime: Runtime, _connections: Connections) -> int:
     """Marks instructions that nobody can be sending any more as unknown, to be asked about, and returns how many.
 
-    A call begun just before `send_by` ends within the HTTP time-out; only after that is an instruction orphaned. What M-Pesa then
-    knows nothing of goes again under its own id; what it knows is settled by its answer.
+    A call begun before `send_by` is given up by the HTTP time-out after it; only then is an instruction orphaned. What M-Pesa
+    then knows nothing of goes again under its own id; what it knows is settled by its answer.
     """
     before = runtime.clock.now() - timedelta(seconds=runtime.pace.http_timeout) - _MARGIN
 

@@ -16,7 +16,6 @@ from vault_core.disbursements.eligibility import Held, HeldFor, examine
 from vault_core.disbursements.found_loans import FoundLoan, with_phones
 from vault_core.disbursements.holding import hold_back, next_look
 from vault_core.disbursements.loan_check import APPROVED
-from vault_core.disbursements.states import State
 from vault_core.errors import NotFound, VaultError
 from vault_core.ledger.balances import balance
 from vault_core.ledger.chart import AccountRef
@@ -36,8 +35,6 @@ class _Waiting:
     id: UUID
     partner_id: UUID
     loan_id: int
-    state: State
-    has_instruction: bool
 
 
 # What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to
@@ -82,9 +79,7 @@ _FUNDED = text(
 _STILL_SHORT = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids)")
 _READ_AGAIN = text(
     """
-    SELECT d.id, d.partner_id, d.loan_id, d.state,
-           EXISTS (SELECT 1 FROM disbursement_attempts a
-                   WHERE a.disbursement_id = d.id AND a.state <> 'failed') AS has_instruction
+    SELECT d.id, d.partner_id, d.loan_id
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     WHERE d.due_at <= :now AND p.state = 'active'
           AND (d.state = 'detected' OR (d.state = 'held' AND d.held_for NOT IN
@@ -92,7 +87,16 @@ _READ_AGAIN = text(
     ORDER BY d.due_at LIMIT :most
     """
 )
-_LOCK = text("SELECT id, state FROM disbursements WHERE id = ANY(:ids) AND state IN ('held', 'detected') ORDER BY id FOR UPDATE")
+# Every worker reviews: while the loans were read, another may have sent them and had them held for another cause.
+_LOCK = text(
+    """
+    SELECT id FROM disbursements
+    WHERE id = ANY(:ids) AND (state = 'detected' OR (state = 'held' AND held_for NOT IN
+          ('wallet_short', 'partner_halted', 'unresolved_payout', 'product_disabled')))
+    ORDER BY id FOR UPDATE
+    """
+)
+_INSTRUCTED = text("SELECT disbursement_id FROM disbursement_attempts WHERE disbursement_id = ANY(:ids) AND state <> 'failed'")
 _LATER = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids) AND state IN ('held', 'detected')")
 _READY = text(
     """
@@ -154,8 +158,7 @@ async def _read_again(runtime: Runtime, connections: Connections) -> int:
         rows = (await connection.execute(_READ_AGAIN, {"now": runtime.clock.now(), "most": _MOST})).all()
     by_partner: dict[UUID, list[_Waiting]] = {}
     for row in rows:
-        waiting = _Waiting(row.id, row.partner_id, row.loan_id, State(row.state), row.has_instruction)
-        by_partner.setdefault(row.partner_id, []).append(waiting)
+        by_partner.setdefault(row.partner_id, []).append(_Waiting(row.id, row.partner_id, row.loan_id))
     return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
 
 
@@ -172,7 +175,7 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
             return await _look(client, item)
 
     looks = await asyncio.gather(*(look(item) for item in waiting))
-    seen = {item.id: (item, found) for item, found in zip(waiting, looks, strict=True) if found is not None}
+    seen = {item.id: found for item, found in zip(waiting, looks, strict=True) if found is not None}
     unread = [item.id for item in waiting if item.id not in seen]
 
     async def work(connection: AsyncConnection) -> int:
@@ -196,11 +199,10 @@ async def _look(client: MifosClient, item: _Waiting) -> FoundLoan | Held | None:
         return None
 
 
-async def _decide(
-    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, seen: Mapping[UUID, tuple[_Waiting, FoundLoan | Held]]
-) -> int:
+async def _decide(connection: AsyncConnection, runtime: Runtime, partner_id: UUID, seen: Mapping[UUID, FoundLoan | Held]) -> int:
     locked = [row.id for row in await connection.execute(_LOCK, {"ids": list(seen)})]
-    found = [seen[row_id][1] for row_id in locked]
+    instructed = {row.disbursement_id for row in await connection.execute(_INSTRUCTED, {"ids": locked})}
+    found = [seen[row_id] for row_id in locked]
     rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found if isinstance(item, FoundLoan)])
     held: list[tuple[UUID, Held]] = []
     ready: list[tuple[UUID, FoundLoan, str]] = []
@@ -211,8 +213,8 @@ async def _decide(
         elif isinstance(item, FoundLoan):
             ready.append((row_id, item, decision.phone))
     await hold_back(connection, runtime, held)
-    await _make_ready(connection, runtime, [entry for entry in ready if not seen[entry[0]][0].has_instruction])
-    same_again = [row_id for row_id, _, _ in ready if seen[row_id][0].has_instruction]
+    await _make_ready(connection, runtime, [entry for entry in ready if entry[0] not in instructed])
+    same_again = [row_id for row_id, _, _ in ready if row_id in instructed]
     await connection.execute(_FUNDED, {"ids": same_again, "now": runtime.clock.now()})
     return len(ready)
 

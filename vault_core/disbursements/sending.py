@@ -170,9 +170,15 @@ class _Sender:
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
-            if self._runtime.clock.now() >= item.send_by:
+            left = (item.send_by - self._runtime.clock.now()).total_seconds()
+            if left <= 0:
                 return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)
-            return await self._daraja.pay(self._instruction(item))
+            try:
+                # Waiting for an access token can take long, too. Recovery counts on nobody sending it after this.
+                async with asyncio.timeout(left + self._runtime.pace.http_timeout):
+                    return await self._daraja.pay(self._instruction(item))
+            except TimeoutError:
+                return Unknown("given up at the end of its time: it may or may not have been sent")
 
     def _instruction(self, item: Claimed) -> B2CInstruction:
         reference = item.attempt_id.hex

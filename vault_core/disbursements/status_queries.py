@@ -206,7 +206,7 @@ async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequ
             evidence = read_status_answer(
                 said,
                 Asked(attempt.written_at, attempt.send_by, asked.asked_at),
-                settle=_settle(runtime),
+                settle=_settle(runtime, attempt),
             )
             findings.append(Finding(attempt, evidence, delivery.id, delivery.received_at))
     effects.update(
@@ -216,9 +216,14 @@ async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequ
     return effects
 
 
-def _settle(runtime: Runtime) -> timedelta:
+def _settle(runtime: Runtime, attempt: Attempt) -> timedelta:
     # A payout that M-Pesa took shows in its index well before this.
-    return timedelta(seconds=min(60.0, runtime.pace.status_query_after))
+    settled = timedelta(seconds=min(60.0, runtime.pace.status_query_after))
+    if attempt.conversation_id is None:
+        return settled
+    # One that it acknowledged may wait in its queues, unknown to the index. It is taken for lost, and a new id follows, only on
+    # the answer to a later question.
+    return settled + timedelta(seconds=runtime.pace.status_query_spacing)
 
 
 def _read(delivery: Delivery) -> MpesaResult | QueueTimeout:
