@@ -148,14 +148,14 @@ def _picture_table(title: str, picture: Picture | None) -> Table:
 
 
 def _print_outcome(outcome: "DayOutcome") -> None:
-    out = Console()
+    out = Console() if Console().is_terminal else Console(width=_PLAIN_WIDTH)
     table = Table(
         title=f"What really happened on {outcome.day}, what our ledger says, what the reports say (KES)", title_justify="left"
     )
-    table.add_column("lender")
-    table.add_column("line")
+    table.add_column("lender", no_wrap=True)
+    table.add_column("line", no_wrap=True)
     for column in ("outside", "ledger", "reports", "difference"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for line in outcome.proof:
         mark = "" if line.difference_cents == 0 else (" (open case)" if line.holds else " [red]UNEXPLAINED[/]")
         figures = (line.truth_cents, line.ledger_cents, line.report_cents)
@@ -166,8 +166,10 @@ def _print_outcome(outcome: "DayOutcome") -> None:
     out.print(table)
     faults = ", ".join(f"{name} {times}" for name, times in sorted(outcome.faults.items()))
     out.print(f"Faults met: {faults or 'none'}.", highlight=False)
-    kinds = sorted({case["kind"] for case in outcome.cases})
-    out.print(f"Open cases: {len(outcome.cases)}" + (f" ({', '.join(kinds)})" if kinds else ""), highlight=False)
+    out.print("Open cases, each for a person:" if outcome.cases else "No open case.")
+    for case in outcome.cases:
+        amount = "" if case["amount_cents"] is None else f", {Money(case['amount_cents'])}"
+        out.print(f"  {case['partner'] or 'house'}: {case['kind']}, {case['subject']}{amount}", highlight=False)
     if outcome.problem:
         out.print(f"[bold red]The day did not end:[/] {escape(outcome.problem)}")
     out.print("[bold green]Every shilling is where it should be.[/]" if outcome.ok else "[bold red]The proof does not hold.[/]")

@@ -21,7 +21,7 @@ from local_stack.home import Home, exists, remove
 from local_stack.plan import Plan
 from vault_core.clock import NAIROBI
 from vault_core.database import open_sync_engine
-from vault_core.errors import Unreachable
+from vault_core.errors import Unreachable, VaultError
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
@@ -128,7 +128,10 @@ async def _live(
     async with _timed(seconds, "reports"):
         show("Dagster makes the day's reports", None)
         if problem is None:
-            await make_reports(plan.ports["dagster"].number, day)
+            try:
+                await make_reports(plan.ports["dagster"].number, day)
+            except VaultError as error:
+                problem = str(error)
     async with _timed(seconds, "proof"):
         show("holding the books against each other", None)
         proof, cases, picture = await _prove(runtime, plan, planned, day, before, await outside.truth(), reported=problem is None)
