@@ -37,7 +37,7 @@ _FILL = text(
     UPDATE disbursements SET batch_id = :id
     FROM (SELECT id FROM disbursements WHERE partner_id = :partner_id AND state = 'ready' AND due_at <= :now
           AND (batch_id IS NULL OR batch_id IN (SELECT id FROM disbursement_batches WHERE formed_at < :lost))
-          ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED) AS free
+          ORDER BY detected_at, loan_id LIMIT :most FOR UPDATE SKIP LOCKED) AS free
     WHERE disbursements.id = free.id
     """
 )

@@ -67,7 +67,7 @@ _READY = text(
          ON a.disbursement_id = d.id AND a.state IN ('written', 'accepted', 'unknown', 'refused', 'paid')
     WHERE d.partner_id = :partner_id AND d.state = 'ready' AND d.due_at <= :now
           AND (CAST(:batch_id AS uuid) IS NULL OR d.batch_id = :batch_id) AND (CAST(:ids AS uuid[]) IS NULL OR d.id = ANY(:ids))
-    ORDER BY d.id LIMIT :most FOR UPDATE OF d SKIP LOCKED
+    ORDER BY d.detected_at, d.loan_id LIMIT :most FOR UPDATE OF d SKIP LOCKED
     """
 )
 _PAYEES = text(

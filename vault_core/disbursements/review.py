@@ -67,7 +67,7 @@ _SHORT_PARTNERS = text(
 _SHORT = text(
     """
     SELECT id, needed_cents FROM disbursements WHERE partner_id = :partner_id AND state = 'held' AND held_for = 'wallet_short'
-    ORDER BY id FOR UPDATE SKIP LOCKED
+    ORDER BY detected_at, loan_id FOR UPDATE SKIP LOCKED
     """
 )
 _FUNDED = text(

@@ -1,6 +1,5 @@
 """The composition root of a Dagster process: settings from the environment, opened for one piece of work at a time."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
+import uvloop
 from sqlalchemy import Connection
 
 from vault_core.clock import Clock, SystemClock
@@ -45,7 +45,7 @@ class VaultResource(dg.ConfigurableResource[None]):
                 finally:
                     await connections.aclose()
 
-        return asyncio.run(main())
+        return uvloop.run(main())
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
