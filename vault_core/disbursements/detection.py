@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,9 +79,10 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
+        read_at = runtime.clock.now()
         loans = await _all_approved(client, partner)
         approved = len(loans)
-        found = await _take_in(runtime, client, partner_id, loans)
+        found = await _take_in(runtime, client, partner_id, loans, read_at)
     except VaultError as failure:
         error = f"{type(failure).__name__}: {failure}"[:1000]
         log.warning("poll failed", partner=name, cause=error)
@@ -109,9 +110,11 @@ async def _all_approved(client: MifosClient, partner: Partner) -> list[ApprovedL
     return list({loan.id: loan for loans in pages for loan in loans if loan.status_id == APPROVED}.values())
 
 
-async def _take_in(runtime: Runtime, client: MifosClient, partner_id: UUID, loans: Sequence[ApprovedLoan]) -> int:
+async def _take_in(
+    runtime: Runtime, client: MifosClient, partner_id: UUID, loans: Sequence[ApprovedLoan], read_at: datetime
+) -> int:
     async def unknown(connection: AsyncConnection) -> list[ApprovedLoan]:
-        return await new_ones(connection, runtime, partner_id, loans)
+        return await new_ones(connection, runtime, partner_id, loans, read_at=read_at)
 
     new = await in_transaction(runtime.engine, unknown) if loans else []
     found = 0

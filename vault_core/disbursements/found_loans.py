@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -42,7 +43,9 @@ class FoundLoan:
         )
 
 
-_KNOWN = text("SELECT loan_id, state, held_for FROM disbursements WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids)")
+_KNOWN = text(
+    "SELECT loan_id, state, held_for, posted_at FROM disbursements WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids)"
+)
 _WAKE = text(
     """
     UPDATE disbursements SET due_at = :now
@@ -70,12 +73,12 @@ _INSERT = text(
 
 
 async def new_ones(
-    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, loans: Sequence[ApprovedLoan]
+    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, loans: Sequence[ApprovedLoan], *, read_at: datetime
 ) -> list[ApprovedLoan]:
-    """Those of the approved `loans` that have no disbursement yet and are of an enabled product.
+    """Those of the approved `loans` that have no disbursement yet and are of an enabled product. `read_at`: when reading began.
 
-    A known one that was held because it was not approved is looked at again. One that we posted as disbursed and that is approved
-    again was undone in Mifos X: it is not paid again, a person gets a case.
+    A known one that was held because it was not approved is looked at again. One that we posted as disbursed before it was read
+    as approved was undone in Mifos X: it is not paid again, a person gets a case.
     """
     rules = await product_rules(connection, partner_id, [loan.product_id for loan in loans])
     enabled = [loan for loan in loans if (product := rules.get(loan.product_id)) is not None and product.enabled]
@@ -84,7 +87,9 @@ async def new_ones(
     waiting = [loan_id for loan_id, row in known.items() if row.held_for == "not_approved"]
     if waiting:
         await connection.execute(_WAKE, {"partner_id": partner_id, "loan_ids": waiting, "now": runtime.clock.now()})
-    undone = [loan for loan in loans if loan.id in known and known[loan.id].state == "disbursed"]
+    undone = [
+        loan for loan in loans if loan.id in known and known[loan.id].state == "disbursed" and known[loan.id].posted_at <= read_at
+    ]
     await open_cases(connection, runtime.clock, runtime.new_id, [_undone(partner_id, loan) for loan in undone])
     return [loan for loan in enabled if loan.id not in known]
 

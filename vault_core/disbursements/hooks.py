@@ -74,11 +74,12 @@ async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) 
     name = f"loan {hint.loan_id}"
     try:
         client = await connections.mifos(delivery.partner_id)
+        read_at = runtime.clock.now()
         loan = await client.loan(hint.loan_id)
         if loan.status_id != APPROVED:
             return _Seen(None, f"{name} is in status {loan.status_id}, not approved")
         async with runtime.engine.begin() as connection:
-            if not await new_ones(connection, runtime, delivery.partner_id, [loan]):
+            if not await new_ones(connection, runtime, delivery.partner_id, [loan], read_at=read_at):
                 return _Seen(None, f"{name} is known already or its product is not enabled")
         return _Seen((await with_phones(client, [loan]))[0], name)
     except NotFound:

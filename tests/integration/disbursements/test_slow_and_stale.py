@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.integration.disbursements.conftest import Day, client, loan
 from tests.integration.disbursements.test_results_and_answers import sent, tell
 from vault_core.clients.daraja import DarajaClient
-from vault_core.disbursements import review
+from vault_core.disbursements import detection, review
 
 KNOWS_NOTHING = json.dumps({"Result": {"ResultType": 0, "ResultCode": 2033, "ResultDesc": "cannot be found"}}).encode()
 
@@ -98,3 +98,24 @@ async def test_a_review_that_was_slow_does_not_rewrite_what_an_instruction_was_w
         monkeypatch.setattr(review, "_look", slow)
         await day.review()
         assert (await day.loan_row(1))["payout_cents"] == 700_000
+
+
+async def test_a_loan_that_is_posted_while_a_poll_reads_is_not_taken_for_undone(open_day, monkeypatch) -> None:
+    async with open_day([loan(1)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        await day.send()
+        await day.hear("b2c_result")
+        all_approved = detection._all_approved
+
+        async def slow(mifos: Any, partner: Any) -> Any:
+            read = await all_approved(mifos, partner)
+            day.clock.pass_time(seconds=3)
+            await day.post()
+            return read
+
+        monkeypatch.setattr(detection, "_all_approved", slow)
+        (report,) = await day.poll()
+        assert (report.approved, report.found) == (1, 0)
+        assert await day.states() == {1: "disbursed"}
+        assert await day.cases() == []
