@@ -135,16 +135,28 @@ class CallbackStore:
     def __init__(self) -> None:
         self.purposes: dict[str, tuple[UUID, str]] = {}
         self.runtime: Runtime | None = None
-        self.arrived = asyncio.Event()
+        self.port = 0
+        self.serving: set[asyncio.Task[Any]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
         try:
             while await self._one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
+            self.serving.discard(task)
             writer.close()
+
+    async def stop(self) -> None:
+        """Ends what is being received: the database goes away next."""
+        under_way = list(self.serving)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -175,7 +187,6 @@ class CallbackStore:
         assert TOPIC_OF_PURPOSE[purpose]
         async with open_delivery_store(self.runtime.engine, self.runtime.sealer, sweep_after=timedelta(seconds=30)) as store:
             await store.store([arrival])
-        self.arrived.set()
         return arrival.id
 
 
@@ -330,12 +341,15 @@ async def lender_day(
 
 
 @pytest.fixture
-async def callbacks() -> AsyncIterator[CallbackStore]:
+async def callbacks(runtime: Runtime) -> AsyncIterator[CallbackStore]:
+    """Ended before the runtime that it stores with."""
     store = CallbackStore()
+    store.runtime = runtime
     server = await asyncio.start_server(store.serve, "127.0.0.1", 0)
     store.port = server.sockets[0].getsockname()[1]
     yield store
     server.close()
+    await store.stop()
 
 
 @pytest.fixture
