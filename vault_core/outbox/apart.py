@@ -3,15 +3,29 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 
 from vault_core.errors import PermanentError
 from vault_core.outbox.calls import Call
 
 log = structlog.get_logger(__name__)
 
-# What trying the same calls together again would not cure. Anything else (the database is away) ends the work at once.
-FOR_GOOD = (PermanentError, IntegrityError, DataError, LookupError, ValueError, TypeError, ArithmeticError)
+# What trying the same calls together again would not cure: faults of a row, or of the code that meets it. Anything else (the
+# database is away) ends the work at once.
+FOR_GOOD = (
+    PermanentError,
+    IntegrityError,
+    DataError,
+    ProgrammingError,
+    InternalError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+)
 
 
 async def work_apart(calls: Sequence[Call], at_once: int, work: Callable[[Sequence[Call]], Awaitable[None]]) -> None:

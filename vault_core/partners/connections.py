@@ -107,7 +107,7 @@ class Connections:
             partner,
             logins,
             MifosClient(logins.mifos, http, write_timeout=self._runtime.pace.mifos_write_timeout),
-            DarajaClient(logins.daraja, http, AccessTokens(self._runtime, partner.id)),
+            DarajaClient(logins.daraja, http, AccessTokens(self._runtime, partner.id), timeout=self._runtime.pace.http_timeout),
             AirTouchClient(logins.airtouch, http),
             fresh_until,
         )

@@ -21,17 +21,18 @@ async def test_calls_are_worked_in_chunks():
     assert seen == [3, 3, 1]
 
 
-async def test_a_call_that_fails_for_good_holds_back_no_other_and_is_raised_at_the_end():
+@pytest.mark.parametrize("fault", [InvalidInput, KeyError, AttributeError, AssertionError, RuntimeError])
+async def test_a_call_that_fails_for_good_holds_back_no_other_and_is_raised_at_the_end(fault):
     all_calls = calls(9)
     poison = all_calls[1]
     done = set()
 
     async def work(chunk):
         if poison in chunk:
-            raise InvalidInput("poison")
+            raise fault("poison")
         done.update(chunk)
 
-    with pytest.raises(InvalidInput, match="poison"):
+    with pytest.raises(fault, match="poison"):
         await work_apart(all_calls, 4, work)
     assert done == set(all_calls) - {poison}
 
