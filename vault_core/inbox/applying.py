@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.database import in_transaction
 from vault_core.errors import PermanentError
-from vault_core.inbox.delivery import Delivery, sealed_body_binding
+from vault_core.inbox.delivery import Delivery
+from vault_core.inbox.reading import DELIVERY_COLUMNS, delivery_of
 from vault_core.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,7 @@ Effects = Mapping[UUID, str]
 Apply = Callable[[AsyncConnection, Sequence[Delivery]], Awaitable[Effects]]
 
 _CLAIM = text(
-    """
-    SELECT id, partner_id, purpose, topic, received_at, source_ip, content_type, path_reference, headers, body_sealed, parsed
-    FROM inbound_events WHERE id = ANY(:ids) AND state <> 'processed' ORDER BY id FOR UPDATE
-    """
+    f"SELECT {DELIVERY_COLUMNS} FROM inbound_events WHERE id = ANY(:ids) AND state <> 'processed' ORDER BY id FOR UPDATE"  # noqa: S608
 )
 _DONE = text(
     """
@@ -53,22 +51,7 @@ async def apply_deliveries(runtime: Runtime, ids: Sequence[UUID], apply: Apply) 
 
     async def work(connection: AsyncConnection) -> int:
         rows = (await connection.execute(_CLAIM, {"ids": list(ids)})).all()
-        deliveries = [
-            Delivery(
-                id=row.id,
-                partner_id=row.partner_id,
-                purpose=row.purpose,
-                topic=row.topic,
-                received_at=row.received_at,
-                source_ip=row.source_ip,
-                content_type=row.content_type,
-                path_reference=row.path_reference,
-                headers=row.headers,
-                body=runtime.sealer.open(row.body_sealed, bound_to=sealed_body_binding(row.id)),
-                parsed=row.parsed,
-            )
-            for row in rows
-        ]
+        deliveries = [delivery_of(row, runtime.sealer) for row in rows]
         if not deliveries:
             return 0
         effects = await apply(connection, deliveries)
