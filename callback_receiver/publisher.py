@@ -18,7 +18,7 @@ from vault_core.inbox.receiving import Arrival
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 1000
-_GATHER = 0.015  # what a message may wait for company, in seconds: a broker's work is by the request, not by the message
+_GATHER = 0.025  # what a message may wait for company, in seconds: a broker's work is by the request, not by the message
 _BATCH_BYTES = 512 * 1024
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 5.0

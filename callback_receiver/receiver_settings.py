@@ -15,9 +15,9 @@ class ReceiverSettings:
     """Bounds of the receiver. Each is the variable VAULT_RECEIVER_<NAME>; seconds unless said."""
 
     body_cap: int = 64 * 1024  # bytes; M-Pesa's and Mifos X's bodies are below 4 KiB
-    batch_most: int = 256  # deliveries in one commit
+    batch_most: int = 48  # deliveries in one commit; small enough that one batch is made while another is flushed
     batch_linger: float = 0.002  # how long a commit waits for company while others are under way
-    writers: int = 2  # commits under way at once
+    writers: int = 3  # commits under way at once
     waiting_most: int = 10_000  # deliveries waiting for a commit; beyond it the answer is 503
     commit_within: float = 4.0  # then the answer is 503; M-Pesa waits about 8 s (reference/daraja.md section 4.2)
     tokens_every: float = 3.0  # how often the callback tokens are read again

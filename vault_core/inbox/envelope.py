@@ -15,10 +15,10 @@ from vault_core.errors import InvalidInput
 def encode_envelope(event_id: UUID, partner_id: UUID, purpose: str, received_at: datetime, body: bytes) -> bytes:
     """The message value for one delivery."""
     message: dict[str, object] = {
-        "event_id": str(event_id),
-        "partner_id": str(partner_id),
+        "event_id": event_id,
+        "partner_id": partner_id,
         "purpose": purpose,
-        "received_at": received_at.isoformat(),
+        "received_at": received_at,
     }
     try:
         message["body"] = body.decode()
