@@ -1,5 +1,6 @@
 """What one process runs with: its composition root builds one of these and hands it, or parts of it, down as arguments."""
 
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +33,11 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncIterator[Runtime]:
-    """A Runtime built from `settings`; its connections are closed at the end."""
+    """A Runtime built from `settings`; its connections are closed at the end.
+
+    Silences httpx's line for each request: a URL may hold what a payer typed, a phone or a name.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     clock = SystemClock(settings.clock_offset)
     engine = open_async_engine(settings.database_url, pool_size=pool_size)
     http = httpx.AsyncClient(
