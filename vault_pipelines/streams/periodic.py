@@ -9,10 +9,13 @@ from pathlib import Path
 import faust
 import structlog
 
+from vault_core.database import in_transaction
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.ledger.sealing import seal_due
+from vault_core.partitions import cut_ahead
+from vault_core.runtime import Runtime
 from vault_pipelines.streams.edge import Edge, Produce, cause_of
 from vault_pipelines.streams.relaying import relay_calls, sweep_inbox
 
@@ -39,6 +42,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
+        Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
     ]
     if heartbeat is not None:
@@ -62,6 +66,10 @@ async def _rest_after(job: Job) -> float:
     except Exception as error:  # noqa: BLE001 - the edge of a process: the cause is logged, the work stays due
         log.warning("job failed", job=job.name, cause=cause_of(error))
         return max(job.idle, _AFTER_FAILURE)
+
+
+async def _cut_partitions(runtime: Runtime) -> int:
+    return await in_transaction(runtime.engine, lambda connection: cut_ahead(connection, now=runtime.clock.now()))
 
 
 async def _beat(file: Path) -> int:
