@@ -44,6 +44,8 @@ class Candidate:
     phone: str = field(repr=False)
     client_name: str = field(repr=False)
     open_instruction: OpenInstruction | None
+    client_id: int | None
+    detected_at: datetime
     late_receipt: str | None  # of an earlier instruction that failed and was then said to be paid (late_payment.py)
 
 
@@ -59,7 +61,7 @@ _TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('disbursement 
 _READY = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.product_id, d.principal_cents, d.payout_cents, d.approved_on,
-           d.tries, d.phone_hash, d.phone_sealed, d.client_name_sealed, a.id AS attempt_id, a.number,
+           d.tries, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed, a.id AS attempt_id, a.number,
            a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt
@@ -181,5 +183,7 @@ def _candidate(runtime: Runtime, row: Row[Any]) -> Candidate:
         phone=opened(row.phone_sealed, "phone_sealed"),
         client_name=opened(row.client_name_sealed, "client_name_sealed"),
         open_instruction=instruction,
+        client_id=row.client_id,
+        detected_at=row.detected_at,
         late_receipt=row.late_receipt,
     )

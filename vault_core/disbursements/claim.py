@@ -50,6 +50,7 @@ class Claimed:
     phone: str = field(repr=False)
     maybe_seen: bool
     send_by: datetime
+    number_of: int | None  # the client whose number is to be read again, because it was read long ago
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ class Claim:
         """Whether nothing was left to claim."""
         return not self.claimed and not self.held
 
+
+# From its finding to `send_by`. A loan that waited longer (for the wallet, say) may have had its client's number corrected since.
+_NUMBER_IS_FRESH = timedelta(minutes=15)
 
 _NEW_ATTEMPTS = text(
     """
@@ -268,6 +272,7 @@ def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, send_by: d
         phone=candidate.phone,
         maybe_seen=maybe_seen,
         send_by=send_by,
+        number_of=candidate.client_id if send_by - candidate.detected_at > _NUMBER_IS_FRESH else None,
     )
 
 

@@ -28,7 +28,7 @@ from vault_core.postings.posting_rows import postings_of
 from vault_core.runtime import Runtime
 
 UNPOSTED = "disbursement_unposted"
-IN_FLIGHT = 20  # calls that share one lease and one recording
+IN_FLIGHT = 40  # calls that share one lease and one recording
 _NOTHING = GivenUp("it has no intended posting")
 
 

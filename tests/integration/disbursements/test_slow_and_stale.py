@@ -11,6 +11,7 @@ from sqlalchemy import text
 from tests.integration.disbursements.conftest import Day, client, loan
 from tests.integration.disbursements.test_results_and_answers import sent, tell
 from vault_core.clients.daraja import DarajaClient
+from vault_core.clients.mifos import MifosClient, MifosPerson
 from vault_core.disbursements import detection, review
 
 KNOWS_NOTHING = json.dumps({"Result": {"ResultType": 0, "ResultCode": 2033, "ResultDesc": "cannot be found"}}).encode()
@@ -118,4 +119,25 @@ async def test_a_loan_that_is_posted_while_a_poll_reads_is_not_taken_for_undone(
         (report,) = await day.poll()
         assert (report.approved, report.found) == (1, 0)
         assert await day.states() == {1: "disbursed"}
+        assert await day.cases() == []
+
+
+async def test_a_number_corrected_while_the_loan_waited_for_the_wallet_is_the_one_that_is_paid(open_day, monkeypatch) -> None:
+    async def corrected(_self: MifosClient, client_id: int) -> MifosPerson:
+        return MifosPerson(client_id, "Wanjiku", "0712345678")
+
+    async with open_day([loan(1)]) as day:
+        await day.poll()
+        await day.send()
+        assert (await day.loan_row(1))["held_for"] == "wallet_short"
+        monkeypatch.setattr(MifosClient, "client", corrected)
+        await day.fund(1000)
+        day.clock.pass_time(days=2)
+        assert await day.review() == 1
+        assert (await day.send()).not_sent == 1
+        assert await day.review() == 1
+        assert (await day.send()).accepted == 1
+        (paid,) = await day.payments()
+        assert paid["phone"] == "254712345678"
+        assert [attempt["state"] for attempt in await day.attempts(1)] == ["failed", "accepted"]
         assert await day.cases() == []
