@@ -16,6 +16,7 @@ from local_stack.topics import broker_answers, group_members
 
 _TIMEOUT = 3.0
 _HEARTBEAT_SECONDS = 4.0
+_CLOCK_SLACK = 1.0  # a process's start is known to the second only; none beats that soon after it
 _DAGSTER_QUESTION = """{
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
   workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus
@@ -55,7 +56,7 @@ def worker_health(heartbeat: Path, started_at: float, bootstrap: str, group: str
     The group alone does not tell: Kafka keeps a dead static member for a while. A static member's id begins with its own name.
     """
     last = heartbeat.stat().st_mtime if heartbeat.exists() else 0.0
-    if last <= started_at:
+    if last <= started_at + _CLOCK_SLACK:
         return Health(ok=False, detail="no sign of life yet")
     age = time.time() - last
     if age > _HEARTBEAT_SECONDS:

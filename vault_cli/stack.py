@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from contextlib import AbstractContextManager
 from typing import Annotated, Self
@@ -20,6 +21,7 @@ from vault_cli.session import fail, failures_told
 console = Console(stderr=True)
 _HEALTH_FAILED = 1
 _USAGE = 2
+_WIDE = 160  # of a table that goes to a file or a pipe
 
 
 def register(app: typer.Typer) -> None:
@@ -149,4 +151,4 @@ def _print_parts(parts: list[Part]) -> None:
         health = "[green]serves[/]" if part.healthy else f"[red]{escape(part.state.lower())}[/] {escape(part.detail)}"
         pid = str(part.pid or "")
         table.add_row(part.name, health, escape(part.address), part.version, pid, str(part.restarts))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
