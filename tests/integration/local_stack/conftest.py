@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from local_stack.home import Home, remove
 from local_stack.kafka_jars import Jar
@@ -58,3 +59,28 @@ def jar_server() -> Iterator[Callable[[bytes], tuple[Jar, str]]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+_LENDER = text(
+    """
+    INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
+                          c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+    VALUES (gen_random_uuid(), 'alpha', 'Alpha', 'http://127.0.0.1:9/', 'default', 'u', 'http://127.0.0.1:9', 'i', '600001',
+            '600002', 'http://127.0.0.1:9', 'u', 'ALPHA', 80, now(), now())
+    RETURNING id
+    """
+)
+_CREDENTIAL = text("INSERT INTO partner_credentials VALUES (:id, 'mifos_password', '\\x01', now())")
+
+
+@pytest.fixture
+def add_sealed_lender() -> Callable[[str], None]:
+    """Adds a partner with one sealed credential to the database of a URL."""
+
+    def add(database_url: str) -> None:
+        engine = create_engine(database_url)
+        with engine.begin() as connection:
+            connection.execute(_CREDENTIAL, {"id": connection.execute(_LENDER).scalar_one()})
+        engine.dispose()
+
+    return add
