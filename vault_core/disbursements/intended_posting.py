@@ -1,18 +1,15 @@
 """The posting of a paid disbursement to Mifos X, written with the payment that decided it, and the call that makes it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clock import business_day
+from vault_core.disbursements.payment import Payment
 from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, write_calls
 from vault_core.postings.core_posting import account_number_binding
 from vault_core.runtime import Runtime
-
-if TYPE_CHECKING:
-    from vault_core.disbursements.paid import Payment
 
 POST_CALL = "disbursement.post"
 
@@ -27,7 +24,7 @@ _WRITE = text(
 )
 
 
-async def intend_postings(connection: AsyncConnection, runtime: Runtime, payments: "Sequence[Payment]") -> None:
+async def intend_postings(connection: AsyncConnection, runtime: Runtime, payments: Sequence[Payment]) -> None:
     """Writes the intended posting of each paid principal, and the call that makes it. Repeats do nothing."""
     if not payments:
         return

@@ -1,42 +1,22 @@
 """Booking paid payouts: state, the rail's line, the ledger, the charges, and the intended posting to Mifos X. Set-wise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_case, open_cases
-from vault_core.disbursements.attempts import Attempt
 from vault_core.disbursements.awaiting import NOT_TAKEN, UNRESOLVED
 from vault_core.disbursements.charging import ToCapture, capture_charges
-from vault_core.disbursements.evidence import SaysPaid
 from vault_core.disbursements.intended_posting import intend_postings
+from vault_core.disbursements.payment import Payment
 from vault_core.disbursements.states import State, require_move
 from vault_core.errors import Conflict
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.partners.partner import Partner, load_partners
 from vault_core.runtime import Runtime
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A payout that the evidence says is paid. `differs`: M-Pesa's amount is not the instruction's."""
-
-    attempt: Attempt
-    paid: SaysPaid
-    differs: bool
-    event_id: UUID
-    seen_at: datetime
-
-    @property
-    def paid_at(self) -> datetime:
-        """When the money moved, as M-Pesa says; when we learnt of it, if it does not say."""
-        return self.paid.at or self.seen_at
-
 
 _ATTEMPTS = text(
     """

@@ -20,7 +20,8 @@ from vault_core.disbursements.awaiting import (
 )
 from vault_core.disbursements.evidence import Evidence, SaysPaid
 from vault_core.disbursements.late_payment import LatePayment, stop_for_late_payments
-from vault_core.disbursements.paid import Payment, book_payments
+from vault_core.disbursements.paid import book_payments
+from vault_core.disbursements.payment import Payment
 from vault_core.disbursements.states import AttemptState, State
 from vault_core.disbursements.unpaid import Failure, book_failures
 from vault_core.disbursements.verdicts import Await, Contradict, Fail, GiveToPerson, Pay, Repeat, SendSameAgain, Verdict, judge
