@@ -83,11 +83,7 @@ def start_private_stack(
     folder = Path(tempfile.mkdtemp(prefix="pvs"))
     given = {name: value for name, value in os.environ.items() if not name.startswith("VAULT_")} | settings
     home = Home(folder / "home")
-    shared = Home(REPOSITORY / ".vault")
-    prepare(shared)
-    prepare(home)
-    shared.jars.mkdir(exist_ok=True)
-    home.jars.symlink_to(shared.jars)
+    prepare_with_shared_jars(home)
     try:
         plan = stack.up(home, given, sandbox=sandbox, without=without)
         yield PrivateStack(plan, given)
@@ -97,6 +93,15 @@ def start_private_stack(
             home.jars.unlink()
             remove(home)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepare_with_shared_jars(home: Home) -> None:
+    """Prepares `home` so that it uses the clone's own copy of the broker's program, fetched once for all tests."""
+    shared = Home(REPOSITORY / ".vault")
+    prepare(shared)
+    shared.jars.mkdir(exist_ok=True)
+    prepare(home)
+    home.jars.symlink_to(shared.jars)
 
 
 def serving(running: PrivateStack) -> dict[str, bool]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.home import REPOSITORY, Home, prepare
+from local_stack.home import REPOSITORY, Home
 from local_stack.plan import settle
 from local_stack.stack import down
-from tests.private_stack import PrivateStack
+from tests.private_stack import PrivateStack, prepare_with_shared_jars
 
 
 class Vault:
@@ -31,11 +31,7 @@ class Vault:
 def vault() -> Iterator[Vault]:
     home = Path(tempfile.mkdtemp(prefix="pve")) / "home"
     command = Vault(home)
-    shared = Home(REPOSITORY / ".vault")
-    prepare(shared)
-    shared.jars.mkdir(exist_ok=True)
-    prepare(command.home)
-    command.home.jars.symlink_to(shared.jars)
+    prepare_with_shared_jars(command.home)
     yield command
     if home.exists():
         down(command.home, command.environment)
