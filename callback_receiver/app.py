@@ -43,6 +43,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _live(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # lifespan.startup
+    orphaned = False
     try:
         root = open_receiver(os.environ)
         async with root as receiver:
@@ -52,8 +53,9 @@ async def _live(scope: Scope, receive: Receive, send: Send) -> None:
     except ConfigurationError as error:
         await send({"type": "lifespan.startup.failed", "message": f"the receiver cannot start: {error}"})
         return
-    if orphaned:
-        os._exit(_ORPHANED)
+    finally:
+        if orphaned:
+            os._exit(_ORPHANED)  # whatever the clean-up met: with the main process gone, even logging fails
     await send({"type": "lifespan.shutdown.complete"})
 
 

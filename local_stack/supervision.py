@@ -229,11 +229,24 @@ def end_left_overs(home: Home) -> None:
     """Ends the processes of this home that a killed supervisor left behind. The supervisor must not be running."""
     left = [process for process in psutil.process_iter() if _is_member(process, home)]
     for process in left:
-        _send(process, signal.SIGTERM)
+        number = _stop_signal(process)
+        if number is not None:
+            _send(process, number)
     _gone, alive = psutil.wait_procs(left, timeout=20)
     for process in alive:
         _send(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=5)
+
+
+def _stop_signal(process: psutil.Process) -> signal.Signals | None:
+    """PostgreSQL stops fast by SIGINT to its main process, which stops the others; everything else by SIGTERM."""
+    try:
+        if process.name() != "postgres":
+            return signal.SIGTERM
+        parent = process.parent()
+        return None if parent is not None and parent.name() == "postgres" else signal.SIGINT
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _is_member(process: psutil.Process, home: Home) -> bool:

@@ -84,3 +84,9 @@ def test_a_wrong_setting_of_the_user_is_told_from_the_log_of_postgres(short_fold
     custom.write_text("shared_buffers = 'plenty'\n")
     with pytest.raises(ConfigurationError, match=r"look into custom\.conf"), temporary_postgres(short_folder):
         pass
+
+
+def test_a_setting_that_the_processes_would_stumble_over_is_told_before_any_starts(short_home) -> None:
+    with pytest.raises(ConfigurationError, match="VAULT_HTTP_TIMEOUT='soon' is not a number"):
+        stack.up(short_home, _given(VAULT_HTTP_TIMEOUT="soon"))
+    assert not short_home.postgres.exists()

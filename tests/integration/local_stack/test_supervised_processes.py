@@ -10,6 +10,7 @@ from local_stack import stack as stacks
 from local_stack.topics import ensure_topics
 from local_stack.waiting import wait_for
 from tests.private_stack import DAGSTER, PrivateStack, start_private_stack
+from vault_core.errors import Unreachable
 from vault_core.topics import TOPICS
 
 
@@ -101,3 +102,11 @@ def test_processes_that_a_killed_supervisor_left_behind_do_not_stop_the_next_up(
     os.kill(int(stack.plan.supervision.pid_file.read_text()), signal.SIGKILL)
     stacks.up(stack.home, stack._given, without=DAGSTER)
     stack.wait_until_serving("kafka", other_than=left)
+
+
+def test_a_part_that_keeps_ending_is_told_with_the_end_of_its_log_without_a_long_wait(stack: PrivateStack) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match=r"receiver does not serve[\s\S]*VAULT_RECEIVER_WRITERS"):
+        stacks.up(stack.home, stack._given | {"VAULT_RECEIVER_WRITERS": "many"}, without=DAGSTER)
+    assert time.monotonic() - started < 100
+    stacks.up(stack.home, stack._given, without=DAGSTER)
