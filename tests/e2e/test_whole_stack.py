@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -35,6 +36,7 @@ def vault() -> Iterator[Vault]:
     yield command
     if home.exists():
         down(command.home, command.environment)
+    shutil.rmtree(home.parent)
 
 
 def test_up_brings_every_part_and_status_says_so(vault: Vault) -> None:
