@@ -23,6 +23,7 @@ from vault_core.disbursements.late_payment import LatePayment, stop_for_late_pay
 from vault_core.disbursements.paid import book_payments
 from vault_core.disbursements.payment import Payment
 from vault_core.disbursements.states import AttemptState, State
+from vault_core.disbursements.unbooked_payment import UnbookedPayment, keep_unbooked
 from vault_core.disbursements.unpaid import Failure, book_failures
 from vault_core.disbursements.verdicts import Await, Contradict, Fail, GiveToPerson, Pay, Repeat, SendSameAgain, Verdict, judge
 from vault_core.runtime import Runtime
@@ -48,6 +49,7 @@ class _Sorted:
     people: dict[UUID, Note] = field(default_factory=dict)
     conversations: dict[UUID, str] = field(default_factory=dict)
     late: list[LatePayment] = field(default_factory=list)
+    unbooked: list[UnbookedPayment] = field(default_factory=list)
     cases: list[NewCase] = field(default_factory=list)
 
 
@@ -55,8 +57,8 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     """Applies `findings` in order and returns, for each, a few words on what it did.
 
     The first terminal verdict of an attempt wins; later evidence that says otherwise opens a case and books nothing, but a
-    payment after a failure stops all further ones of the loan. Paid: the disbursement, the rail's line, the ledger, the charges
-    and the intended posting to Mifos X, all here. Safe to repeat.
+    payment is kept as the rail's evidence, and one after a failure stops all further ones of the loan. Paid: the disbursement, the rail's
+    line, the ledger, the charges and the intended posting to Mifos X, all here. Safe to repeat.
     """
     into = _Sorted()
     effects = [_sort(finding, into) for finding in findings]
@@ -67,6 +69,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     await book_failures(connection, runtime, into.failures)
     await book_payments(connection, runtime, into.payments)
     await stop_for_late_payments(connection, into.late)
+    await keep_unbooked(connection, into.unbooked)
     await open_cases(connection, runtime.clock, runtime.new_id, into.cases)
     return effects
 
@@ -123,6 +126,10 @@ def _note_conversation(finding: Finding, into: _Sorted) -> None:
 def _contradict(finding: Finding, verdict: Contradict, into: _Sorted) -> str:
     if verdict.receipt is not None and finding.attempt.state is AttemptState.FAILED:
         into.late.append(LatePayment(finding.attempt, verdict.receipt))
+    if isinstance(finding.evidence, SaysPaid):
+        said = finding.evidence
+        at = said.at or finding.seen_at
+        into.unbooked.append(UnbookedPayment(finding.attempt.partner_id, said.receipt, said.amount, at, finding.event_id))
     into.cases.append(_contradiction(finding, verdict))
     return f"contradiction: {verdict.what}"
 

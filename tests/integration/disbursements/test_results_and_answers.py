@@ -95,6 +95,10 @@ async def test_a_second_receipt_for_one_instruction_opens_a_case(open_day) -> No
         attempt = await sent(day)
         await tell(day, result(attempt))
         assert (await tell(day, result(attempt, receipt="UKO7654321"))).startswith("contradiction: paid again")
+        assert [row["receipt"] for row in await day.rows("SELECT receipt FROM rail_lines ORDER BY 1")] == [
+            "UKO1234567",
+            "UKO7654321",
+        ]
         assert await day.balance("b2c_float") == -1_500_000
         assert await day.cases() == ["contradicting_result"]
 
@@ -105,6 +109,10 @@ async def test_a_payment_after_a_failure_opens_a_case_and_nothing_more_is_paid(o
         await tell(day, result(attempt, code=8))
         assert (await tell(day, result(attempt))).startswith("contradiction: paid after it failed")
         assert "contradicting_result" in await day.cases()
+        assert await day.rows("SELECT receipt, amount_cents FROM rail_lines") == [
+            {"receipt": "UKO1234567", "amount_cents": 1_500_000}
+        ]
+        assert await day.balance("b2c_float") == 0
         day.clock.pass_time(days=1)
         await day.review()
         assert (await day.send()).accepted == 0
