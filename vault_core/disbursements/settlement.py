@@ -57,8 +57,8 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     """Applies `findings` in order and returns, for each, a few words on what it did.
 
     The first terminal verdict of an attempt wins; later evidence that says otherwise opens a case and books nothing, but a
-    payment is kept as the rail's evidence, and one after a failure stops all further ones of the loan. Paid: the disbursement, the rail's
-    line, the ledger, the charges and the intended posting to Mifos X, all here. Safe to repeat.
+    payment is kept as the rail's evidence, and one after a failure stops all further ones of the loan. Paid: the disbursement,
+    the rail's line, the ledger, the charges and the intended posting to Mifos X, all here. Safe to repeat.
     """
     into = _Sorted()
     effects = [_sort(finding, into) for finding in findings]
