@@ -46,7 +46,10 @@ _OPEN = text(
 ).bindparams(bindparam("evidence", type_=JSON))
 
 _CLOSE = text(
-    "UPDATE cases SET closed_at = :now, resolution = :resolution WHERE kind = :kind AND subject = :subject AND closed_at IS NULL"
+    """
+    UPDATE cases SET closed_at = :now, resolution = :resolution
+    WHERE closed_at IS NULL AND (kind, subject) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[])))
+    """
 )
 
 _LIST = text(
@@ -81,8 +84,21 @@ async def open_cases(connection: AsyncConnection, clock: Clock, new_id: IdMaker,
 
 async def close_case(connection: AsyncConnection, clock: Clock, *, kind: str, subject: str, resolution: str) -> bool:
     """Closes the open case of that kind and subject; False if there is none. `resolution` states the evidence."""
-    closed = await connection.execute(_CLOSE, {"now": clock.now(), "resolution": resolution, "kind": kind, "subject": subject})
-    return closed.rowcount > 0
+    return await close_cases(connection, clock, [(kind, subject)], resolution=resolution) > 0
+
+
+async def close_cases(connection: AsyncConnection, clock: Clock, cases: Sequence[tuple[str, str]], *, resolution: str) -> int:
+    """Closes those of `cases` (kind, subject) that are open, and returns how many. `resolution` states the evidence."""
+    closed = await connection.execute(
+        _CLOSE,
+        {
+            "now": clock.now(),
+            "resolution": resolution,
+            "kinds": [kind for kind, _ in cases],
+            "subjects": [subject for _, subject in cases],
+        },
+    )
+    return closed.rowcount
 
 
 async def list_open_cases(connection: AsyncConnection, partner_id: UUID | None = None) -> list[OpenCase]:

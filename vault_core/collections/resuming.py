@@ -6,8 +6,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
+from vault_core.cases.case_book import close_cases
 from vault_core.collections.booking import COLLECTION_CALL
 from vault_core.database import in_transaction
+from vault_core.outbox.calls import begin_anew
 from vault_core.runtime import Runtime
 
 _TAKE_UP = text(
@@ -25,18 +27,6 @@ _TAKE_UP = text(
     RETURNING id, partner_id, short_code, receipt
     """
 )
-_OFFER = text(
-    """
-    UPDATE outbox SET state = 'pending', tries = 0, due_at = :now, relay_at = :now, lease_until = NULL
-    WHERE kind = :kind AND subject = ANY(:subjects)
-    """
-)
-_CLOSE_CASES = text(
-    """
-    UPDATE cases SET closed_at = :now, resolution = :resolution
-    WHERE closed_at IS NULL AND (kind, subject) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[])))
-    """
-)
 
 
 async def resume_collections(
@@ -49,24 +39,15 @@ async def resume_collections(
     """
 
     async def work(connection: AsyncConnection) -> list[str]:
-        now = runtime.clock.now()
         wanted = None if receipts is None else list(receipts)
         rows = (await connection.execute(_TAKE_UP, {"kind": COLLECTION_CALL, "partner": partner, "receipts": wanted})).all()
         if not rows:
             return []
-        subjects = [str(row.id) for row in rows]
-        await connection.execute(_OFFER, {"kind": COLLECTION_CALL, "subjects": subjects, "now": now})
+        ids = [row.id for row in rows]
+        await begin_anew(connection, runtime.clock, COLLECTION_CALL, ids)
         cases = [("collection_not_posted", f"{row.short_code} {row.receipt}") for row in rows]
-        cases += [("call_given_up", f"{COLLECTION_CALL} {subject}") for subject in subjects]
-        await connection.execute(
-            _CLOSE_CASES,
-            {
-                "now": now,
-                "resolution": f"taken up again by {actor}: {reason}",
-                "kinds": [kind for kind, _ in cases],
-                "subjects": [subject for _, subject in cases],
-            },
-        )
+        cases += [("call_given_up", f"{COLLECTION_CALL} {row_id}") for row_id in ids]
+        await close_cases(connection, runtime.clock, cases, resolution=f"taken up again by {actor}: {reason}")
         taken = sorted(row.receipt for row in rows)
         await record_act(
             connection,

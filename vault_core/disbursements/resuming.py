@@ -6,8 +6,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
+from vault_core.cases.case_book import close_cases
 from vault_core.database import in_transaction
 from vault_core.disbursements.intended_posting import POST_CALL
+from vault_core.outbox.calls import begin_anew
 from vault_core.runtime import Runtime
 
 # Only what has an intended posting: a payout whose amount differs has none.
@@ -33,18 +35,6 @@ _REOPEN = text(
     WHERE kind = 'disburse' AND subject_id = again.subject AND state = 'refused'
     """
 )
-_OFFER = text(
-    """
-    UPDATE outbox SET state = 'pending', tries = 0, due_at = :now, relay_at = :now, lease_until = NULL
-    WHERE kind = :kind AND subject = ANY(:subjects)
-    """
-)
-_CLOSE_CASES = text(
-    """
-    UPDATE cases SET closed_at = :now, resolution = :resolution
-    WHERE closed_at IS NULL AND (kind, subject) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[])))
-    """
-)
 
 
 async def resume_postings(
@@ -58,25 +48,16 @@ async def resume_postings(
     """
 
     async def work(connection: AsyncConnection) -> list[str]:
-        now = runtime.clock.now()
         wanted = None if receipts is None else list(receipts)
         rows = (await connection.execute(_TAKE_UP, {"kind": POST_CALL, "partner": partner, "receipts": wanted})).all()
         if not rows:
             return []
         ids = [row.id for row in rows]
         await connection.execute(_REOPEN, {"subjects": ids, "keys": [runtime.new_id().hex for _ in ids]})
-        await connection.execute(_OFFER, {"kind": POST_CALL, "subjects": [str(row_id) for row_id in ids], "now": now})
+        await begin_anew(connection, runtime.clock, POST_CALL, ids)
         cases = [("disbursement_unposted", f"disbursement {row_id}") for row_id in ids]
         cases += [("call_given_up", f"{POST_CALL} {row_id}") for row_id in ids]
-        await connection.execute(
-            _CLOSE_CASES,
-            {
-                "now": now,
-                "resolution": f"taken up again by {actor}: {reason}",
-                "kinds": [kind for kind, _ in cases],
-                "subjects": [subject for _, subject in cases],
-            },
-        )
+        await close_cases(connection, runtime.clock, cases, resolution=f"taken up again by {actor}: {reason}")
         taken = sorted(row.receipt for row in rows)
         await record_act(
             connection,

@@ -92,6 +92,12 @@ _RELAY = text(
     RETURNING outbox.id, topic, ordering_key
     """
 )
+_ANEW = text(
+    """
+    UPDATE outbox SET state = 'pending', tries = 0, due_at = :now, relay_at = :now, lease_until = NULL
+    WHERE kind = :kind AND subject = ANY(:subjects)
+    """
+)
 _OFFER_AGAIN = text("UPDATE outbox SET relay_at = greatest(due_at, :now) WHERE id = ANY(:ids) AND state = 'pending'")
 _STILL_PENDING = text(
     "SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND lease_until IS NOT NULL ORDER BY id FOR UPDATE"
@@ -141,6 +147,11 @@ async def offer_again(runtime: Runtime, ids: Sequence[UUID]) -> None:
         await connection.execute(_OFFER_AGAIN, {"ids": list(ids), "now": now})
 
     await in_transaction(runtime.engine, work)
+
+
+async def begin_anew(connection: AsyncConnection, clock: Clock, kind: str, subjects: Sequence[UUID]) -> None:
+    """Gives the calls of `kind` about `subjects` all their tries again, from now, in the caller's transaction."""
+    await connection.execute(_ANEW, {"kind": kind, "subjects": [str(subject) for subject in subjects], "now": clock.now()})
 
 
 async def record_failure(runtime: Runtime, calls: Sequence[Call], cause: str) -> list[Call]:
