@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from local_stack import stack
 from local_stack.demo.watching import Picture
@@ -128,23 +129,24 @@ class _View:
     def show(self, phase: str, picture: Picture | None) -> None:
         """Shows the phase and the day so far."""
         if self._live:
-            self._live.update(_picture_table(f"{self._title}: {phase}", picture))
+            self._live.update(_picture_of(f"{self._title}: {phase}", picture))
         elif phase != self._phase:
             console.print(phase, highlight=False)
         self._phase = phase
 
 
-def _picture_table(title: str, picture: Picture | None) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+def _picture_of(title: str, picture: Picture | None) -> Group:
+    """The title above, not in, the table: a table wraps its title to its own width."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
     if picture is not None:
-        table.add_column("")
-        table.add_column("", justify="right")
         for name, states in (("loan", picture.disbursements), ("payment", picture.collections), ("message", picture.messages)):
             for state, number in sorted(states.items()):
                 table.add_row(f"{name}s {state}", str(number))
         table.add_row("deliveries to apply", str(picture.open_deliveries))
         table.add_row("calls to make", str(picture.open_calls))
-    return table
+    return Group(Text(title, style="bold"), table)
 
 
 def _print_outcome(outcome: "DayOutcome") -> None:
