@@ -10,6 +10,7 @@ from vault_cli.session import actor, failures_told, run
 from vault_core.money import Money
 from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
+from vault_core.wallets.alerts import is_low
 from vault_core.wallets.topup import TopUp, record_topup
 from vault_core.wallets.wallet import Wallet, load_wallet
 
@@ -85,5 +86,7 @@ def _as_json(wallet: Wallet) -> dict[str, Any]:
 
 def _print(wallet: Wallet) -> None:
     console.print(f"{wallet.partner}: {wallet.available} available ({wallet.posted} posted, {wallet.held} held)", markup=False)
+    if is_low(wallet.available, wallet.low_threshold):
+        console.print(f"LOW: below the {wallet.low_threshold} that the partner set", markup=False)
     if wallet.short_since:
         console.print(f"payouts have waited for money since {wallet.short_since:%Y-%m-%d %H:%M} UTC", markup=False)

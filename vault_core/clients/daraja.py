@@ -98,7 +98,7 @@ class DarajaClient:
                 if isinstance(done, Answer):
                     return read_token(done)
                 raise Unreachable(f"M-Pesa at {self._base}: {done.cause}")
-        raise AssertionError("a retry context either returns or raises")  # pragma: no cover
+        raise AssertionError("a retry context either returns or raises")
 
     async def _post(self, path: str, body: Mapping[str, str]) -> Exchange | Refused:
         """The exchange, or Refused when no token could be had, so that nothing was sent."""

@@ -40,8 +40,3 @@ class Delivery:
 def sealed_body_binding(event_id: UUID) -> str:
     """What the sealed body of a delivery is bound to."""
     return f"inbound_events:{event_id}:body"
-
-
-def receive_topic(purpose: str) -> str:
-    """The Kafka topic on which deliveries of `purpose` travel."""
-    return TOPIC_OF_PURPOSE[purpose]

@@ -56,7 +56,7 @@ async def _send(connections: Connections, attempt: Attempt) -> Outcome[SmsAck]:
     message = SmsOut(reference=attempt.reference, phone=attempt.phone, text=attempt.text, sender=partner.sms_sender)
     try:
         return await gateway.send(message)
-    except Exception as error:
+    except Exception as error:  # the text may be out: whatever broke, only Unknown is true, and the row keeps the cause
         log.exception("the SMS gateway client failed", message_id=str(attempt.message_id))
         return Unknown(f"{type(error).__name__} in the gateway client")
 

@@ -213,7 +213,14 @@ FIELDS = (
     Field("sms", "price", read_amount, "what a message part is charged, in shillings", '"0.80"'),
     Field("charges", "system_fee", read_amount, "our fee a disbursement, in shillings", '"50.00"'),
     Field("charges", "mpesa_fee_paid_by", one_of(*FEE_PAYERS), "who pays M-Pesa's B2C fee", '"wallet"', default=FEE_PAYERS[0]),
-    Field("charges", "low_balance", read_amount, "wallet balance below which to warn, in shillings", '"5000"', default=Money(0)),
+    Field(
+        "charges",
+        "low_balance",
+        read_amount,
+        "wallet balance below which `wallet show` says LOW, in shillings",
+        '"5000"',
+        default=Money(0),
+    ),
 )
 CONTACT_FIELDS = (
     Field("contacts", "role", one_of(*CONTACT_ROLES), "what the person is told about", '"operations"'),

@@ -68,6 +68,20 @@ def partner(database_url: str) -> str:
     return "alpha"
 
 
+def test_a_wallet_below_its_threshold_is_said_to_be_low_and_one_above_is_not(
+    vault: Vault, partner: str, database_url: str
+) -> None:
+    vault("wallet", "top-up", partner, "100", "--reference", "FT1", "--reason", "bank line")
+    assert "LOW" not in vault("wallet", "show", partner).stdout  # no threshold is set
+    owner = create_engine(database_url)
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE partners SET low_balance_cents = 50000"))
+    owner.dispose()
+    assert "LOW: below the KES 500.00 that the partner set" in vault("wallet", "show", partner).stdout
+    vault("wallet", "top-up", partner, "400", "--reference", "FT2", "--reason", "bank line")
+    assert "LOW" not in vault("wallet", "show", partner).stdout
+
+
 def test_a_topup_is_recorded_shown_and_proved(vault: Vault, partner: str) -> None:
     paid = vault("wallet", "top-up", partner, "25000.50", "--reference", "FT1", "--reason", "bank line of today")
     assert (paid.returncode, paid.stderr) == (0, "")
