@@ -1,4 +1,9 @@
-"""The schema: brought up to date by Alembic revisions, with its partitions cut ahead (vault_core/partitions.py)."""
+"""The schema: brought up to date by Alembic revisions, with its partitions cut ahead (vault_core/partitions.py).
+
+Tables change by revisions, which are never edited once landed. Functions have no state: each stands once, as it is today, in a
+`functions/` folder of its capability, and is put in place after the revisions at every migration, in the order of the file names.
+A function whose arguments change is dropped by a revision first.
+"""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,13 +12,14 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
+from vault_core.database import run_sql
 from vault_core.partitions import CUT, partitions_around
 
 _MIGRATION_LOCK = 7_266_331_001  # any constant: one migration at a time on a database
 
 
 def migrate(owner: Engine, *, now: datetime) -> None:
-    """Applies the missing revisions and makes the partitions around `now` (aware). Idempotent; concurrent calls take turns."""
+    """Applies the missing revisions, puts the functions in place and makes the partitions around `now` (aware). Idempotent; concurrent calls take turns."""
     with owner.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         try:
@@ -21,6 +27,8 @@ def migrate(owner: Engine, *, now: datetime) -> None:
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            for functions in sorted(Path(__file__).parent.glob("*/functions/*.sql")):
+                run_sql(connection, functions.read_text(encoding="utf-8"))
             for partition in partitions_around(now):
                 connection.execute(CUT, partition.arguments())
             connection.execute(text("SELECT ledger_adopt_server()"))

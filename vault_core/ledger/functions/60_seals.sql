@@ -1,0 +1,62 @@
+-- What is true of all transactions written from `_from` to before `_upto`: the one place that says what a seal covers.
+CREATE OR REPLACE FUNCTION ledger_digest(_from bigint, _upto bigint)
+RETURNS TABLE (transactions bigint, first_transaction uuid, last_transaction uuid, digest bytea)
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT count(*), (array_agg(s.id ORDER BY s.written_by, s.id))[1], (array_agg(s.id ORDER BY s.written_by DESC, s.id DESC))[1],
+           sha256(coalesce(string_agg(s.hash, ''::bytea ORDER BY s.written_by, s.id), ''))
+    FROM (
+        SELECT t.id, t.written_by, sha256(
+            uuid_send(t.id) || uuid_send(coalesce(t.partner_id, '00000000-0000-0000-0000-000000000000')) || ledger_text_bytes(t.kind)
+            || ledger_text_bytes(t.reference) || ledger_text_bytes(t.key) || ledger_text_bytes(t.description)
+            || timestamptz_send(t.effective_at) || timestamptz_send(t.booked_at)
+            || uuid_send(coalesce(t.reverses, '00000000-0000-0000-0000-000000000000')) || int8send(t.written_by)
+            || (SELECT coalesce(string_agg(int2send(e.leg) || int8send(e.account_id) || int8send(e.amount_cents) || int8send(e.balance_before_cents)
+                                           || int8send(e.account_version), ''::bytea ORDER BY e.leg), '')
+                FROM ledger_entries e WHERE e.transaction_id = t.id)) AS hash
+        FROM ledger_transactions t WHERE t.written_by >= _from AND t.written_by < _upto) AS s
+$$;
+
+CREATE OR REPLACE FUNCTION ledger_chain(_before bytea, _number bigint, _from bigint, _upto bigint, _transactions bigint, _digest bytea)
+RETURNS bytea LANGUAGE sql IMMUTABLE
+RETURN sha256(_before || int8send(_number) || int8send(_from) || int8send(_upto) || int8send(_transactions) || _digest);
+
+-- Seals the next transactions, about `_most` of them, and returns how many (0: nothing to seal).
+-- A seal covers a range of database transactions, and only those below the oldest one still running anywhere on this server:
+-- each of them has committed, so that all its postings are seen here, or never will. So no commit, however late, can slip
+-- behind a seal, whatever the clocks that made the ids say.
+CREATE OR REPLACE FUNCTION ledger_seal(_now timestamptz, _most integer)
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    former ledger_seals;
+    horizon bigint;
+    cut bigint;
+    sealed record;
+    start bigint;
+    next_number bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7266331002);  -- one sealer at a time
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base INTO horizon FROM ledger_write_base;
+    SELECT * INTO former FROM ledger_seals ORDER BY number DESC LIMIT 1;
+    start := coalesce(former.upto_write, 0);
+    SELECT max(w.written_by) + 1 INTO cut FROM (
+        SELECT written_by FROM ledger_transactions WHERE written_by >= start AND written_by < horizon ORDER BY written_by LIMIT _most) AS w;
+    IF cut IS NULL THEN RETURN 0; END IF;
+    SELECT * INTO sealed FROM ledger_digest(start, cut);
+    next_number := coalesce(former.number, 0) + 1;
+    INSERT INTO ledger_seals (number, from_write, upto_write, first_transaction, last_transaction, transactions, digest, chain, sealed_at)
+    VALUES (next_number, start, cut, sealed.first_transaction, sealed.last_transaction, sealed.transactions, sealed.digest,
+            ledger_chain(coalesce(former.chain, ''), next_number, start, cut, sealed.transactions, sealed.digest), _now);
+    RETURN sealed.transactions;
+END $$;
+
+-- Keeps written_by growing on a server whose transaction ids are lower than those of the server the ledger came from.
+-- Run by every migration, as the owner, while nothing else posts.
+CREATE OR REPLACE FUNCTION ledger_adopt_server() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    highest bigint;
+BEGIN
+    SELECT greatest(coalesce((SELECT max(written_by) FROM ledger_transactions), 0) + 1,
+                    coalesce((SELECT max(upto_write) FROM ledger_seals), 0)) INTO highest;
+    UPDATE ledger_write_base SET base = highest - pg_current_xact_id()::text::bigint
+    WHERE base + pg_current_xact_id()::text::bigint < highest;
+END $$;
