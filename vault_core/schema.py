@@ -19,7 +19,10 @@ _MIGRATION_LOCK = 7_266_331_001  # any constant: one migration at a time on a da
 
 
 def migrate(owner: Engine, *, now: datetime) -> None:
-    """Applies the missing revisions, puts the functions in place and makes the partitions around `now` (aware). Idempotent; concurrent calls take turns."""
+    """Applies the missing revisions, puts the functions in place, makes the partitions around `now` (aware).
+
+    Idempotent; concurrent calls take turns.
+    """
     with owner.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         try:
