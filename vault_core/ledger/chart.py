@@ -1,4 +1,4 @@
-"""The chart of accounts. The same rows stand in the database (`ledger_chart`, revision 0003), which is what postings are held to.
+"""The chart of accounts. The same rows stand in the database (`ledger_chart`), which is what postings are held to.
 
 Balances are kept as debits less credits; an account's normal side says which way is up for its reader. A hot house account is
 several rows (`shards`), so that all partners' postings do not queue for one row; its balance is their sum.
@@ -42,6 +42,8 @@ CHART = {
         ChartAccount("fees:system", house=True, normal_side="credit", shards=HOUSE_SHARDS),
         ChartAccount("fees:sms", house=True, normal_side="credit", shards=HOUSE_SHARDS),
         ChartAccount("tax:excise", house=True, normal_side="credit", shards=HOUSE_SHARDS),
+        # Against wallets put right by hand: a debit, the house's cost, when a wallet gains what nobody paid in.
+        ChartAccount("adjustments", house=True, normal_side="debit", shards=HOUSE_SHARDS),
     )
 }
 
