@@ -29,6 +29,7 @@ class Runtime:
     http: httpx.AsyncClient
     pace: Pace
     public_url: str
+    portal_url: str | None = None  # base of the partners' portal, or none is run
 
 
 @asynccontextmanager
@@ -56,6 +57,7 @@ async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncItera
             http=http,
             pace=settings.pace,
             public_url=settings.public_url,
+            portal_url=settings.portal_url,
         )
     finally:
         await http.aclose()

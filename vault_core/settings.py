@@ -3,6 +3,7 @@
 Every setting is a `VAULT_...` variable; `docs/operations.md` lists them. Reading does no I/O except for the master key file.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from vault_core.errors import ConfigurationError
 from vault_core.secrets import Sealer, parse_master_key, read_master_key_file
+
+_LONGEST_PORTAL = 80  # it stands in texts, whole
+_PORTAL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.:/_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Settings:
     kafka_bootstrap: str
     sealer: Sealer
     public_url: str  # base of the callback URLs, as M-Pesa and Mifos X reach it, without a slash at the end
+    portal_url: str | None  # base of the pages that partners open, without a slash at the end; None: there are none
     reports_dir: Path
     clock_offset: timedelta
     pace: Pace
@@ -55,6 +60,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         kafka_bootstrap=_required(environment, "VAULT_KAFKA_BOOTSTRAP"),
         sealer=_sealer(environment, home),
         public_url=environment.get("VAULT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/"),
+        portal_url=_portal(environment.get("VAULT_PORTAL_URL", "")),
         reports_dir=Path(environment.get("VAULT_REPORTS_DIR", str(home / "reports"))),
         clock_offset=timedelta(seconds=_number(environment, "VAULT_CLOCK_OFFSET_SECONDS", 0.0)),
         pace=_pace(environment),
@@ -73,6 +79,15 @@ def _sealer(environment: Mapping[str, str], home: Path) -> Sealer:
     if key := environment.get("VAULT_MASTER_KEY"):
         return parse_master_key(key)
     return read_master_key_file(Path(environment.get("VAULT_MASTER_KEY_FILE", str(home / "master.key"))))
+
+
+def _portal(url: str) -> str | None:
+    url = url.strip().rstrip("/")
+    if url and (len(url) > _LONGEST_PORTAL or not _PORTAL.fullmatch(url)):
+        raise ConfigurationError(
+            f"VAULT_PORTAL_URL={url!r} is not an http(s) address of at most {_LONGEST_PORTAL} plain characters"
+        )
+    return url or None
 
 
 def _pace(environment: Mapping[str, str]) -> Pace:

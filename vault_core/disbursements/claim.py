@@ -26,9 +26,10 @@ from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
 from vault_core.disbursements.holding import hold_back
 from vault_core.disbursements.states import AttemptState
-from vault_core.disbursements.telling import sms_reserve, tell_wallet_short
+from vault_core.disbursements.telling import sms_reserve
 from vault_core.ledger.holds import Short
 from vault_core.money import ZERO, Money
+from vault_core.notifications.wallet_texts import tell_wallet_short
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 from vault_core.wallets.alerts import raise_alert

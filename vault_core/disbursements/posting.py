@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, close_case, open_cases
 from vault_core.database import in_transaction
 from vault_core.disbursements.states import State, require_move
-from vault_core.disbursements.telling import PartnerText, client_text_values, tell_partners
+from vault_core.disbursements.telling import client_text_values
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
 from vault_core.notifications.messages import NewMessage, write_messages
+from vault_core.notifications.partner_texts import PartnerText, tell_partners
 from vault_core.outbox.apart import work_apart
 from vault_core.outbox.calls import Again, Call, CallResult, Done, record_results
 from vault_core.outbox.retry_schedule import next_wait

@@ -22,7 +22,7 @@ from vault_core.ledger.chart import AccountRef
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
-from vault_core.wallets.alerts import end_alert
+from vault_core.wallets.alerts import end_alerts
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +58,13 @@ _LET_THROUGH = text(
     WHERE disbursements.id = due.id RETURNING disbursements.id
     """
 )
+# At once when there is money for one of them, wherever it came from; a look by the clock beside it.
 _SHORT_PARTNERS = text(
     """
     SELECT DISTINCT d.partner_id FROM disbursements d JOIN partners p ON p.id = d.partner_id
-    WHERE d.state = 'held' AND d.held_for = 'wallet_short' AND d.due_at <= :now AND p.state = 'active' ORDER BY d.partner_id
+    LEFT JOIN ledger_accounts a ON a.partner_id = d.partner_id AND a.code = 'wallet'
+    WHERE d.state = 'held' AND d.held_for = 'wallet_short' AND p.state = 'active'
+          AND (d.due_at <= :now OR d.needed_cents <= -a.balance_cents - a.held_cents) ORDER BY d.partner_id
     """
 )
 _SHORT = text(
@@ -146,7 +149,7 @@ async def _funded(runtime: Runtime) -> int:
             later = now + next_look(HeldFor.WALLET_SHORT, runtime.pace)
             await connection.execute(_STILL_SHORT, {"ids": short, "due_at": later})
             if covered and not short:
-                await end_alert(connection, runtime, row.partner_id, "short")
+                await end_alerts(connection, runtime, [row.partner_id], "short")
             released += len(covered)
         return released
 

@@ -19,7 +19,7 @@ from vault_core.disbursements.halting import halt_partners
 from vault_core.disbursements.payout_backoff import next_payout_try
 from vault_core.disbursements.result_classes import INSUFFICIENT_FLOAT, ResultClass, meaning_of
 from vault_core.disbursements.states import State, require_move
-from vault_core.disbursements.telling import PartnerText, tell_partners
+from vault_core.notifications.partner_texts import PartnerText, tell_partners
 from vault_core.partners.partner import Partner, load_partners
 from vault_core.runtime import Runtime
 

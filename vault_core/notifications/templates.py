@@ -14,6 +14,7 @@ from vault_core.notifications.segments import GSM7_CHARACTERS, parts
 
 DEFAULT_LANGUAGE = "en"
 _LONGEST_VALUE = 60
+_LONGEST_WHOLE = 160  # a top-up page under the longest portal address that settings take
 
 # Written by keyboards and spreadsheets in names and amounts; none of these decomposes into a GSM-7 letter by itself.
 _LOOKALIKES = str.maketrans(
@@ -29,10 +30,14 @@ _LOOKALIKES = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text in each language it has. `{partner}` is always the partner's display name; the other fields are its values."""
+    """A text in each language it has. `{partner}` is always the partner's display name; the other fields are its values.
+
+    `whole` are the fields that hold a link: it would be dead if it were cut as other values are.
+    """
 
     name: str
     texts: Mapping[str, str]
+    whole: frozenset[str] = frozenset()
 
     @property
     def fields(self) -> frozenset[str]:
@@ -60,10 +65,22 @@ TEMPLATES: Mapping[str, Template] = {
         Template(
             "wallet_short",
             {
-                "en": "{partner}: your Payment Vault wallet has {available} but {needed} is needed for charges. "
-                "Loans wait until you top up.",
+                "en": "{partner}: loans wait. Payment Vault wallet {available}, charges need {needed}: {missing} missing. "
+                "Recommended top-up {top_up}. {pay_in}",
             },
+            whole=frozenset({"pay_in"}),
         ),
+        Template(
+            "wallet_low",
+            {
+                "en": "{partner}: Payment Vault wallet {available}, under your {threshold}. "
+                "Recommended top-up {top_up}. {pay_in}",
+            },
+            whole=frozenset({"pay_in"}),
+        ),
+        # Parts of the two above.
+        Template("top_up_page", {"en": "Top up: {link}"}, whole=frozenset({"link"})),
+        Template("pay_in_by_bank", {"en": "Pay in by bank transfer, quoting {name}."}),
         # To the client whose payment was posted.
         Template(
             "payment_received",
@@ -85,7 +102,10 @@ def render(template: str, values: Mapping[str, str], *, partner: str, language: 
     if missing:
         raise InvalidInput(f"message template {template!r} lacks the values {', '.join(sorted(missing))}")
     text = known.texts.get(language) or known.texts[DEFAULT_LANGUAGE]
-    plain = {name: plain_value(value) for name, value in {**values, "partner": partner}.items()}
+    plain = {
+        name: plain_value(value, _LONGEST_WHOLE if name in known.whole else _LONGEST_VALUE)
+        for name, value in {**values, "partner": partner}.items()
+    }
     return text.format_map(plain).strip()
 
 
@@ -97,11 +117,11 @@ def parts_of(template: str, values: Mapping[str, str], *, partner: str = "", lan
     return parts(render(template, values, partner=partner or "X" * _LONGEST_VALUE, language=language))
 
 
-def plain_value(value: str) -> str:
-    """`value` on one line, in GSM-7 only, at most 60 characters: accents are dropped, what has no likeness becomes '?'."""
+def plain_value(value: str, longest: int = _LONGEST_VALUE) -> str:
+    """`value` on one line, in GSM-7 only, at most `longest` characters: accents are dropped, what has no likeness becomes '?'."""
     alike = value.translate(_LOOKALIKES)
     kept = "".join(character if character in GSM7_CHARACTERS else _likeness(character) for character in alike)
-    return " ".join(kept.split())[:_LONGEST_VALUE].rstrip()
+    return " ".join(kept.split())[:longest].rstrip()
 
 
 def _likeness(character: str) -> str:
