@@ -3,19 +3,22 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.errors import ConfigurationError
-from vault_core.money import Money
+from vault_core.money import ZERO, Money
+from vault_core.wallets.fee_parts import Rounding
 
 
 @dataclass(frozen=True, slots=True)
 class TariffBand:
     """What amounts from `low` to `high`, both included, cost: a fee, or a rate in basis points (1,500 is 15 %).
 
-    `confirmed` is False where the source does not state the band and we carried a figure on.
+    `fee` is what the business pays, `customer_fee` what M-Pesa takes from its customer besides. `confirmed` is False where the
+    source does not state the band and we carried a figure on; `note` says why. `id` is 0 until the list is in the database.
     """
 
     id: int
@@ -24,11 +27,17 @@ class TariffBand:
     fee: Money
     rate_basis_points: int
     confirmed: bool
+    customer_fee: Money = ZERO
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """One price list: of a provider's product, from `valid_from` to before `valid_to` (None: until further notice)."""
+    """One price list: of a provider's product, from `valid_from` to before `valid_to` (None: until further notice).
+
+    Its fees carry excise of `excise_rate_basis_points`, inside them if `excise_included` (vault_core/wallets/fee_parts.py splits
+    them). `step` is the unit of its amounts: one band ends a step before the next begins.
+    """
 
     provider: str
     product: str
@@ -36,6 +45,22 @@ class Tariff:
     valid_to: date | None
     source: str
     bands: tuple[TariffBand, ...]
+    excise_rate_basis_points: int = 0
+    excise_included: bool = False
+    rounding: Rounding = "half_up_cent"
+    step: Money = Money(100)
+    note: str = ""
+    imported_by: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is called in messages: 'safaricom b2c of 2023-08-01'."""
+        return f"{self.provider} {self.product} of {self.valid_from}"
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many of its bands no source states."""
+        return sum(not band.confirmed for band in self.bands)
 
     def holds_on(self, day: date) -> bool:
         """Whether the list is in force on `day` (a day in Nairobi)."""
@@ -43,18 +68,21 @@ class Tariff:
 
 
 class TariffBook:
-    """All price lists. Where two of one product hold on a day, the later one does."""
+    """All price lists. Where two of one product hold on a day, the later one does (the database keeps no two such)."""
 
     def __init__(self, tariffs: Iterable[Tariff]) -> None:
         self.tariffs = tuple(sorted(tariffs, key=lambda tariff: tariff.valid_from, reverse=True))
 
+    def tariff(self, provider: str, product: str, day: date) -> Tariff:
+        """The list in force on `day`. Raises ConfigurationError naming the product and day that none covers."""
+        for one in self.tariffs:
+            if one.provider == provider and one.product == product and one.holds_on(day):
+                return one
+        raise ConfigurationError(f"no {provider} {product} tariff holds on {day}: import the price list of that time")
+
     def band(self, provider: str, product: str, day: date, amount: Money) -> TariffBand:
         """The band of `amount` on `day`. Raises ConfigurationError naming the product, day and amount no list covers."""
-        tariff = next(
-            (one for one in self.tariffs if one.provider == provider and one.product == product and one.holds_on(day)), None
-        )
-        if tariff is None:
-            raise ConfigurationError(f"no {provider} {product} tariff holds on {day}: import the price list of that time")
+        tariff = self.tariff(provider, product, day)
         for band in tariff.bands:
             if band.low <= amount <= band.high:
                 return band
@@ -63,31 +91,47 @@ class TariffBook:
 
 _LOAD = text(
     """
-    SELECT t.id AS tariff_id, t.provider, t.product, t.valid_from, t.valid_to, t.source,
-           b.id, b.from_cents, b.to_cents, b.fee_cents, b.rate_basis_points, b.confirmed
-    FROM tariffs t JOIN tariff_bands b ON b.tariff_id = t.id ORDER BY t.id, b.from_cents
+    SELECT t.id AS tariff_id, t.provider, t.product, t.valid_from, t.valid_to, t.source, t.note, t.step_cents,
+           t.excise_rate_basis_points, t.excise_included, t.rounding, t.imported_by,
+           b.id, b.from_cents, b.to_cents, b.fee_cents, b.customer_fee_cents, b.rate_basis_points, b.confirmed, b.note AS band_note
+    FROM tariffs t JOIN tariff_bands b ON b.tariff_id = t.id
+    WHERE t.withdrawn_at IS NULL ORDER BY t.id, b.from_cents
     """
 )
 
 
 async def load_tariffs(connection: AsyncConnection) -> TariffBook:
-    """Every price list in the database."""
+    """Every price list in the database but those that were withdrawn before they came into use."""
     rows = (await connection.execute(_LOAD)).all()
-    heads = {row.tariff_id: row for row in rows}
-    return TariffBook(
-        Tariff(
-            head.provider,
-            head.product,
-            head.valid_from,
-            head.valid_to,
-            head.source,
-            tuple(
-                TariffBand(
-                    row.id, Money(row.from_cents), Money(row.to_cents), Money(row.fee_cents), row.rate_basis_points, row.confirmed
-                )
-                for row in rows
-                if row.tariff_id == tariff_id
-            ),
-        )
-        for tariff_id, head in heads.items()
+    return TariffBook(_tariff(list(of_one)) for _, of_one in groupby(rows, key=lambda row: row.tariff_id))
+
+
+def _tariff(rows: list[Row]) -> Tariff:
+    head = rows[0]
+    return Tariff(
+        provider=head.provider,
+        product=head.product,
+        valid_from=head.valid_from,
+        valid_to=head.valid_to,
+        source=head.source,
+        bands=tuple(_band(row) for row in rows),
+        excise_rate_basis_points=head.excise_rate_basis_points,
+        excise_included=head.excise_included,
+        rounding=head.rounding,
+        step=Money(head.step_cents),
+        note=head.note,
+        imported_by=head.imported_by,
+    )
+
+
+def _band(row: Row) -> TariffBand:
+    return TariffBand(
+        id=row.id,
+        low=Money(row.from_cents),
+        high=Money(row.to_cents),
+        fee=Money(row.fee_cents),
+        rate_basis_points=row.rate_basis_points,
+        confirmed=row.confirmed,
+        customer_fee=Money(row.customer_fee_cents),
+        note=row.band_note,
     )

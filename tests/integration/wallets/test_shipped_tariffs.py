@@ -69,5 +69,5 @@ async def test_excise_is_fifteen_per_cent_since_july_2023(book: TariffBook) -> N
 
 
 async def test_every_price_list_states_its_source(book: TariffBook) -> None:
-    assert len(book.tariffs) == 3
+    assert len(book.tariffs) == 7
     assert all(tariff.source for tariff in book.tariffs)
