@@ -5,10 +5,11 @@ installation is wrong; 4 the named thing does not exist, or its state forbids th
 """
 
 import asyncio
-import getpass
 import os
-from collections.abc import Awaitable, Callable, Iterator
+import pwd
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import stamina
@@ -20,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from vault_core.errors import (
     ConfigurationError,
     Conflict,
+    InsufficientFunds,
     InvalidInput,
     NotFound,
     RemoteRefusal,
@@ -32,12 +34,16 @@ from vault_core.settings import Settings, read_settings
 
 T = TypeVar("T")
 
+_LOGIN_NUMBER = Path("/proc/self/loginuid")
+_NO_LOGIN = 2**32 - 1
+
 _EXIT_CODES: tuple[tuple[type[VaultError], int], ...] = (
     (InvalidInput, 2),
     (ConfigurationError, 3),
     (SealBroken, 3),
     (NotFound, 4),
     (Conflict, 4),
+    (InsufficientFunds, 4),
     (TransientError, 5),
     (RemoteRefusal, 1),
 )
@@ -49,11 +55,28 @@ def settings() -> Settings:
 
 
 def actor() -> str:
-    """Who acts, for the audit trail: the login name on this machine."""
+    """Who acts, for the audit trail: the login name of the person on this machine, behind su and sudo too."""
+    number = _login_number(_LOGIN_NUMBER, os.getuid(), os.environ)
     try:
-        return f"ops:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"ops:uid {os.getuid()}"
+        return f"ops:{pwd.getpwuid(number).pw_name}"
+    except KeyError:  # a container's user may have no name
+        return f"ops:uid {number}"
+
+
+def _login_number(kernels: Path, own: int, environment: Mapping[str, str]) -> int:
+    """The user number of who logged in. Never from a name in the environment: anybody can set one.
+
+    The kernel keeps the number of a login through su and sudo. Where it has none (a container, a service), root is asked who is
+    behind it (SUDO_UID; root could act as anybody anyway), and any other user is itself.
+    """
+    try:
+        kept = int(kernels.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        kept = _NO_LOGIN
+    if kept != _NO_LOGIN:
+        return kept
+    behind = environment.get("SUDO_UID", "")
+    return int(behind) if own == 0 and behind.isdecimal() else own
 
 
 def run(work: Callable[[Runtime], Awaitable[T]]) -> T:
