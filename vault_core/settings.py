@@ -31,6 +31,7 @@ class Pace:
     status_query_tries: int = 6  # then a case for a person
     payout_retry_base: float = 900.0  # after a definite M-Pesa failure that may pass
     payout_retry_tries: int = 5
+    tranche_look_every: float = 3600.0  # how often a tranche loan is read for its next tranche
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
     send_within: float = 180.0  # after its claim an instruction is not begun to be sent any more
     b2c_in_flight: int = 64  # B2C requests under way at once, per partner

@@ -27,6 +27,7 @@ from vault_core.clients.mifos_values import (
     MifosLogin,
     MifosPerson,
     PaymentType,
+    PlannedTranche,
     Posted,
     SavingsAccount,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "MifosLogin",
     "MifosPerson",
     "PaymentType",
+    "PlannedTranche",
     "Posted",
     "SavingsAccount",
 ]
@@ -104,8 +106,8 @@ class MifosClient:
         return await self._read("/loans", reading.read_loan_page, {**which, **page})
 
     async def loan(self, loan_id: int) -> ApprovedLoan:
-        """A loan with its transactions, in whatever state it is. Raises NotFound."""
-        return await self._read(f"/loans/{loan_id}", reading.read_loan, {"associations": "transactions"})
+        """A loan with its transactions and planned tranches, in whatever state it is. Raises NotFound."""
+        return await self._read(f"/loans/{loan_id}", reading.read_loan, {"associations": "transactions,multiDisburseDetails"})
 
     async def client(self, client_id: int) -> MifosPerson:
         """A client. Raises NotFound."""

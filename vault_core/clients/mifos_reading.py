@@ -16,6 +16,7 @@ from vault_core.clients.mifos_values import (
     MifosHook,
     MifosPerson,
     PaymentType,
+    PlannedTranche,
     SavingsAccount,
 )
 from vault_core.errors import InvalidInput
@@ -96,7 +97,23 @@ def read_loan(body: Any) -> ApprovedLoan:
         approved_on=read_date(approved, "timeline.approvedOnDate"),
         transactions=[read_transaction(row) for row in _rows(loan.get("transactions") or [], "transactions")],
         total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
+        tranches=_tranches(loan.get("disbursementDetails") or []),
     )
+
+
+def _tranches(rows: Any) -> tuple[PlannedTranche, ...]:
+    # A loan without a plan has one row here without an id on some servers: that is the loan itself.
+    planned = [
+        PlannedTranche(
+            id=_number(row, "id"),
+            expected_on=read_date(row.get("expectedDisbursementDate"), "expectedDisbursementDate of a tranche"),
+            principal=_money(row, "principal"),
+            disbursed_on=read_date(actual, "actualDisbursementDate") if (actual := row.get("actualDisbursementDate")) else None,
+        )
+        for row in _rows(rows, "disbursementDetails")
+        if row.get("id") is not None
+    ]
+    return tuple(sorted(planned, key=lambda tranche: (tranche.expected_on, tranche.id)))
 
 
 def read_transaction(body: Any) -> LoanTransaction:

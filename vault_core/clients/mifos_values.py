@@ -86,11 +86,25 @@ class LoanTransaction:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedTranche:
+    """One tranche of a loan's plan; `disbursed_on` None: not disbursed yet.
+
+    The server's own net amount of a tranche is that of the whole loan (seen on a running server), so it is not kept.
+    """
+
+    id: int
+    expected_on: date
+    principal: Money
+    disbursed_on: date | None
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovedLoan:
     """A loan as the server has it now; only `status_id` 200 may be paid out.
 
     `approved_on` is the day of submission for a loan without an approval (status 100). `net_disbursal` is what the
-    client gets, `approved_principal` what is posted. `total_outstanding` is None before the loan is active.
+    client gets, `approved_principal` what is posted. `total_outstanding` is None before the loan is active. `tranches` is the
+    plan in its order, of a loan that was read by itself: lists do not tell it.
     """
 
     id: int
@@ -108,6 +122,12 @@ class ApprovedLoan:
     approved_on: date
     transactions: list[LoanTransaction]
     total_outstanding: Money | None
+    tranches: tuple[PlannedTranche, ...] = ()
+
+    @property
+    def disbursals(self) -> int:
+        """How many disbursals of the loan stand. More than planned are possible: the server has no guard against it."""
+        return sum(1 for each in self.transactions if each.kind == "disbursement" and not each.reversed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Attempt:
     partner_id: UUID
     loan_id: int
     loan_account_no: str
+    tranche: int | None  # of a tranche loan: which
     principal: Money
     approved_on: date
     tries: int
@@ -75,7 +76,8 @@ class Attempt:
 _COLUMNS = """
     a.id, a.number, a.originator_conversation_id, a.conversation_id, a.amount_cents, a.state, a.written_at, a.sends, a.send_by,
     a.result_code, a.receipt, a.queries, a.disbursement_id, d.state AS disbursement_state, d.partner_id, d.loan_id,
-    d.loan_account_no, d.principal_cents, d.approved_on, d.tries, d.hold_id, d.phone_sealed, d.client_name_sealed
+    d.loan_account_no, CASE WHEN d.of_tranches THEN d.tranche END AS tranche, d.principal_cents, d.approved_on, d.tries,
+    d.hold_id, d.phone_sealed, d.client_name_sealed
 """
 
 # In the order of the disbursements, as every transaction of this capability locks them.
@@ -149,6 +151,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         partner_id=row.partner_id,
         loan_id=row.loan_id,
         loan_account_no=row.loan_account_no,
+        tranche=row.tranche,
         principal=Money(row.principal_cents),
         approved_on=row.approved_on,
         tries=row.tries,

@@ -35,6 +35,7 @@ class Candidate:
     partner_id: UUID
     loan_id: int
     loan_account_no: str
+    tranche: int
     product_id: int
     principal: Money
     payout: Money
@@ -60,9 +61,9 @@ class Selection:
 _TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('disbursement claim ' || CAST(:partner AS text), 0))")
 _READY = text(
     """
-    SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.product_id, d.principal_cents, d.payout_cents, d.approved_on,
-           d.tries, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed, a.id AS attempt_id, a.number,
-           a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
+    SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.tranche, d.product_id, d.principal_cents, d.payout_cents,
+           d.approved_on, d.tries, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed,
+           a.id AS attempt_id, a.number, a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt
     FROM disbursements d LEFT JOIN disbursement_attempts a
@@ -174,6 +175,7 @@ def _candidate(runtime: Runtime, row: Row[Any]) -> Candidate:
         partner_id=row.partner_id,
         loan_id=row.loan_id,
         loan_account_no=row.loan_account_no,
+        tranche=row.tranche,
         product_id=row.product_id,
         principal=Money(row.principal_cents),
         payout=Money(row.payout_cents),

@@ -45,6 +45,7 @@ class Claimed:
     originator_conversation_id: str
     loan_id: int
     loan_account_no: str
+    tranche: int
     amount: Money
     principal: Money
     approved_on: date
@@ -267,6 +268,7 @@ def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, send_by: d
         originator_conversation_id=originator,
         loan_id=candidate.loan_id,
         loan_account_no=candidate.loan_account_no,
+        tranche=candidate.tranche,
         amount=candidate.payout,
         principal=candidate.principal,
         approved_on=candidate.approved_on,
@@ -293,7 +295,7 @@ def _payee_is_free(candidate: Candidate, unresolved: Mapping[bytes, Mapping[UUID
 
 def _within_limits(candidate: Candidate, rules: Mapping[int, ProductRules], sent: Mapping[int, Money]) -> Held | None:
     product = rules.get(candidate.product_id)
-    facts = LoanFacts(candidate.principal, candidate.payout, "KES", group=False, tranches=False, phone=candidate.phone)
+    facts = LoanFacts(candidate.principal, candidate.payout, "KES", group=False, phone=candidate.phone)
     decision = examine(facts, product)  # again: limits may have changed since the loan was found
     if isinstance(decision, Held):
         return decision

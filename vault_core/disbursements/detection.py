@@ -15,7 +15,7 @@ from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
 from vault_core.disbursements.hooks import handle_mifos_events
-from vault_core.disbursements.loan_check import APPROVED
+from vault_core.disbursements.tranches import APPROVED
 from vault_core.errors import VaultError
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner

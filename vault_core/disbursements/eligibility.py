@@ -27,19 +27,8 @@ class HeldFor(StrEnum):
     PARTNER_HALTED = "partner_halted"
     GROUP_LOAN = "group_loan"
     TRANCHE_LOAN = "tranche_loan"
+    TRANCHE_NOT_DUE = "tranche_not_due"
     NOT_APPROVED = "not_approved"
-
-
-@dataclass(frozen=True, slots=True)
-class LoanFacts:
-    """What the decision needs to know of an approved loan. `phone` is the client's, as Mifos X has it."""
-
-    principal: Money
-    payout: Money
-    currency: str
-    group: bool
-    tranches: bool
-    phone: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +56,21 @@ class Held:
     held_for: HeldFor
     reason: str
     needed: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoanFacts:
+    """What the decision needs to know of an approved loan, or of the part of it that is next.
+
+    `phone` is the client's, as Mifos X has it. `plan`: what the loan's own state or plan says against paying now.
+    """
+
+    principal: Money
+    payout: Money
+    currency: str
+    group: bool
+    phone: str | None
+    plan: Held | None = None
 
 
 def examine(loan: LoanFacts, product: ProductRules | None) -> Ready | Held:
@@ -110,10 +114,8 @@ def _single_person(loan: LoanFacts, _product: ProductRules | None) -> Held | Non
     return Held(HeldFor.GROUP_LOAN, "a group loan has no one client to pay: disburse it by hand in Mifos X")
 
 
-def _single_tranche(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
-    if not loan.tranches:
-        return None
-    return Held(HeldFor.TRANCHE_LOAN, "the loan is disbursed in tranches: pay each tranche by hand")
+def _plan_allows(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
+    return loan.plan
 
 
 def _shillings(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
@@ -155,7 +157,7 @@ def _mpesa_limits(loan: LoanFacts, _product: ProductRules | None) -> Held | None
 _RULES: tuple[Callable[[LoanFacts, ProductRules | None], Held | None], ...] = (
     _product_enabled,
     _single_person,
-    _single_tranche,
+    _plan_allows,
     _shillings,
     _product_limits,
     _whole_shillings,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.mifos import ApprovedLoan, MifosClient
+from vault_core.clock import business_day
 from vault_core.disbursements.candidates import product_rules
-from vault_core.disbursements.eligibility import Held, LoanFacts, Ready, examine
+from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, Ready, examine
 from vault_core.disbursements.holding import next_look
+from vault_core.disbursements.tranches import NoPart, Part, PartFound, WrongState, part_of
 from vault_core.errors import NotFound
 from vault_core.runtime import Runtime
 
@@ -26,25 +28,35 @@ _CLIENT_READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class FoundLoan:
-    """An approved loan of an enabled product, with its client's phone as Mifos X has it."""
+    """A loan of an enabled product whose part `number` is next, with its client's phone as Mifos X has it."""
 
     loan: ApprovedLoan
     phone: str | None = field(repr=False)
+    number: int = 1
 
-    def facts(self) -> LoanFacts:
-        """What the decision to pay it depends on."""
+    @property
+    def part(self) -> Part:
+        """What would be paid and posted; the whole loan where its plan cannot be paid."""
+        found = part_of(self.loan, self.number)
+        return found if isinstance(found, Part) else Part(self.number, 1, self.loan.approved_principal, self.loan.net_disbursal)
+
+    def facts(self, today: date) -> LoanFacts:
+        """What the decision to pay it depends on. `today` is the day in Nairobi."""
         return LoanFacts(
-            principal=self.loan.approved_principal,
-            payout=self.loan.net_disbursal,
+            principal=self.part.principal,
+            payout=self.part.payout,
             currency=self.loan.currency,
             group=self.loan.group,
-            tranches=self.loan.multi_disburse,
             phone=self.phone,
+            plan=_plan(part_of(self.loan, self.number), today),
         )
 
 
 _KNOWN = text(
-    "SELECT loan_id, state, held_for, posted_at FROM disbursements WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids)"
+    """
+    SELECT loan_id, state, held_for, posted_at FROM disbursements
+    WHERE partner_id = :partner_id AND loan_id = ANY(:loan_ids) AND tranche = 1
+    """
 )
 _WAKE = text(
     """
@@ -54,19 +66,20 @@ _WAKE = text(
 )
 _INSERT = text(
     """
-    INSERT INTO disbursements (id, partner_id, loan_id, loan_account_no, loan_external_id, product_id, client_id,
-                               client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents,
+    INSERT INTO disbursements (id, partner_id, loan_id, tranche, of_tranches, loan_account_no, loan_external_id, product_id,
+                               client_id, client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents,
                                approved_on, state, held_for, reason, found_by, detected_at, due_at)
-    SELECT new.id, :partner_id, new.loan_id, new.account_no, new.external_id, new.product_id, new.client_id, new.name_sealed,
-           new.phone_sealed, new.phone_hash, new.currency, new.principal, new.payout, new.approved_on, new.state, new.held_for,
-           new.reason, :found_by, :now, new.due_at
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:loan_ids AS bigint[]), CAST(:account_nos AS text[]), CAST(:external_ids AS text[]),
-                CAST(:product_ids AS bigint[]), CAST(:client_ids AS bigint[]), CAST(:names AS bytea[]), CAST(:phones AS bytea[]),
-                CAST(:phone_hashes AS bytea[]), CAST(:currencies AS text[]), CAST(:principals AS bigint[]),
-                CAST(:payouts AS bigint[]), CAST(:approvals AS date[]), CAST(:states AS text[]), CAST(:held_fors AS text[]),
-                CAST(:reasons AS text[]), CAST(:dues AS timestamptz[]))
-         AS new(id, loan_id, account_no, external_id, product_id, client_id, name_sealed, phone_sealed, phone_hash, currency,
-                principal, payout, approved_on, state, held_for, reason, due_at)
+    SELECT new.id, :partner_id, new.loan_id, new.tranche, new.of_tranches, new.account_no, new.external_id, new.product_id,
+           new.client_id, new.name_sealed, new.phone_sealed, new.phone_hash, new.currency, new.principal, new.payout,
+           new.approved_on, new.state, new.held_for, new.reason, :found_by, :now, new.due_at
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:loan_ids AS bigint[]), CAST(:tranches AS integer[]), CAST(:of_tranches AS boolean[]),
+                CAST(:account_nos AS text[]), CAST(:external_ids AS text[]), CAST(:product_ids AS bigint[]),
+                CAST(:client_ids AS bigint[]), CAST(:names AS bytea[]), CAST(:phones AS bytea[]), CAST(:phone_hashes AS bytea[]),
+                CAST(:currencies AS text[]), CAST(:principals AS bigint[]), CAST(:payouts AS bigint[]),
+                CAST(:approvals AS date[]), CAST(:states AS text[]), CAST(:held_fors AS text[]), CAST(:reasons AS text[]),
+                CAST(:dues AS timestamptz[]))
+         AS new(id, loan_id, tranche, of_tranches, account_no, external_id, product_id, client_id, name_sealed, phone_sealed,
+                phone_hash, currency, principal, payout, approved_on, state, held_for, reason, due_at)
     ON CONFLICT (partner_id, loan_id, tranche) DO NOTHING RETURNING id, loan_id
     """
 )
@@ -94,18 +107,23 @@ async def new_ones(
     return [loan for loan in enabled if loan.id not in known]
 
 
-async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan]) -> list[FoundLoan]:
-    """Each loan with its client's phone: no list of Mifos X has it. Raises what reads raise."""
+async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan], *, number: int = 1) -> list[FoundLoan]:
+    """Each loan with its client's phone and its tranches: no list of Mifos X has them. `number`: which part is next.
+
+    Raises what reads raise.
+    """
     turns = asyncio.Semaphore(_CLIENT_READS_AT_ONCE)
 
-    async def read(loan: ApprovedLoan) -> FoundLoan:
+    async def read(listed: ApprovedLoan) -> FoundLoan:
+        async with turns:
+            loan = await client.loan(listed.id) if listed.multi_disburse and not listed.tranches else listed
         if loan.client_id is None or loan.group:
-            return FoundLoan(loan, None)
+            return FoundLoan(loan, None, number)
         async with turns:
             try:
-                return FoundLoan(loan, (await client.client(loan.client_id)).mobile_no)
+                return FoundLoan(loan, (await client.client(loan.client_id)).mobile_no, number)
             except NotFound:
-                return FoundLoan(loan, None)
+                return FoundLoan(loan, None, number)
 
     return await asyncio.gather(*(read(loan) for loan in loans))
 
@@ -117,7 +135,8 @@ async def insert_found(
     if not found:
         return {}
     rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found])
-    decisions = [examine(item.facts(), rules.get(item.loan.product_id)) for item in found]
+    today = business_day(runtime.clock.now())
+    decisions = [examine(item.facts(today), rules.get(item.loan.product_id)) for item in found]
     rows = await connection.execute(_INSERT, _columns(runtime, partner_id, found, decisions, found_by))
     return {row.loan_id: row.id for row in rows}
 
@@ -136,6 +155,8 @@ def _columns(
         "now": now,
         "ids": ids,
         "loan_ids": [loan.id for loan in loans],
+        "tranches": [item.number for item in found],
+        "of_tranches": [loan.multi_disburse for loan in loans],
         "account_nos": [loan.account_no for loan in loans],
         "external_ids": [loan.external_id for loan in loans],
         "product_ids": [loan.product_id for loan in loans],
@@ -150,14 +171,28 @@ def _columns(
         ],
         "phone_hashes": [sealer.lookup_hash(phone, purpose="phone") if phone else None for phone in phones],
         "currencies": [loan.currency for loan in loans],
-        "principals": [loan.approved_principal.cents for loan in loans],
-        "payouts": [loan.net_disbursal.cents for loan in loans],
+        "principals": [item.part.principal.cents for item in found],
+        "payouts": [item.part.payout.cents for item in found],
         "approvals": [loan.approved_on for loan in loans],
         "states": ["held" if cause else "ready" for cause in held],
         "held_fors": [cause.held_for if cause else None for cause in held],
         "reasons": [cause.reason if cause else None for cause in held],
         "dues": [now + next_look(cause.held_for, runtime.pace) if cause else now for cause in held],
     }
+
+
+def _plan(found: PartFound, today: date) -> Held | None:
+    match found:
+        case NoPart():
+            return Held(HeldFor.TRANCHE_LOAN, found.reason)
+        case WrongState():
+            return Held(HeldFor.NOT_APPROVED, found.reason)
+        case Part(due_on=date() as due_on) if due_on > today:
+            return Held(
+                HeldFor.TRANCHE_NOT_DUE, f"tranche {found.number} of {found.planned} is planned for {due_on}: it goes then"
+            )
+        case Part():
+            return None
 
 
 def _undone(partner_id: UUID, loan: ApprovedLoan) -> NewCase:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
 from vault_core.disbursements.hook_hints import LoanHint, read_hook
-from vault_core.disbursements.loan_check import APPROVED
 from vault_core.disbursements.sending import send_ready
+from vault_core.disbursements.tranches import APPROVED
 from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, TransientError
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery

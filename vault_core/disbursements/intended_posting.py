@@ -15,10 +15,10 @@ POST_CALL = "disbursement.post"
 
 _WRITE = text(
     """
-    INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents,
-                               transaction_date, account_number_sealed, created_at)
-    VALUES (:id, :partner_id, 'disburse', :subject_id, :account_id, :external_id, :idempotency_key, :receipt, :amount_cents,
-            :transaction_date, :account_number_sealed, :now)
+    INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, tranche, external_id, idempotency_key, receipt,
+                               amount_cents, transaction_date, account_number_sealed, created_at)
+    VALUES (:id, :partner_id, 'disburse', :subject_id, :account_id, :tranche, :external_id, :idempotency_key, :receipt,
+            :amount_cents, :transaction_date, :account_number_sealed, :now)
     ON CONFLICT (kind, subject_id) DO NOTHING
     """
 )
@@ -43,6 +43,7 @@ async def intend_postings(connection: AsyncConnection, runtime: Runtime, payment
                 "partner_id": attempt.partner_id,
                 "subject_id": attempt.disbursement_id,
                 "account_id": attempt.loan_id,
+                "tranche": attempt.tranche,
                 "external_id": f"pv-disburse-{attempt.disbursement_id.hex}",
                 "idempotency_key": runtime.new_id().hex,
                 "receipt": payment.paid.receipt,

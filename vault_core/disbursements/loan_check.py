@@ -1,14 +1,13 @@
 """Whether a loan, read again right before it is paid, is still the one that was to be paid. A decision on values alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from vault_core.clients.mifos import ApprovedLoan
+from vault_core.disbursements.tranches import Part, part_of
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.phones import normalise_phone
-
-APPROVED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +16,23 @@ class Unchanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """It is approved, but for another amount, on another day or to another number: to be examined anew with these figures."""
+class ToPay:
+    """The figures that a loan, or its part `tranche`, is to be paid by, and the number (normalised) it goes to."""
 
-    loan: ApprovedLoan
+    tranche: int
+    principal: Money
+    payout: Money
+    approved_on: date
+    phone: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """It may be paid in principle, but for another amount, on another day or to another number: to be examined anew."""
+
+    principal: Money
+    payout: Money
+    approved_on: date
     number: bool = False  # only the client's mobile number is another
 
     @property
@@ -28,10 +40,7 @@ class Changed:
         """What to tell people."""
         if self.number:
             return "the client's mobile number was changed in Mifos X"
-        return (
-            f"the loan was changed in Mifos X: now {self.loan.approved_principal} ({self.loan.net_disbursal} to pay), "
-            f"approved {self.loan.approved_on}"
-        )
+        return f"the loan was changed in Mifos X: now {self.principal} ({self.payout} to pay), approved {self.approved_on}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +53,21 @@ class NotApproved:
 LoanCheck = Unchanged | Changed | NotApproved
 
 
-def check_number(loan: ApprovedLoan, mobile_no: str | None, *, phone: str) -> Unchanged | Changed:
-    """Compares the client's number as Mifos X has it now with the (normalised) one that is to be paid."""
+def check_number(mobile_no: str | None, wanted: ToPay) -> Unchanged | Changed:
+    """Compares the client's number as Mifos X has it now with the one that is to be paid."""
     try:
-        return Unchanged() if normalise_phone(mobile_no or "") == phone else Changed(loan, number=True)
+        same = normalise_phone(mobile_no or "") == wanted.phone
     except InvalidInput:
-        return Changed(loan, number=True)
+        same = False
+    return Unchanged() if same else Changed(wanted.principal, wanted.payout, wanted.approved_on, number=True)
 
 
-def check_loan(loan: ApprovedLoan, *, principal: Money, payout: Money, approved_on: date) -> LoanCheck:
-    """Compares the loan as Mifos X has it now with the figures it is to be paid by."""
-    if loan.status_id != APPROVED:
-        return NotApproved(
-            f"Mifos X has the loan in status {loan.status_id}, not approved (200): approve it there, or leave it if it is settled"
-        )
-    if (loan.approved_principal, loan.net_disbursal, loan.approved_on) != (principal, payout, approved_on):
-        return Changed(loan)
+def check_loan(loan: ApprovedLoan, wanted: ToPay, *, today: date) -> LoanCheck:
+    """Compares the loan as Mifos X has it now with the figures it is to be paid by. `today` is the day in Nairobi."""
+    part = part_of(loan, wanted.tranche)
+    if not isinstance(part, Part):
+        return NotApproved(part.reason)
+    put_off = part.due_on is not None and part.due_on > today
+    if put_off or (part.principal, part.payout, loan.approved_on) != (wanted.principal, wanted.payout, wanted.approved_on):
+        return Changed(part.principal, part.payout, loan.approved_on)
     return Unchanged()

@@ -61,7 +61,13 @@ _READ = text(
     WHERE d.id = ANY(:ids) ORDER BY d.id FOR UPDATE OF d
     """
 )
-_DISBURSED = text("UPDATE disbursements SET state = 'disbursed', reason = NULL, posted_at = :now WHERE id = ANY(:ids)")
+_DISBURSED = text(
+    """
+    UPDATE disbursements SET state = 'disbursed', reason = NULL, posted_at = :now,
+           next_tranche_at = CASE WHEN of_tranches THEN CAST(:now AS timestamptz) END
+    WHERE id = ANY(:ids)
+    """
+)
 _REVIEW = text(
     """
     UPDATE disbursements SET state = 'needs_review', reason = review.reason

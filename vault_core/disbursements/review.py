@@ -10,19 +10,20 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import MifosClient
+from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.disbursements.candidates import product_rules
 from vault_core.disbursements.eligibility import Held, HeldFor, examine
 from vault_core.disbursements.found_loans import FoundLoan, with_phones
 from vault_core.disbursements.holding import hold_back, next_look
-from vault_core.disbursements.loan_check import APPROVED
+from vault_core.disbursements.tranches import WrongState, part_of
 from vault_core.errors import NotFound, VaultError
 from vault_core.ledger.balances import balance
 from vault_core.ledger.chart import AccountRef
 from vault_core.money import Money
+from vault_core.notifications.wallet_texts import end_shortages
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
-from vault_core.wallets.alerts import end_alerts
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ class _Waiting:
     id: UUID
     partner_id: UUID
     loan_id: int
+    tranche: int
 
 
 # What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to
@@ -82,7 +84,7 @@ _FUNDED = text(
 _STILL_SHORT = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids)")
 _READ_AGAIN = text(
     """
-    SELECT d.id, d.partner_id, d.loan_id
+    SELECT d.id, d.partner_id, d.loan_id, d.tranche
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     WHERE d.due_at <= :now AND p.state = 'active'
           AND (d.state = 'detected' OR (d.state = 'held' AND d.held_for NOT IN
@@ -149,7 +151,7 @@ async def _funded(runtime: Runtime) -> int:
             later = now + next_look(HeldFor.WALLET_SHORT, runtime.pace)
             await connection.execute(_STILL_SHORT, {"ids": short, "due_at": later})
             if covered and not short:
-                await end_alerts(connection, runtime, [row.partner_id], "short")
+                await end_shortages(connection, runtime, [row.partner_id], "short")
             released += len(covered)
         return released
 
@@ -161,7 +163,7 @@ async def _read_again(runtime: Runtime, connections: Connections) -> int:
         rows = (await connection.execute(_READ_AGAIN, {"now": runtime.clock.now(), "most": _MOST})).all()
     by_partner: dict[UUID, list[_Waiting]] = {}
     for row in rows:
-        by_partner.setdefault(row.partner_id, []).append(_Waiting(row.id, row.partner_id, row.loan_id))
+        by_partner.setdefault(row.partner_id, []).append(_Waiting(row.id, row.partner_id, row.loan_id, row.tranche))
     return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
 
 
@@ -192,9 +194,9 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
 async def _look(client: MifosClient, item: _Waiting) -> FoundLoan | Held | None:
     try:
         loan = await client.loan(item.loan_id)
-        if loan.status_id != APPROVED:
-            return Held(HeldFor.NOT_APPROVED, f"Mifos X has the loan in status {loan.status_id}, not approved (200)")
-        return (await with_phones(client, [loan]))[0]
+        if isinstance(part := part_of(loan, item.tranche), WrongState):
+            return Held(HeldFor.NOT_APPROVED, part.reason)
+        return (await with_phones(client, [loan], number=item.tranche))[0]
     except NotFound:
         return Held(HeldFor.NOT_APPROVED, "Mifos X no longer shows the loan to our user")
     except VaultError as error:
@@ -207,10 +209,11 @@ async def _decide(connection: AsyncConnection, runtime: Runtime, partner_id: UUI
     instructed = {row.disbursement_id for row in await connection.execute(_INSTRUCTED, {"ids": locked})}
     found = [seen[row_id] for row_id in locked]
     rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found if isinstance(item, FoundLoan)])
+    today = business_day(runtime.clock.now())
     held: list[tuple[UUID, Held]] = []
     ready: list[tuple[UUID, FoundLoan, str]] = []
     for row_id, item in zip(locked, found, strict=True):
-        decision = item if isinstance(item, Held) else examine(item.facts(), rules.get(item.loan.product_id))
+        decision = item if isinstance(item, Held) else examine(item.facts(today), rules.get(item.loan.product_id))
         if isinstance(decision, Held):
             held.append((row_id, decision))
         elif isinstance(item, FoundLoan):
@@ -231,8 +234,8 @@ async def _make_ready(connection: AsyncConnection, runtime: Runtime, ready: Sequ
         {
             "now": runtime.clock.now(),
             "ids": [row_id for row_id, _, _ in ready],
-            "principals": [item.loan.approved_principal.cents for _, item, _ in ready],
-            "payouts": [item.loan.net_disbursal.cents for _, item, _ in ready],
+            "principals": [item.part.principal.cents for _, item, _ in ready],
+            "payouts": [item.part.payout.cents for _, item, _ in ready],
             "approvals": [item.loan.approved_on for _, item, _ in ready],
             "phones": [sealer.seal(phone, bound_to=f"disbursements:{row_id}:phone_sealed") for row_id, _, phone in ready],
             "hashes": [sealer.lookup_hash(phone, purpose="phone") for _, _, phone in ready],

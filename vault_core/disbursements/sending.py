@@ -10,10 +10,11 @@ from sqlalchemy import text
 
 from vault_core.clients.daraja import B2CAck, B2CInstruction, DarajaClient
 from vault_core.clients.mifos import MifosClient
+from vault_core.clock import business_day
 from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import Claimed, claim
-from vault_core.disbursements.loan_check import Changed, NotApproved, Unchanged, check_loan, check_number
+from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
 from vault_core.errors import NotFound, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
@@ -167,9 +168,10 @@ class _Sender:
                 person = await self._mifos.client(item.number_of) if item.number_of is not None else None
         except NotFound:
             return NotApproved("Mifos X no longer shows the loan or its client to our user: check the user's office and the loan")
-        check = check_loan(loan, principal=item.principal, payout=item.amount, approved_on=item.approved_on)
+        wanted = ToPay(item.tranche, item.principal, item.amount, item.approved_on, item.phone)
+        check = check_loan(loan, wanted, today=business_day(self._runtime.clock.now()))
         if isinstance(check, Unchanged) and person is not None:
-            check = check_number(loan, person.mobile_no, phone=item.phone)
+            check = check_number(person.mobile_no, wanted)
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:

@@ -68,9 +68,9 @@ async def book_unsent(connection: AsyncConnection, runtime: Runtime, unsent: Seq
             "now": now,
             "ids": [attempt.disbursement_id for attempt, _ in changed],
             "reasons": [found.reason for _, found in changed],
-            "principals": [found.loan.approved_principal.cents for _, found in changed],
-            "payouts": [found.loan.net_disbursal.cents for _, found in changed],
-            "approvals": [found.loan.approved_on for _, found in changed],
+            "principals": [found.principal.cents for _, found in changed],
+            "payouts": [found.payout.cents for _, found in changed],
+            "approvals": [found.approved_on for _, found in changed],
         },
     )
     await hold_back(

@@ -165,9 +165,12 @@ class _Poster:
     until: datetime  # the end of the lease
 
     async def make(self, posting: CorePosting) -> tuple[Written, PostingOutcome]:
-        """One posting: straight on the first call, after a read-back on a further one."""
+        """One posting: straight on the first call, after a read-back on a further one.
+
+        A tranche is read back before its first call too: the server counts none, and would take one by hand and ours.
+        """
         key = posting.idempotency_key
-        if posting.tries:
+        if posting.tries or posting.tranche is not None:
             seen = await read_back(self.client, self.partner.mifos_capabilities, posting)
             if isinstance(seen, Found):
                 found = seen.transaction
@@ -193,11 +196,13 @@ class _Poster:
         return self.runtime.clock.now() + timedelta(seconds=self.runtime.pace.mifos_write_timeout) > self.until
 
     def _settling(self, posting: CorePosting) -> timedelta | None:
-        # The server goes on with a command whose caller has hung up. A key, an external id or the state of an approved loan stop
-        # a second posting while it does; a server without them needs time before its silence means anything.
+        # The server goes on with a command whose caller has hung up. A key, an external id or the state of an approved loan (not
+        # of one in tranches) stop a second posting while it does; a server without them needs time before its silence means
+        # anything.
         features = self.partner.mifos_capabilities
         external_ids = features.savings_external_ids if posting.kind == "deposit" else features.loan_external_ids
-        if posting.kind == "disburse" or external_ids or posting.called_at is None:
+        guarded = posting.kind == "disburse" and posting.tranche is None
+        if guarded or external_ids or posting.called_at is None:
             return None
         write_timeout = timedelta(seconds=self.runtime.pace.mifos_write_timeout)
         settled_at = posting.called_at + 2 * write_timeout

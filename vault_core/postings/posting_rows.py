@@ -25,6 +25,7 @@ class CorePosting:
     kind: PostingKind
     subject_id: UUID
     account_id: int
+    tranche: int | None  # a disbursal of a tranche loan: which
     external_id: str
     idempotency_key: str
     receipt: str
@@ -40,7 +41,7 @@ class CorePosting:
 
 
 _COLUMNS = """
-    id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents, transaction_date,
+    id, partner_id, kind, subject_id, account_id, tranche, external_id, idempotency_key, receipt, amount_cents, transaction_date,
     account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer
 """
 _READ = text(f"SELECT {_COLUMNS} FROM core_postings WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")  # noqa: S608

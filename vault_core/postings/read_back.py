@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vault_core.clients.mifos import LoanTransaction, MifosCapabilities, MifosClient
+from vault_core.clients.mifos import ApprovedLoan, LoanTransaction, MifosCapabilities, MifosClient
 from vault_core.postings.posting_rows import CorePosting
 
-_APPROVED = 200
+_APPROVED, _ACTIVE = 200, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,19 @@ async def read_back(client: MifosClient, capabilities: MifosCapabilities, postin
         # An undone transaction leaves the loan's list but keeps its external id (reference/fineract.md section 11).
         hidden = await client.loan_transaction_by_external_id(posting.account_id, posting.external_id)
         seen = seen if hidden is None else judge_transactions(posting, [hidden])
-    if isinstance(seen, Absent) and posting.kind == "disburse" and loan.status_id != _APPROVED:
-        return Unsure(f"the loan is in status {loan.status_id} without our receipt: somebody else changed it")
+    if isinstance(seen, Absent) and posting.kind == "disburse":
+        return _next_is_ours(loan, posting)
     return seen
+
+
+def _next_is_ours(loan: ApprovedLoan, posting: CorePosting) -> Absent | Unsure:
+    """Whether the loan stands where the posting would be its next disbursal. The server itself does not count tranches."""
+    before = (posting.tranche or 1) - 1
+    if loan.status_id != (_ACTIVE if before else _APPROVED):
+        return Unsure(f"the loan is in status {loan.status_id} without our receipt: somebody else changed it")
+    if loan.disbursals != before:
+        return Unsure(f"{loan.disbursals} disbursals stand on the loan, {before} were due before ours: somebody made one by hand")
+    return Absent()
 
 
 def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransaction]) -> ReadBack:

@@ -5,7 +5,7 @@ import pytest
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, Ready, examine, within_daily_limit
 from vault_core.money import Money
 
-LOAN = LoanFacts(Money.shillings(15_000), Money.shillings(14_550), "KES", group=False, tranches=False, phone="0712 345 678")
+LOAN = LoanFacts(Money.shillings(15_000), Money.shillings(14_550), "KES", group=False, phone="0712 345 678")
 PRODUCT = ProductRules("Biashara", enabled=True, least=Money.shillings(500), most=Money.shillings(200_000), daily_limit=None)
 
 
@@ -17,7 +17,7 @@ def test_a_loan_inside_every_rule_is_ready_for_its_normalised_phone() -> None:
     ("changes", "held_for"),
     [
         ({"group": True}, HeldFor.GROUP_LOAN),
-        ({"tranches": True}, HeldFor.TRANCHE_LOAN),
+        ({"plan": Held(HeldFor.TRANCHE_LOAN, "no tranche is planned: plan them")}, HeldFor.TRANCHE_LOAN),
         ({"currency": "USD"}, HeldFor.CURRENCY),
         ({"principal": Money.shillings(499)}, HeldFor.PRODUCT_LIMIT),
         ({"principal": Money.shillings(200_001)}, HeldFor.PRODUCT_LIMIT),

@@ -1,0 +1,93 @@
+"""Later tranches: after the first no list of Mifos X shows them, so each disbursed tranche loan is looked at for its next one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.clients.mifos import MifosClient
+from vault_core.database import in_transaction
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, with_phones
+from vault_core.disbursements.tranches import Part, all_disbursed, part_of
+from vault_core.errors import NotFound, VaultError
+from vault_core.partners.connections import Connections
+from vault_core.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Disbursed:
+    """The last disbursed tranche of a loan."""
+
+    id: UUID
+    loan_id: int
+    tranche: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found of the next tranche: a part to take in, or whether to look again."""
+
+    of: _Disbursed
+    found: FoundLoan | None
+    again: bool
+
+
+_DUE = text(
+    """
+    SELECT d.id, d.partner_id, d.loan_id, d.tranche FROM disbursements d JOIN partners p ON p.id = d.partner_id
+    WHERE d.next_tranche_at <= :now AND p.state <> 'paused' ORDER BY d.next_tranche_at LIMIT :most
+    """
+)
+_LOOKED = text("UPDATE disbursements SET next_tranche_at = :again_at WHERE id = ANY(:ids) AND next_tranche_at IS NOT NULL")
+
+
+async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
+    """Reads the tranche loans that are due for a look and takes in the next tranche of each; returns how many were new.
+
+    A tranche is taken in once the one before it stands in Mifos X, and waits there for its planned day. A loan that is closed or
+    fully disbursed is not looked at again. Any number of workers may look: a tranche is inserted once.
+    """
+    async with runtime.engine.connect() as connection:
+        rows = (await connection.execute(_DUE, {"now": runtime.clock.now(), "most": _MOST})).all()
+    by_partner: dict[UUID, list[_Disbursed]] = {}
+    for row in rows:
+        by_partner.setdefault(row.partner_id, []).append(_Disbursed(row.id, row.loan_id, row.tranche))
+    return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
+
+
+async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> int:
+    try:
+        client = await connections.mifos(partner_id)
+        looks = [await _look(client, item) for item in due]
+    except VaultError as error:
+        log.warning("next tranches not looked at", partner_id=str(partner_id), cause=str(error))
+        looks = [_Look(item, None, again=True) for item in due]
+
+    async def work(connection: AsyncConnection) -> int:
+        again_at = runtime.clock.now() + timedelta(seconds=runtime.pace.tranche_look_every)
+        over = [look.of.id for look in looks if not look.again]
+        await connection.execute(_LOOKED, {"ids": over, "again_at": None})
+        await connection.execute(_LOOKED, {"ids": [look.of.id for look in looks if look.again], "again_at": again_at})
+        found = [look.found for look in looks if look.found is not None]
+        return len(await insert_found(connection, runtime, partner_id, found, "poll"))
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def _look(client: MifosClient, item: _Disbursed) -> _Look:
+    try:
+        loan = await client.loan(item.loan_id)
+    except NotFound:
+        return _Look(item, None, again=False)
+    if isinstance(part_of(loan, item.tranche + 1), Part):
+        (found,) = await with_phones(client, [loan], number=item.tranche + 1)
+        return _Look(item, found, again=False)
+    return _Look(item, None, again=not all_disbursed(loan))

@@ -1,0 +1,87 @@
+"""Which part of a loan is paid and posted next. A decision on values alone.
+
+A loan without tranches is one part. Of a tranche loan only the first part shows under status 200; after it the loan is active,
+and nothing in Mifos X keeps a tranche from being disbursed twice or beyond the plan (reference/fineract.md section 11): what was
+disbursed is counted here, before each payment and each posting.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+from vault_core.clients.mifos import ApprovedLoan
+from vault_core.money import ZERO, Money
+
+APPROVED = 200
+ACTIVE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one disbursement pays and posts: the whole loan, or tranche `number` of `planned`. `due_on` None: at once."""
+
+    number: int
+    planned: int
+    principal: Money
+    payout: Money
+    due_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoPart:
+    """The loan's plan cannot be paid by us. `reason` says what it is and what to do, to people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrongState:
+    """Mifos X does not have the loan where part `number` would come next."""
+
+    reason: str
+
+
+PartFound = Part | NoPart | WrongState
+
+
+def part_of(loan: ApprovedLoan, number: int) -> PartFound:
+    """Part `number` (from 1) of the loan as Mifos X has it now, if that is what would be disbursed next."""
+    wanted = APPROVED if number == 1 else ACTIVE
+    if loan.status_id != wanted:
+        return WrongState(
+            f"Mifos X has the loan in status {loan.status_id}, not {'approved (200)' if number == 1 else 'active (300)'}: "
+            f"{'approve it there, or leave it if it is settled' if number == 1 else 'its next tranche is not due in this state'}"
+        )
+    if not loan.multi_disburse:
+        return Part(1, 1, loan.approved_principal, loan.net_disbursal)
+    return _tranche(loan, number)
+
+
+def all_disbursed(loan: ApprovedLoan) -> bool:
+    """Whether a tranche loan needs no further look: it is neither approved nor active, or nothing of its approval is left."""
+    if loan.status_id not in {APPROVED, ACTIVE}:
+        return True
+    out = sum((tranche.principal for tranche in loan.tranches if tranche.disbursed_on is not None), ZERO)
+    return out >= loan.approved_principal
+
+
+def _tranche(loan: ApprovedLoan, number: int) -> PartFound:
+    if not loan.tranches:
+        return NoPart("the loan is disbursed in tranches and none is planned: plan them in Mifos X, or disburse it by hand")
+    if loan.net_disbursal != loan.approved_principal:
+        return NoPart(
+            f"{loan.approved_principal - loan.net_disbursal} is kept back at disbursement and Mifos X does not tell from which "
+            "tranche: disburse it by hand"
+        )
+    total = sum((tranche.principal for tranche in loan.tranches), ZERO)
+    if total > loan.approved_principal:
+        return NoPart(f"its tranches are {total} in all, more than the {loan.approved_principal} approved: correct the plan")
+    marked = sum(1 for tranche in loan.tranches if tranche.disbursed_on is not None)
+    if loan.disbursals != number - 1 or marked != number - 1:
+        return WrongState(
+            f"{max(loan.disbursals, marked)} tranches are disbursed in Mifos X where {number - 1} were expected before tranche "
+            f"{number}: see who disbursed it"
+        )
+    following = next((tranche for tranche in loan.tranches if tranche.disbursed_on is None), None)
+    if following is None:
+        return NoPart(f"no tranche is planned after the {number - 1} that are disbursed")
+    return Part(number, len(loan.tranches), following.principal, following.principal, following.expected_on)
