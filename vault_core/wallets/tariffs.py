@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.errors import ConfigurationError
 from vault_core.money import ZERO, Money
 from vault_core.wallets.fee_parts import Rounding
+
+SHILLING = Money.shillings(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Tariff:
     excise_rate_basis_points: int = 0
     excise_included: bool = False
     rounding: Rounding = "half_up_cent"
-    step: Money = Money(100)
+    step: Money = SHILLING
     note: str = ""
     imported_by: str = ""
 
@@ -93,7 +96,8 @@ _LOAD = text(
     """
     SELECT t.id AS tariff_id, t.provider, t.product, t.valid_from, t.valid_to, t.source, t.note, t.step_cents,
            t.excise_rate_basis_points, t.excise_included, t.rounding, t.imported_by,
-           b.id, b.from_cents, b.to_cents, b.fee_cents, b.customer_fee_cents, b.rate_basis_points, b.confirmed, b.note AS band_note
+           b.id, b.from_cents, b.to_cents, b.fee_cents, b.customer_fee_cents, b.rate_basis_points, b.confirmed,
+           b.note AS band_note
     FROM tariffs t JOIN tariff_bands b ON b.tariff_id = t.id
     WHERE t.withdrawn_at IS NULL ORDER BY t.id, b.from_cents
     """
@@ -106,7 +110,7 @@ async def load_tariffs(connection: AsyncConnection) -> TariffBook:
     return TariffBook(_tariff(list(of_one)) for _, of_one in groupby(rows, key=lambda row: row.tariff_id))
 
 
-def _tariff(rows: list[Row]) -> Tariff:
+def _tariff(rows: list[Row[Any]]) -> Tariff:
     head = rows[0]
     return Tariff(
         provider=head.provider,
@@ -124,7 +128,7 @@ def _tariff(rows: list[Row]) -> Tariff:
     )
 
 
-def _band(row: Row) -> TariffBand:
+def _band(row: Row[Any]) -> TariffBand:
     return TariffBand(
         id=row.id,
         low=Money(row.from_cents),

@@ -89,9 +89,8 @@ BEGIN
     WHERE o.provider = list.provider AND o.product = list.product AND o.id <> list.id AND o.withdrawn_at IS NULL
       AND daterange(o.valid_from, o.valid_to) && daterange(list.valid_from, list.valid_to) ORDER BY o.valid_from LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION '% % from % to % overlaps the list from % to %', list.provider, list.product, list.valid_from,
-            coalesce(list.valid_to::text, 'further notice'), other.valid_from, coalesce(other.valid_to::text, 'further notice')
-            USING ERRCODE = 'PV002', HINT = 'end the one before where the next begins';
+        RAISE EXCEPTION '% % from % to % overlaps the list from % to %: end the one before where the next begins', list.provider, list.product, list.valid_from,
+            coalesce(list.valid_to::text, 'further notice'), other.valid_from, coalesce(other.valid_to::text, 'further notice') USING ERRCODE = 'PV002';
     END IF;
     FOR band IN SELECT * FROM public.tariff_bands WHERE tariff_id = _tariff ORDER BY from_cents, id LOOP
         bands := bands + 1;
@@ -142,8 +141,8 @@ BEGIN
         RAISE EXCEPTION '% % of % cannot be withdrawn: charges used it', OLD.provider, OLD.product, OLD.valid_from USING ERRCODE = 'PV002';
     END IF;
     IF used >= NEW.valid_to::timestamp AT TIME ZONE 'Africa/Nairobi' THEN
-        RAISE EXCEPTION '% % of % cannot end on %: charges of % used it', OLD.provider, OLD.product, OLD.valid_from, NEW.valid_to,
-            (used AT TIME ZONE 'Africa/Nairobi')::date USING ERRCODE = 'PV002', HINT = 'end it on a later day';
+        RAISE EXCEPTION '% % of % cannot end on %: charges of % used it; choose a later day', OLD.provider, OLD.product, OLD.valid_from, NEW.valid_to,
+            (used AT TIME ZONE 'Africa/Nairobi')::date USING ERRCODE = 'PV002';
     END IF;
     RETURN NEW;
 END $$;
