@@ -32,6 +32,18 @@ class TrialLine:
     debit: Money
     credit: Money
 
+    @classmethod
+    def of(cls, account: AccountRef, debits_less_credits: int) -> "TrialLine":
+        """The line of an account by its debits less its credits, in cents."""
+        return cls(account, Money(max(debits_less_credits, 0)), Money(max(-debits_less_credits, 0)))
+
+    @property
+    def balance(self) -> Money:
+        """The balance as the account's reader expects it: positive in its normal side."""
+        return self.debit - self.credit if self.account.normal_side == "debit" else self.credit - self.debit
+
+
+HOUSE = UUID(int=0)  # the scope of the house's accounts
 
 _BALANCES = text(
     """
@@ -48,7 +60,6 @@ _TRIAL = text(
     GROUP BY partner_id, code ORDER BY partner_id NULLS FIRST, code
     """
 )
-_HOUSE = UUID(int=0)  # the scope of the house's accounts
 
 
 async def balance(connection: AsyncConnection, ref: AccountRef) -> Balance:
@@ -59,7 +70,7 @@ async def balance(connection: AsyncConnection, ref: AccountRef) -> Balance:
 async def balances(connection: AsyncConnection, refs: Sequence[AccountRef]) -> dict[AccountRef, Balance]:
     """The balances of several accounts, of one instant."""
     rows = await connection.execute(
-        _BALANCES, {"scopes": [ref.partner_id or _HOUSE for ref in refs], "codes": [ref.code for ref in refs]}
+        _BALANCES, {"scopes": [ref.partner_id or HOUSE for ref in refs], "codes": [ref.code for ref in refs]}
     )
     found = {AccountRef(row.partner_id, row.code): row for row in rows}
     return {
@@ -71,10 +82,7 @@ async def balances(connection: AsyncConnection, refs: Sequence[AccountRef]) -> d
 async def trial_balance(connection: AsyncConnection) -> list[TrialLine]:
     """Every account's balance, of one instant. The debits and the credits of a sound ledger sum to the same."""
     rows = await connection.execute(_TRIAL)
-    return [
-        TrialLine(AccountRef(row.partner_id, row.code), Money(max(row.balance_cents, 0)), Money(max(-row.balance_cents, 0)))
-        for row in rows
-    ]
+    return [TrialLine.of(AccountRef(row.partner_id, row.code), row.balance_cents) for row in rows]
 
 
 def _balance(ref: AccountRef, debits_less_credits: int, held_cents: int) -> Balance:

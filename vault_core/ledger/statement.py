@@ -1,0 +1,220 @@
+"""The statement of an account: what stood at the start, every line in order with the balance after it, what stands at the end.
+
+A house account's shards read as one account. By booked time the lines stand in the order in which they moved the account, so that
+a partner's running balance is the one it had at that moment. By effective time they stand in the order in which things happened.
+Opening balance and lines always sum to the closing balance.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.errors import InvalidInput
+from vault_core.identifiers import lowest_id_at
+from vault_core.ledger.as_of import BOOKED_WITHIN, By, balance_before
+from vault_core.ledger.balances import HOUSE
+from vault_core.ledger.chart import AccountRef
+from vault_core.money import ZERO, Money
+
+_CHUNK = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The frame of a statement of [start, end), both aware. Balances are in the account's normal side."""
+
+    account: AccountRef
+    by: By
+    start: datetime
+    end: datetime
+    opening: Money
+    closing: Money
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One entry: exactly one of debit and credit is not zero. `balance` is the account's, in its normal side, after it.
+
+    `carried_from` is when it really happened, if that period was closed before it was told of.
+    """
+
+    transaction_id: UUID
+    leg: int
+    effective_at: datetime
+    booked_at: datetime
+    carried_from: datetime | None
+    kind: str
+    reference: str
+    description: str
+    reverses: UUID | None
+    debit: Money
+    credit: Money
+    balance: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ended: the last line's key by effective time, or the last version read of each of the account's rows."""
+
+    balance: Money
+    last: tuple[datetime, UUID, int] | None = None
+    versions: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some lines, and where the next page begins (None: these are the last)."""
+
+    lines: tuple[StatementLine, ...]
+    following: Place | None
+
+
+_COLUMNS = """
+    t.id, e.leg, t.effective_at, t.booked_at, t.carried_from, t.kind, t.reference, t.description, t.reverses, e.amount_cents,
+    e.account_id, e.account_version
+    """
+_ROWS = text("SELECT a.id FROM ledger_accounts a WHERE a.scope = :scope AND a.code = :code ORDER BY a.id")
+# A partner's accounts are moved by its own transactions only, so that its index finds them.
+_EFFECTIVE = """
+    SELECT {columns} FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id
+    WHERE t.effective_at >= :start AND t.effective_at < :end AND e.account_id = ANY(:rows) {and_of_partner}
+          AND (CAST(:last_id AS uuid) IS NULL OR (t.effective_at, t.id, e.leg) > (:start, :last_id, :last_leg))
+    ORDER BY t.effective_at, t.id, e.leg LIMIT CAST(:most AS bigint)
+    """
+_EFFECTIVE_OF_HOUSE = text(_EFFECTIVE.format(columns=_COLUMNS, and_of_partner=""))
+_EFFECTIVE_OF_PARTNER = text(_EFFECTIVE.format(columns=_COLUMNS, and_of_partner="AND t.partner_id = :partner"))
+_VERSIONS = text("SELECT a.id, ledger_version_before(a.id, :bound) AS version FROM unnest(CAST(:rows AS bigint[])) AS a(id)")
+_BOOKED = """
+    SELECT page.* FROM unnest(CAST(:rows AS bigint[]), CAST(:afters AS bigint[]), CAST(:reaches AS bigint[]))
+        AS a(id, after, reach)
+    CROSS JOIN LATERAL (
+        SELECT {columns} FROM ledger_entries e JOIN ledger_transactions t ON t.id = e.transaction_id
+        WHERE e.account_id = a.id AND e.account_version > a.after AND e.account_version <= a.reach
+              AND t.booked_at >= :start AND t.booked_at < :end
+        ORDER BY e.account_version LIMIT :most) AS page
+    ORDER BY page.account_id, page.account_version
+    """
+_BOOKED_OF_ROWS = text(_BOOKED.format(columns=_COLUMNS))
+
+
+async def open_statement(
+    connection: AsyncConnection, account: AccountRef, start: datetime, end: datetime, by: By, *, now: datetime
+) -> Statement:
+    """The frame of the statement of everything in [start, end). Raises InvalidInput if it ends before it starts.
+
+    For a statement that is whole while postings go on, ask on a `ledger_snapshot`, and for its lines too.
+    """
+    if end < start:
+        raise InvalidInput(f"the statement would end ({end.isoformat()}) before it starts ({start.isoformat()})")
+    opening = await balance_before(connection, account, start, by, now=now)
+    closing = await balance_before(connection, account, end, by, now=now)
+    return Statement(account, by, start, end, opening, closing)
+
+
+async def statement_page(
+    connection: AsyncConnection, statement: Statement, *, after: Place | None = None, most: int = 100
+) -> Page:
+    """The next `most` lines. A page costs what it shows; one of a house account by effective time, all that is still to come."""
+    if most < 1:
+        raise InvalidInput(f"a page of {most} lines shows nothing: ask for at least one")
+    rows = await _account_rows(connection, statement.account)
+    if statement.by == "booked":
+        return await _booked_page(connection, statement, rows, after, most)
+    found = (await connection.execute(*_effective(statement, rows, after, most))).all()
+    running = _running(statement, found, after.balance if after else statement.opening)
+    if len(found) < most:
+        return Page(running, None)
+    end = found[-1]
+    return Page(running, Place(running[-1].balance, last=(end.effective_at, end.id, end.leg)))
+
+
+async def statement_lines(connection: AsyncConnection, statement: Statement) -> AsyncIterator[StatementLine]:
+    """All lines, read in chunks: a million need no more memory than a thousand."""
+    if statement.by == "booked":
+        place = None
+        while True:
+            page = await statement_page(connection, statement, after=place, most=_CHUNK)
+            for line in page.lines:
+                yield line
+            if (place := page.following) is None:
+                return
+    rows = await _account_rows(connection, statement.account)
+    balance = statement.opening
+    query, values = _effective(statement, rows, None, None)
+    async with connection.stream(query, values, execution_options={"yield_per": _CHUNK}) as result:
+        async for chunk in result.partitions():
+            for line in _running(statement, chunk, balance):
+                balance = line.balance
+                yield line
+
+
+async def _account_rows(connection: AsyncConnection, account: AccountRef) -> list[int]:
+    rows = await connection.execute(_ROWS, {"scope": account.partner_id or HOUSE, "code": account.code})
+    return [row.id for row in rows]
+
+
+def _effective(statement: Statement, rows: list[int], after: Place | None, most: int | None) -> tuple[Any, dict[str, Any]]:
+    at, last_id, last_leg = after.last if after and after.last else (statement.start, None, None)
+    values = {"rows": rows, "start": at, "end": statement.end, "last_id": last_id, "last_leg": last_leg, "most": most}
+    if statement.account.partner_id is None:
+        return _EFFECTIVE_OF_HOUSE, values
+    return _EFFECTIVE_OF_PARTNER, {**values, "partner": statement.account.partner_id}
+
+
+async def _booked_page(
+    connection: AsyncConnection, statement: Statement, rows: list[int], after: Place | None, most: int
+) -> Page:
+    afters = dict(after.versions) if after else await _versions(connection, rows, statement.start - BOOKED_WITHIN)
+    reaches = await _versions(connection, rows, statement.end + BOOKED_WITHIN)
+    values = {
+        "rows": rows,
+        "afters": [afters.get(row, 0) for row in rows],
+        "reaches": [reaches[row] for row in rows],
+        "start": statement.start,
+        "end": statement.end,
+        "most": most,
+    }
+    found = (await connection.execute(_BOOKED_OF_ROWS, values)).all()
+    streams = [[entry for entry in found if entry.account_id == row] for row in rows]
+    chosen = list(merge(*streams, key=lambda entry: (entry.id, entry.leg)))[:most]
+    running = _running(statement, chosen, after.balance if after else statement.opening)
+    if len(chosen) < most:
+        return Page(running, None)
+    reached = afters | {entry.account_id: entry.account_version for entry in chosen}
+    return Page(running, Place(running[-1].balance, versions=tuple(sorted(reached.items()))))
+
+
+async def _versions(connection: AsyncConnection, rows: list[int], before: datetime) -> dict[int, int]:
+    found = await connection.execute(_VERSIONS, {"rows": rows, "bound": lowest_id_at(before)})
+    return {row.id: row.version for row in found}
+
+
+def _running(statement: Statement, entries: Iterable[Row[Any]] | Sequence[Row[Any]], balance: Money) -> tuple[StatementLine, ...]:
+    lines = []
+    raised_by_debits = statement.account.normal_side == "debit"
+    for entry in entries:
+        amount = Money(entry.amount_cents)
+        balance += amount if raised_by_debits else -amount
+        lines.append(
+            StatementLine(
+                transaction_id=entry.id,
+                leg=entry.leg,
+                effective_at=entry.effective_at,
+                booked_at=entry.booked_at,
+                carried_from=entry.carried_from,
+                kind=entry.kind,
+                reference=entry.reference,
+                description=entry.description,
+                reverses=entry.reverses,
+                debit=max(amount, ZERO),
+                credit=max(-amount, ZERO),
+                balance=balance,
+            )
+        )
+    return tuple(lines)
