@@ -1,6 +1,10 @@
 """What a partner's people are told about its wallet: that it runs low, that loans wait for money, and what to pay in."""
 
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
 import structlog
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.database import in_transaction
@@ -11,17 +15,33 @@ from vault_core.notifications.partner_texts import PartnerText, tell_partners
 from vault_core.notifications.templates import render
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
-from vault_core.wallets.alerts import WatchedWallet, end_alerts, raise_alert, turn_of_alert, watched_wallets
+from vault_core.wallets.alerts import AlertKind, WatchedWallet, end_alerts, raise_alert, turn_of_alert, watched_wallets
 from vault_core.wallets.low_balance import load_burns, recommended_topup
 
 log = structlog.get_logger(__name__)
+
+_TEMPLATES: Mapping[AlertKind, str] = {"low": "wallet_low", "short": "wallet_short"}
+# Locked first, and looked at in a statement of its own: a worker that writes an attempt at this moment is waited for and seen.
+_QUEUED = text(
+    """
+    SELECT id FROM messages WHERE partner_id = ANY(:partner_ids) AND created_at >= :since AND template = :template
+          AND state = 'queued' ORDER BY id FOR UPDATE
+    """
+)
+_WITHDRAW = text(
+    """
+    UPDATE messages SET state = 'withdrawn', reason = 'the shortage was over before it could be sent'
+    WHERE id = ANY(:ids) AND NOT EXISTS (SELECT FROM message_attempts a WHERE a.message_id = messages.id AND a.state <> 'refused')
+    """
+)
 
 
 async def watch_wallets(runtime: Runtime) -> int:
     """Looks at every wallet once: ends the low-balance alerts that are over, raises and tells those that are due.
 
     Returns how many alerts began or ended. An alert and its texts are written in one transaction and by one worker only, so they
-    are told once a crossing; a dip that was over by the time of the look is not told at all. A partner whose people cannot be
+    are told once a crossing. A dip that was over by the time of the look is not told at all, and one that is over before a
+    gateway could be handed the text not any more. A partner whose people cannot be
     told (a contact that does not open, say) is logged, tried again at the next look, and holds back no other.
     """
     async with runtime.engine.connect() as connection:
@@ -29,10 +49,23 @@ async def watch_wallets(runtime: Runtime) -> int:
     over = [wallet.partner_id for wallet, turn in turns if turn == "end"]
     changed = 0
     if over:
-        changed += await in_transaction(runtime.engine, lambda connection: end_alerts(connection, runtime, over, "low"))
+        changed += await in_transaction(runtime.engine, lambda connection: end_shortages(connection, runtime, over, "low"))
     for wallet in (wallet for wallet, turn in turns if turn == "raise"):
         changed += await _raise(runtime, wallet)
     return changed
+
+
+async def end_shortages(connection: AsyncConnection, runtime: Runtime, partner_ids: Sequence[UUID], kind: AlertKind) -> int:
+    """Ends the open alerts of these partners, in the caller's transaction, and returns how many there were.
+
+    What could not be sent about them yet is withdrawn: it would be false by then.
+    """
+    ended = await end_alerts(connection, runtime, partner_ids, kind)
+    if ended:
+        about = {"partner_ids": list(ended), "since": min(ended.values()), "template": _TEMPLATES[kind]}
+        queued = (await connection.execute(_QUEUED, about)).scalars().all()
+        await connection.execute(_WITHDRAW, {"ids": list(queued)})
+    return len(ended)
 
 
 async def tell_wallet_short(connection: AsyncConnection, runtime: Runtime, partner: Partner, short: Short) -> None:

@@ -7,6 +7,7 @@ does not text the partner at every crossing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -40,6 +41,7 @@ _RAISE = text(
 _END = text(
     """
     UPDATE wallet_alerts SET ended_at = :now WHERE partner_id = ANY(:partner_ids) AND kind = :kind AND ended_at IS NULL
+    RETURNING partner_id, raised_at
     """
 )
 # A wallet that never had an entry has not fallen under anything: its partner is told when the first loan waits for money.
@@ -95,7 +97,9 @@ async def raise_alert(
     return alert_id if opened.rowcount == 1 else None
 
 
-async def end_alerts(connection: AsyncConnection, runtime: Runtime, partner_ids: Sequence[UUID], kind: AlertKind) -> int:
-    """Ends the open alerts of these partners, in the caller's transaction, and returns how many there were."""
+async def end_alerts(
+    connection: AsyncConnection, runtime: Runtime, partner_ids: Sequence[UUID], kind: AlertKind
+) -> dict[UUID, datetime]:
+    """Ends the open alerts of these partners, in the caller's transaction. Answers whose, and when they were raised."""
     ended = await connection.execute(_END, {"partner_ids": list(partner_ids), "kind": kind, "now": runtime.clock.now()})
-    return ended.rowcount
+    return {row.partner_id: row.raised_at for row in ended}

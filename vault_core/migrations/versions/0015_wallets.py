@@ -1,4 +1,4 @@
-"""Wallets put right by hand: one person proposes, another decides."""
+"""Wallets put right by hand: one person proposes, another decides. Texts about a shortage that is over are withdrawn."""
 
 from alembic import op
 
@@ -63,6 +63,11 @@ END $$;
 CREATE TRIGGER decided_once BEFORE UPDATE ON wallet_adjustments FOR EACH ROW EXECUTE FUNCTION wallet_adjustment_is_decided_once();
 CREATE TRIGGER append_only BEFORE DELETE ON wallet_adjustments FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON wallet_adjustments FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
+
+-- Withdrawn: what it told was over before a gateway could be handed it.
+ALTER TABLE messages DROP CONSTRAINT messages_state_check;
+ALTER TABLE messages ADD CONSTRAINT messages_state_check
+    CHECK (state IN ('queued', 'unknown', 'accepted', 'delivered', 'refused', 'withdrawn'));
 """
 
 
