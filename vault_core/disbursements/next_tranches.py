@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clients.mifos import MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import FoundLoan, insert_found, with_phones
-from vault_core.disbursements.tranches import Part, all_disbursed, part_of
+from vault_core.disbursements.tranches import has_next, is_over
 from vault_core.errors import NotFound, VaultError
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -52,8 +52,9 @@ _LOOKED = text("UPDATE disbursements SET next_tranche_at = :again_at WHERE id = 
 async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
     """Reads the tranche loans that are due for a look and takes in the next tranche of each; returns how many were new.
 
-    A tranche is taken in once the one before it stands in Mifos X, and waits there for its planned day. A loan that is closed or
-    fully disbursed is not looked at again. Any number of workers may look: a tranche is inserted once.
+    A tranche is taken in once the one before it stands in Mifos X, and held until its planned day, or for a person where the loan
+    does not stand as it should. A loan that is closed or fully disbursed is not looked at again. Any number of workers may look:
+    a tranche is inserted once.
     """
     async with runtime.engine.connect() as connection:
         rows = (await connection.execute(_DUE, {"now": runtime.clock.now(), "most": _MOST})).all()
@@ -87,7 +88,7 @@ async def _look(client: MifosClient, item: _Disbursed) -> _Look:
         loan = await client.loan(item.loan_id)
     except NotFound:
         return _Look(item, None, again=False)
-    if isinstance(part_of(loan, item.tranche + 1), Part):
+    if has_next(loan):
         (found,) = await with_phones(client, [loan], number=item.tranche + 1)
         return _Look(item, found, again=False)
-    return _Look(item, None, again=not all_disbursed(loan))
+    return _Look(item, None, again=not is_over(loan))

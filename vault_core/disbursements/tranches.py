@@ -56,7 +56,12 @@ def part_of(loan: ApprovedLoan, number: int) -> PartFound:
     return _tranche(loan, number)
 
 
-def all_disbursed(loan: ApprovedLoan) -> bool:
+def has_next(loan: ApprovedLoan) -> bool:
+    """Whether a tranche of an active loan is planned and not disbursed."""
+    return loan.status_id == ACTIVE and any(tranche.disbursed_on is None for tranche in loan.tranches)
+
+
+def is_over(loan: ApprovedLoan) -> bool:
     """Whether a tranche loan needs no further look: it is neither approved nor active, or nothing of its approval is left."""
     if loan.status_id not in {APPROVED, ACTIVE}:
         return True
@@ -67,7 +72,7 @@ def all_disbursed(loan: ApprovedLoan) -> bool:
 def _tranche(loan: ApprovedLoan, number: int) -> PartFound:
     if not loan.tranches:
         return NoPart("the loan is disbursed in tranches and none is planned: plan them in Mifos X, or disburse it by hand")
-    if loan.net_disbursal != loan.approved_principal:
+    if number == 1 and loan.net_disbursal != loan.approved_principal:  # later it is the net of the last disbursal
         return NoPart(
             f"{loan.approved_principal - loan.net_disbursal} is kept back at disbursement and Mifos X does not tell from which "
             "tranche: disburse it by hand"
