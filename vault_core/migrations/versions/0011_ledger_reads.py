@@ -12,7 +12,7 @@ SQL = """
 ALTER TABLE ledger_transactions ADD CONSTRAINT ledger_transactions_id_of_its_time CHECK (
     uuid_extract_timestamp(id) BETWEEN booked_at - interval '5 minutes' AND booked_at + interval '5 minutes');
 
--- The partner's view of its wallet shows the lines of each charge (vault_core/wallets/functions/10_wallet_transactions.sql).
+-- The partner's view of its wallet shows the lines of each charge (vault_core/wallets/functions/30_wallet_transactions.sql).
 CREATE INDEX charge_lines_by_transaction ON charge_lines (transaction_id) WHERE transaction_id IS NOT NULL;
 """
 
