@@ -1,8 +1,10 @@
 """Recording how sending went, many at a time. What a result has settled meanwhile is not overwritten."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,8 +15,9 @@ from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.awaiting import NOT_TAKEN, second_conversation_case
 from vault_core.disbursements.claim import Claimed
+from vault_core.disbursements.eligibility import Held, HeldFor
 from vault_core.disbursements.evidence import SaysFailed
-from vault_core.disbursements.halting import halt_partners
+from vault_core.disbursements.halting import Fault, stop_for_faults
 from vault_core.disbursements.loan_check import Changed, NotApproved
 from vault_core.disbursements.result_classes import ResultClass
 from vault_core.disbursements.states import AttemptState, State, require_move
@@ -27,10 +30,10 @@ from vault_core.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of one claimed instruction: M-Pesa's answer, or the change of the loan because of which it was not sent."""
+    """What became of one claimed instruction: M-Pesa's answer, or what kept it from being sent."""
 
     claimed: Claimed
-    outcome: Outcome[B2CAck] | Changed | NotApproved
+    outcome: Outcome[B2CAck] | Changed | NotApproved | Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +44,18 @@ class _Step:
     answer: str
     conversation_id: str | None = None
     wait: timedelta | None = None  # of the next try; None: it is asked about instead
-    held_for: str | None = None
+    held_for: HeldFor | None = None
+    fault: bool = False  # M-Pesa refused it for a cause that every next one would meet
 
 
 _ATTEMPTS = text(
     """
     UPDATE disbursement_attempts SET state = step.state, answered_at = :now, answer = step.answer,
            conversation_id = coalesce(disbursement_attempts.conversation_id, step.conversation_id), query_at = step.query_at,
-           maybe_seen = maybe_seen OR step.state = 'unknown'
+           maybe_seen = maybe_seen OR step.state = 'unknown', faults = disbursement_attempts.faults + step.faults
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:answers AS text[]), CAST(:conversations AS text[]),
-                CAST(:query_ats AS timestamptz[])) AS step(id, state, answer, conversation_id, query_at)
+                CAST(:query_ats AS timestamptz[]), CAST(:faults AS integer[]))
+         AS step(id, state, answer, conversation_id, query_at, faults)
     WHERE disbursement_attempts.id = step.id
     """
 )
@@ -81,10 +86,11 @@ async def record_answers(runtime: Runtime, answers: Sequence[Answered]) -> None:
         pairs = [(locked[answer.claimed.attempt_id], answer) for answer in answers]
         fresh = [(attempt, answer) for attempt, answer in pairs if attempt.state is AttemptState.WRITTEN]
         await _write_late(connection, runtime, [pair for pair in pairs if pair[0].state is not AttemptState.WRITTEN])
+        stopped = await stop_for_faults(connection, runtime, [_fault(*pair) for pair in fresh if _is_fault(pair[1])])
         await _write_steps(
             connection,
             runtime,
-            [_step(attempt, answer.outcome, runtime) for attempt, answer in fresh if not _is_over(answer)],
+            [_step(attempt, answer.outcome, runtime, stopped) for attempt, answer in fresh if not _is_over(answer)],
         )
         await book_failures(
             connection, runtime, [_failure(attempt, answer, runtime) for attempt, answer in fresh if _is_failure(answer)]
@@ -97,6 +103,14 @@ async def record_answers(runtime: Runtime, answers: Sequence[Answered]) -> None:
 
 def _is_failure(answer: Answered) -> bool:
     return isinstance(answer.outcome, Refused) and answer.outcome.refusal is Refusal.TERMINAL
+
+
+def _is_fault(answer: Answered) -> bool:
+    return isinstance(answer.outcome, Refused) and answer.outcome.refusal is Refusal.HALT
+
+
+def _fault(attempt: Attempt, answer: Answered) -> Fault:
+    return Fault(attempt.partner_id, _words(answer)[:500])
 
 
 def _is_over(answer: Answered) -> bool:
@@ -115,19 +129,22 @@ def _unsent(attempt: Attempt, answer: Answered) -> Unsent | None:
     return None
 
 
-def _step(attempt: Attempt, outcome: Outcome[B2CAck] | Changed | NotApproved, runtime: Runtime) -> _Step:
+def _step(
+    attempt: Attempt, outcome: Outcome[B2CAck] | Changed | NotApproved | Held, runtime: Runtime, stopped: AbstractSet[UUID]
+) -> _Step:
     match outcome:
         case Accepted(value=ack):
             return _Step(attempt, AttemptState.ACCEPTED, State.ACCEPTED, "accepted", conversation_id=ack.conversation_id)
-        case Refused(refusal=Refusal.HALT):
-            answer = f"{outcome.code}: {outcome.reason}"
-            return _Step(attempt, AttemptState.REFUSED, State.HELD, answer, wait=timedelta(0), held_for="partner_halted")
-        case Refused():
-            answer = f"{outcome.code}: {outcome.reason}"
+        case Held(held_for=held_for, reason=reason):
+            return _Step(attempt, AttemptState.REFUSED, State.HELD, reason, wait=timedelta(0), held_for=held_for)
+        case Refused(refusal=refusal):
+            answer, fault = f"{outcome.code}: {outcome.reason}", refusal is Refusal.HALT
+            step = _Step(attempt, AttemptState.REFUSED, State.REFUSED, answer, wait=timedelta(0), fault=fault)
+            if fault and attempt.partner_id in stopped:
+                return replace(step, state=State.HELD, held_for=HeldFor.PARTNER_HALTED)
             if attempt.sends >= runtime.pace.outbox_max_tries:
-                return _Step(attempt, AttemptState.REFUSED, State.NEEDS_REVIEW, answer, wait=timedelta(0))
-            wait = next_wait(attempt.sends, runtime.pace, runtime.chance)
-            return _Step(attempt, AttemptState.REFUSED, State.REFUSED, answer, wait=wait)
+                return replace(step, state=State.NEEDS_REVIEW)
+            return replace(step, wait=next_wait(attempt.sends, runtime.pace, runtime.chance))
         case Unknown(cause=cause):
             return _Step(attempt, AttemptState.UNKNOWN, State.UNKNOWN, cause)
         case Changed() | NotApproved():
@@ -149,6 +166,7 @@ async def _write_steps(connection: AsyncConnection, runtime: Runtime, steps: Seq
             "answers": [step.answer[:500] for step in steps],
             "conversations": [step.conversation_id for step in steps],
             "query_ats": [ask_at if step.wait is None else None for step in steps],
+            "faults": [int(step.fault) for step in steps],
         },
     )
     # A person may have taken the disbursement over meanwhile; then only the instruction is written.
@@ -165,8 +183,6 @@ async def _write_steps(connection: AsyncConnection, runtime: Runtime, steps: Seq
             "dues": [now + (step.wait or timedelta(0)) for step in ours],
         },
     )
-    halts = {step.attempt.partner_id: step.answer for step in steps if step.held_for is not None}
-    await halt_partners(connection, runtime, halts)
     await open_cases(
         connection, runtime.clock, runtime.new_id, [_not_taken(step) for step in ours if step.state is State.NEEDS_REVIEW]
     )
@@ -209,7 +225,7 @@ def _words(answer: Answered) -> str:
             return f"{code}: {reason}"
         case Unknown(cause=cause):
             return cause
-        case Changed() | NotApproved():
+        case Changed() | NotApproved() | Held():
             return f"not sent: {answer.outcome.reason}"
 
 

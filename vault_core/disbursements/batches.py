@@ -28,6 +28,7 @@ _PARTNERS = text(
     """
     SELECT DISTINCT p.id, p.name FROM disbursements d JOIN partners p ON p.id = d.partner_id
     WHERE d.state = 'ready' AND d.due_at <= :now AND p.state = 'active'
+          AND NOT EXISTS (SELECT FROM payout_halts WHERE ended_at IS NULL)
           AND (d.batch_id IS NULL OR d.batch_id IN (SELECT id FROM disbursement_batches WHERE formed_at < :lost)) ORDER BY p.name
     """
 )
@@ -46,7 +47,10 @@ _DROP = text("DELETE FROM disbursement_batches WHERE id = :id")
 
 
 async def form_batches(runtime: Runtime) -> list[Batch]:
-    """Puts every ready, due disbursement of an active partner that is in no batch into a new one, and returns these."""
+    """Puts every ready, due disbursement of an active partner that is in no batch into a new one, and returns these.
+
+    None while all sending is halted: what is ready waits as it is.
+    """
 
     async def work(connection: AsyncConnection) -> list[Batch]:
         now = runtime.clock.now()

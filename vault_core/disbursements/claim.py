@@ -25,6 +25,7 @@ from vault_core.disbursements.candidates import (
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
 from vault_core.disbursements.holding import hold_back
+from vault_core.disbursements.sending_gate import enter_claim, why_shut
 from vault_core.disbursements.states import AttemptState
 from vault_core.disbursements.telling import sms_reserve
 from vault_core.ledger.holds import Short
@@ -107,13 +108,14 @@ _REVIEW = text(
 async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: Selection, most: int) -> Claim:
     """Claims up to `most` ready disbursements of one partner.
 
-    Held back instead: all of them if the partner is not active, those to a payee with an unresolved payout of any age (another
-    of the same claim, too), those above a daily limit, and those whose charges the wallet does not cover, with one alert a
-    shortage. A disbursement whose instruction was refused before goes again under the same id and hold. One of which an earlier,
-    failed instruction was later said to be paid is not sent: it stays with the person who has the case.
+    Held back instead: all of them if all sending is halted or the partner is not active, those to a payee with an unresolved
+    payout of any age (another of the same claim, too), those above a daily limit, and those whose charges the wallet does not
+    cover, with one alert a shortage. A disbursement whose instruction was refused before goes again under the same id and hold.
+    One of which an earlier, failed instruction was later said to be paid is not sent: it stays with the person who has the case.
     """
 
     async def work(connection: AsyncConnection) -> Claim:
+        await enter_claim(connection)
         await take_turns(connection, partner_id)
         candidates = await lock_ready(connection, runtime, partner_id, which, most)
         if not candidates:
@@ -166,9 +168,8 @@ class _Decision:
 
     async def _allowed(self, candidates: Sequence[Candidate], now: datetime) -> list[Candidate]:
         partner_id = self.partner.id
-        if not self.partner.is_active:
-            reason = f"the partner is {self.partner.state}: {self.partner.state_reason or 'no reason given'}"
-            self.held += [(candidate.id, Held(HeldFor.PARTNER_HALTED, reason)) for candidate in candidates]
+        if (shut := await why_shut(self.connection, self.partner)) is not None:
+            self.held += [(candidate.id, shut) for candidate in candidates]
             return []
         unresolved = await unresolved_payees(self.connection, partner_id, candidates)
         rules = await product_rules(self.connection, partner_id, [candidate.product_id for candidate in candidates])

@@ -29,6 +29,9 @@ class HeldFor(StrEnum):
     TRANCHE_LOAN = "tranche_loan"
     TRANCHE_NOT_DUE = "tranche_not_due"
     NOT_APPROVED = "not_approved"
+    SENDING_HALTED = "sending_halted"
+    BY_PERSON = "by_person"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)

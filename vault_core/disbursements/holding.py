@@ -18,6 +18,7 @@ _OURS = frozenset(
         HeldFor.UNRESOLVED_PAYOUT,
         HeldFor.PARTNER_HALTED,
         HeldFor.PRODUCT_DISABLED,
+        HeldFor.SENDING_HALTED,
     }
 )
 _HOLD = text(

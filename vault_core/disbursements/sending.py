@@ -14,7 +14,9 @@ from vault_core.clock import business_day
 from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import Claimed, claim
+from vault_core.disbursements.eligibility import Held
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
+from vault_core.disbursements.sending_gate import SendingGate
 from vault_core.errors import NotFound, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
@@ -106,6 +108,7 @@ class _Sender:
         self._reads = asyncio.Semaphore(MIFOS_READS_AT_ONCE)
         self._pays = asyncio.Semaphore(runtime.pace.b2c_in_flight)
         self._answers: asyncio.Queue[Answered] = asyncio.Queue()
+        self._gate = SendingGate(runtime, partner.id)
 
     @classmethod
     async def send(
@@ -161,7 +164,9 @@ class _Sender:
             outcome = Refused("not_sent", str(error), Refusal.RETRY_LATER)
         self._answers.put_nowait(Answered(item, outcome))
 
-    async def _read_and_pay(self, item: Claimed) -> Outcome[B2CAck] | Changed | NotApproved:
+    async def _read_and_pay(self, item: Claimed) -> Outcome[B2CAck] | Changed | NotApproved | Held:
+        if (shut := await self._gate.shut()) is not None:
+            return shut
         try:
             async with self._reads:
                 loan = await self._mifos.loan(item.loan_id)
@@ -175,6 +180,8 @@ class _Sender:
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
+            if (shut := await self._gate.shut()) is not None:
+                return shut
             left = (item.send_by - self._runtime.clock.now()).total_seconds()
             if left <= 0:
                 return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)

@@ -1,6 +1,7 @@
 """Booking definite failures, set-wise: the instruction is dead, the charges are given back, the class says what follows."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -15,7 +16,7 @@ from vault_core.disbursements.awaiting import UNRESOLVED
 from vault_core.disbursements.charging import release_charges
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.evidence import SaysFailed
-from vault_core.disbursements.halting import halt_partners
+from vault_core.disbursements.halting import Fault, stop_for_faults
 from vault_core.disbursements.payout_backoff import next_payout_try
 from vault_core.disbursements.result_classes import INSUFFICIENT_FLOAT, ResultClass, meaning_of
 from vault_core.disbursements.states import State, require_move
@@ -34,6 +35,11 @@ class Failure:
     failed: SaysFailed
     event_id: UUID | None
     seen_at: datetime
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether every other payout of the partner would be refused alike."""
+        return self.failed.result_class is ResultClass.HALT
 
     @property
     def why(self) -> str:
@@ -55,9 +61,9 @@ class Next:
 _ATTEMPTS = text(
     """
     UPDATE disbursement_attempts SET state = 'failed', result_at = :now, result_code = failed.code, result_text = failed.words,
-           result_event_id = failed.event_id, query_at = NULL
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS text[]), CAST(:words AS text[]), CAST(:events AS uuid[]))
-         AS failed(id, code, words, event_id)
+           result_event_id = failed.event_id, query_at = NULL, faults = disbursement_attempts.faults + failed.faults
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS text[]), CAST(:words AS text[]), CAST(:events AS uuid[]),
+                CAST(:faults AS integer[])) AS failed(id, code, words, event_id, faults)
     WHERE disbursement_attempts.id = failed.id
     """
 )
@@ -81,7 +87,10 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
         return
     now = runtime.clock.now()
     partners = await load_partners(connection, list({failure.attempt.partner_id for failure in failures}))
-    steps = [_next(failure, now, runtime) for failure in failures]
+    stopped = await stop_for_faults(
+        connection, runtime, [Fault(failure.attempt.partner_id, failure.why) for failure in failures if failure.is_fault]
+    )
+    steps = [_next(failure, now, runtime, stopped) for failure in failures]
     await connection.execute(
         _ATTEMPTS,
         {
@@ -90,6 +99,7 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
             "codes": [failure.failed.code for failure in failures],
             "words": [failure.failed.text[:500] for failure in failures],
             "events": [failure.event_id for failure in failures],
+            "faults": [int(failure.is_fault) for failure in failures],
         },
     )
     await release_charges(connection, runtime, [failure.attempt for failure in failures])
@@ -108,14 +118,15 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
         failure.attempt.disbursement_state = step.state
 
 
-def _next(failure: Failure, now: datetime, runtime: Runtime) -> Next:
+def _next(failure: Failure, now: datetime, runtime: Runtime, stopped: AbstractSet[UUID]) -> Next:
     attempt, result_class = failure.attempt, failure.failed.result_class
     if attempt.disbursement_state is State.NEEDS_REVIEW:
         step = Next(State.NEEDS_REVIEW, None, now)
-    elif result_class is ResultClass.HALT:
+    elif failure.is_fault and attempt.partner_id in stopped:
         step = Next(State.HELD, HeldFor.PARTNER_HALTED, now)
     else:
-        again_at = next_payout_try(now, attempt.tries, result_class, runtime.pace, runtime.chance)
+        later = ResultClass.RETRY_LATER if failure.is_fault else result_class  # a first sign: it may pass
+        again_at = next_payout_try(now, attempt.tries, later, runtime.pace, runtime.chance)
         step = Next(State.NEEDS_REVIEW, None, now) if again_at is None else Next(State.FAILED, None, again_at)
     require_move(attempt.disbursement_state, step.state, attempt.loan)
     return step
@@ -128,7 +139,8 @@ async def _tell_and_open(
     steps: Sequence[Next],
     partners: Mapping[UUID, Partner],
 ) -> None:
-    await tell_partners(connection, runtime, [_text(failure, partners) for failure in failures])
+    # A fault of the initiator or short code is told once, where the queue is stopped, not for each loan that meets it.
+    await tell_partners(connection, runtime, [_text(failure, partners) for failure in failures if not failure.is_fault])
     for failure in failures:
         if failure.attempt.disbursement_state is State.NEEDS_REVIEW:
             await close_case(
@@ -144,8 +156,6 @@ async def _tell_and_open(
         runtime.new_id,
         [_case(failure) for failure, step in zip(failures, steps, strict=True) if step.state is State.NEEDS_REVIEW],
     )
-    halts = {failure.attempt.partner_id: failure for failure in failures if failure.failed.result_class is ResultClass.HALT}
-    await halt_partners(connection, runtime, {partner_id: failure.why for partner_id, failure in halts.items()})
 
 
 def _text(failure: Failure, partners: Mapping[UUID, Partner]) -> PartnerText:

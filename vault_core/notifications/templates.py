@@ -63,6 +63,13 @@ TEMPLATES: Mapping[str, Template] = {
         ),
         Template("disbursement_failed", {"en": "Loan {account}: {amount} was NOT paid. {reason} {partner}"}),
         Template(
+            "payouts_stopped",
+            {
+                "en": "{partner}: loan payouts are stopped, M-Pesa refuses your short code or its API user: {reason}. "
+                "Nothing is lost: they go on once it is mended.",
+            },
+        ),
+        Template(
             "wallet_short",
             {
                 "en": "{partner}: loans wait. Payment Vault wallet {available}, charges need {needed}: {missing} missing. "

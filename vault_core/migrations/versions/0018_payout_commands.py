@@ -28,9 +28,9 @@ ALTER TABLE disbursements
         'partner_halted', 'group_loan', 'tranche_loan', 'tranche_not_due', 'not_approved', 'sending_halted', 'by_person',
         'cancelled'));
 
--- When M-Pesa refused it for a cause that every next one of the partner would meet (initiator, short code): a sign.
-ALTER TABLE disbursement_attempts ADD COLUMN fault_at timestamptz;
-CREATE INDEX disbursement_attempts_faults ON disbursement_attempts (partner_id, written_at) WHERE fault_at IS NOT NULL;
+-- How often M-Pesa refused it for a cause that every next one of the partner would meet (initiator, short code).
+ALTER TABLE disbursement_attempts ADD COLUMN faults integer NOT NULL DEFAULT 0;
+CREATE INDEX disbursement_attempts_faults ON disbursement_attempts (partner_id, written_at) WHERE faults > 0;
 
 -- What a person found out about one instruction, outside. Above a limit another person decides whether it is believed.
 CREATE TABLE disbursement_resolutions (
@@ -82,7 +82,7 @@ CREATE TRIGGER decided_once BEFORE UPDATE ON disbursement_resolutions
 -- The story of one payout is read by its own references.
 CREATE INDEX inbound_events_by_reference ON inbound_events (path_reference) WHERE path_reference IS NOT NULL;
 CREATE INDEX status_queries_by_attempt ON status_queries (attempt_id);
-CREATE INDEX cases_by_subject ON cases (subject);
+CREATE INDEX cases_by_subject ON cases (subject text_pattern_ops);
 """
 
 
