@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vault_core.clock import NAIROBI
@@ -97,25 +96,19 @@ def adjustment_json(adjustment: Adjustment) -> dict[str, Any]:
 
 
 def print_adjustments(adjustments: Sequence[Adjustment]) -> None:
-    """A line each, those that wait for a second person first."""
-    table = Table("id", "partner", "amount", "reference", "state", "proposed by", "reason", box=None, pad_edge=False)
+    """Two lines each, whatever the width of the screen: what and how it stands; why and by whom."""
     for adjustment in adjustments:
-        table.add_row(
-            str(adjustment.id),
-            adjustment.partner,
-            str(adjustment.amount),
-            escape(adjustment.reference),
-            _state(adjustment),
-            escape(adjustment.proposed_by),
-            escape(adjustment.reason),
+        _say(
+            f"{adjustment.id}  {adjustment.partner}  {adjustment.amount}  {adjustment.kind}  {adjustment.reference}  "
+            f"{_state(adjustment)}"
         )
-    console.print(table)
+        _say(f"    {adjustment.reason} ({adjustment.proposed_by}, {_minute(adjustment.proposed_at)})")
 
 
 def _state(adjustment: Adjustment) -> str:
     if adjustment.state == "proposed":
         return f"waits until {_minute(adjustment.lapses_at)}"
-    by = f" by {escape(adjustment.decided_by)}" if adjustment.decided_by else ""
+    by = f" by {adjustment.decided_by}" if adjustment.decided_by else ""
     return f"{adjustment.state}{by}"
 
 

@@ -1,71 +1,11 @@
 """The commands as a person runs them: a process, its exit code and what it prints."""
 
-import base64
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import create_engine, text
 
-ROOT = Path(__file__).parents[3]
-_APP = """
-import typer
-from vault_cli import verify, wallet
-app = typer.Typer()
-app.add_typer(wallet.app, name="wallet")
-app.command("verify")(verify.verify)
-app()
-"""
-
-Vault = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def vault(database_url: str, tmp_path: Path) -> Vault:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "VAULT_HOME": str(tmp_path),
-        "VAULT_DATABASE_URL": database_url,
-        "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:1",
-        "VAULT_MASTER_KEY": f"test:{base64.b64encode(bytes(32)).decode()}",
-        "NO_COLOR": "1",
-    }
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", _APP, *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def partner(database_url: str) -> str:
-    owner = create_engine(database_url)
-    with owner.begin() as connection:
-        connection.execute(
-            text(
-                """
-                INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,
-                    b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
-                VALUES (:id, 'alpha', 'Alpha', 'u', 't', 'm', 'u', 'i', '1', '2', 'u', 's', 's', 80, now(), now())
-                """
-            ),
-            {"id": uuid4()},
-        )
-    owner.dispose()
-    return "alpha"
+from tests.integration.cli.conftest import Vault
 
 
 def test_a_wallet_below_its_threshold_is_said_to_be_low_and_one_above_is_not(
@@ -95,7 +35,14 @@ def test_a_topup_is_recorded_shown_and_proved(vault: Vault, partner: str) -> Non
         "held_cents": 0,
         "available_cents": 2_500_050,
         "low_balance_cents": 0,
+        "low_since": None,
         "short_since": None,
+        "waiting_cents": 0,
+        "burn_cents": 0,
+        "burn_days": 1,
+        "days_left": None,
+        "recommended_topup_cents": 0,
+        "open_adjustments": [],
     }
     proof = vault("verify", "--json")
     assert proof.returncode == 0
