@@ -12,6 +12,7 @@ from vault_core.finding import Finding
 from vault_core.inbox.proof import InboxProof, prove_inbox
 from vault_core.ledger.verification import LedgerSize, ledger_size, verify_ledger_async
 from vault_core.runtime import Runtime
+from vault_core.wallets.proof import adjustment_findings
 
 _FINDINGS = 1  # exit code: something is wrong with the books, not with the command
 
@@ -27,7 +28,11 @@ def verify(
 
     async def work(runtime: Runtime) -> tuple[LedgerSize, InboxProof, list[Finding]]:
         now = runtime.clock.now()
-        findings = [*await verify_ledger_async(runtime.engine, now=now), *await collections_findings(runtime.engine)]
+        findings = [
+            *await verify_ledger_async(runtime.engine, now=now),
+            *await collections_findings(runtime.engine),
+            *await adjustment_findings(runtime.engine),
+        ]
         async with runtime.engine.connect() as connection:
             size = await connection.run_sync(ledger_size)
             inbox = await connection.run_sync(lambda sync: prove_inbox(sync, now=now))

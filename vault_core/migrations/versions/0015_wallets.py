@@ -53,10 +53,11 @@ BEGIN
     IF OLD.state <> 'proposed' THEN
         RAISE EXCEPTION 'adjustment % is % already: propose another one instead', OLD.id, OLD.state USING ERRCODE = 'PV002';
     END IF;
-    IF NEW.state = 'approved' AND NOT EXISTS (
-        SELECT FROM ledger_transactions t
-        WHERE t.id = NEW.transaction_id AND t.partner_id = NEW.partner_id AND t.key = 'adjustment:' || NEW.id) THEN
-        RAISE EXCEPTION 'adjustment % is not posted: an approval needs its posting', NEW.id USING ERRCODE = 'PV001';
+    IF NEW.state = 'approved' AND NEW.amount_cents IS DISTINCT FROM (
+        SELECT -sum(e.amount_cents) FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id
+        JOIN ledger_accounts a ON a.id = e.account_id AND a.partner_id = NEW.partner_id AND a.code = 'wallet'
+        WHERE t.id = NEW.transaction_id AND t.key = 'adjustment:' || NEW.id) THEN
+        RAISE EXCEPTION 'adjustment % is not posted as it was proposed', NEW.id USING ERRCODE = 'PV001';
     END IF;
     RETURN NEW;
 END $$;
