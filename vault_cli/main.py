@@ -14,12 +14,27 @@ from rich.markup import escape
 
 from local_stack.home import exists, home_of
 from local_stack.stack import process_environment
-from vault_cli import bench, cases, collections, demo, disbursements, inbox, lock, partner, stack, tariff, testing, verify, wallet
+from vault_cli import (
+    bench,
+    cases,
+    collections,
+    demo,
+    disbursements,
+    inbox,
+    ledger,
+    lock,
+    partner,
+    stack,
+    tariff,
+    testing,
+    verify,
+    wallet,
+)
 from vault_cli.session import exit_code
 from vault_core.errors import VaultError
 
 # Groups and commands that work on the running installation: they get its addresses as its processes do.
-_ON_THE_INSTALLATION = ("partner", "wallet", "tariff", "disbursements", "collections", "inbox", "cases", "verify")
+_ON_THE_INSTALLATION = ("partner", "wallet", "ledger", "tariff", "disbursements", "collections", "inbox", "cases", "verify")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +55,7 @@ app.command()(demo.demo)
 stack.register(app)
 app.add_typer(partner.app, name="partner")
 app.add_typer(wallet.app, name="wallet")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(tariff.app, name="tariff")
 app.add_typer(disbursements.app, name="disbursements")
 app.add_typer(collections.app, name="collections")

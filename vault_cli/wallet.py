@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vault_cli import wallet_adjustments
+from vault_cli import wallet_adjustments, wallet_transactions
 from vault_cli.session import actor, failures_told, run
 from vault_cli.wallet_view import (
     adjustment_json,
@@ -26,6 +26,7 @@ from vault_core.wallets.wallet import WalletOutlook, load_wallet, load_wallets, 
 
 app = typer.Typer(no_args_is_help=True, help="Wallets: what partners have paid in ahead for our services.")
 wallet_adjustments.register(app)
+app.command()(wallet_transactions.transactions)
 
 Name = Annotated[str, typer.Argument(help="The partner's short name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")]

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.clock import NAIROBI
 from vault_core.errors import InvalidInput
 from vault_core.identifiers import lowest_id_at
 from vault_core.ledger.as_of import BOOKED_WITHIN, By, balance_before
@@ -103,6 +104,13 @@ _BOOKED = """
 _BOOKED_OF_ROWS = text(_BOOKED.format(columns=_COLUMNS))
 
 
+def require_span(start: datetime, end: datetime) -> None:
+    """Raises InvalidInput for a period that ends before it starts."""
+    if end < start:
+        low, high = (f"{moment.astimezone(NAIROBI):%Y-%m-%d %H:%M}" for moment in (start, end))
+        raise InvalidInput(f"the period would end ({high} Nairobi) before it starts ({low}): exchange the two")
+
+
 async def open_statement(
     connection: AsyncConnection, account: AccountRef, start: datetime, end: datetime, by: By, *, now: datetime
 ) -> Statement:
@@ -110,8 +118,7 @@ async def open_statement(
 
     For a statement that is whole while postings go on, ask on a `ledger_snapshot`, and for its lines too.
     """
-    if end < start:
-        raise InvalidInput(f"the statement would end ({end.isoformat()}) before it starts ({start.isoformat()})")
+    require_span(start, end)
     opening = await balance_before(connection, account, start, by, now=now)
     closing = await balance_before(connection, account, end, by, now=now)
     return Statement(account, by, start, end, opening, closing)

@@ -3,9 +3,10 @@
 In the order in which the wallet was moved, which is that of booked time, as on a bank's statement: `at` is when it happened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from vault_core.money import Money
 
 _BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
 
+# In the order in which a charge's lines are shown.
 _LINES = {"mpesa_fee": "M-Pesa fee", "system_fee": "system fee", "excise": "excise duty", "sms": "SMS"}
 
 # Newest first. The bounds by version only narrow what is looked at: what is shown is said by booked_at.
@@ -93,6 +95,12 @@ def words_for(kind: str, reference: str, description: str, reversed_kind: str | 
             return f"{_sentence(kind.replace('_', ' '))}, reference {reference}"
 
 
+def _fee_lines(lines: Sequence[Mapping[str, Any]]) -> tuple[FeeLine, ...]:
+    read = [FeeLine(line["line"], Money(line["amount_cents"]), line["tariff"]) for line in lines]
+    known = list(_LINES)
+    return tuple(sorted(read, key=lambda line: known.index(line.line) if line.line in known else len(known)))
+
+
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
@@ -133,7 +141,7 @@ async def list_wallet_transactions(
             reference=row.reference,
             description=row.description,
             amount=Money(row.amount_cents),
-            fee_lines=tuple(FeeLine(line["line"], Money(line["amount_cents"]), line["tariff"]) for line in row.fee_lines),
+            fee_lines=_fee_lines(row.fee_lines),
             balance_after=Money(row.balance_after_cents),
             transaction_id=row.transaction_id,
             version=row.account_version,

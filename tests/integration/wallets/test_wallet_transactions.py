@@ -72,7 +72,7 @@ async def test_each_movement_shows_what_it_was_what_was_charged_and_what_was_lef
         Money(942_50),
     )
     assert (newest.at, newest.booked_at) == (clock.now() - timedelta(seconds=20), clock.now())
-    excise, fee = newest.fee_lines  # a line of nothing is no line
+    fee, excise = newest.fee_lines  # a line of nothing is no line
     assert (excise.words, excise.amount, fee.words, fee.amount, fee.tariff) == (
         "excise duty",
         Money(7_50),
@@ -92,8 +92,8 @@ async def test_fee_lines_come_from_the_legs_where_no_charge_lines_stand_and_a_re
         undo = await reversal_of(connection, charged, key="undo", effective_at=clock.now(), why="Achieng asked")
     await write(runtime, undo)
     newest, oldest = await movements(runtime, partner_id)
-    assert [(line.line, line.amount.cents) for line in oldest.fee_lines] == [("excise", 7_50), ("system_fee", 50_00)]
-    assert [(line.line, line.amount.cents) for line in newest.fee_lines] == [("excise", -7_50), ("system_fee", -50_00)]
+    assert [(line.line, line.amount.cents) for line in oldest.fee_lines] == [("system_fee", 50_00), ("excise", 7_50)]
+    assert [(line.line, line.amount.cents) for line in newest.fee_lines] == [("system_fee", -50_00), ("excise", -7_50)]
     assert (newest.words, newest.amount, newest.balance_after) == (
         "Given back: Charges, M-Pesa receipt SKL9X8Y7Z6",
         Money(57_50),

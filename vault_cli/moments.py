@@ -1,0 +1,42 @@
+"""Days and times as people write them on the command line: a Nairobi day, or an ISO instant. And how they are shown."""
+
+from datetime import UTC, date, datetime
+from typing import Literal
+
+from vault_core.clock import NAIROBI, business_day, day_bounds
+from vault_core.errors import InvalidInput
+
+
+def read_day(text: str) -> date:
+    """A day, as 2026-11-20. Raises InvalidInput."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no day: write it as 2026-11-20") from error
+
+
+def read_instant(text: str, *, day: Literal["start", "end"]) -> datetime:
+    """The instant, in UTC. A day alone stands for its start or its end in Nairobi; a time without an offset is Nairobi's.
+
+    Raises InvalidInput.
+    """
+    try:
+        if len(text) == len("2026-11-20"):
+            return day_bounds(date.fromisoformat(text))[0 if day == "start" else 1]
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} is neither a day nor a time: write 2026-11-20, or 2026-11-20T14:30 (Nairobi's unless it has an offset)"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=NAIROBI)).astimezone(UTC)
+
+
+def read_span(start: str | None, end: str | None, now: datetime) -> tuple[datetime, datetime]:
+    """The span [start, end): a day at its end is included. By default the Nairobi month of `now` up to `now`."""
+    low = day_bounds(business_day(now).replace(day=1))[0] if start is None else read_instant(start, day="start")
+    return low, now if end is None else read_instant(end, day="end")
+
+
+def shown(moment: datetime) -> str:
+    """The moment in Nairobi, to the minute."""
+    return f"{moment.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
