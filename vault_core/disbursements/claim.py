@@ -25,16 +25,16 @@ from vault_core.disbursements.candidates import (
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
 from vault_core.disbursements.holding import hold_back
+from vault_core.disbursements.payout_quote import payout_quote
 from vault_core.disbursements.sending_gate import enter_claim, why_shut
 from vault_core.disbursements.states import AttemptState
-from vault_core.disbursements.telling import sms_reserve
 from vault_core.ledger.holds import Short
 from vault_core.money import ZERO, Money
 from vault_core.notifications.wallet_texts import tell_wallet_short
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 from vault_core.wallets.alerts import raise_alert
-from vault_core.wallets.charges import ChargeQuote, TariffBook, quote
+from vault_core.wallets.charges import ChargeQuote, TariffBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +202,13 @@ class _Decision:
         return {disbursement_id: answer for disbursement_id, answer in answers.items() if not isinstance(answer, Short)}
 
     def _quote(self, candidate: Candidate, day: date) -> ChargeQuote:
-        return quote(
+        return payout_quote(
             self.tariffs,
-            candidate.payout,
+            self.partner,
             day,
-            system_fee=self.partner.system_fee,
-            mpesa_fee_paid_by=self.partner.mpesa_fee_paid_by,
-            sms_reserve=sms_reserve(self.partner, candidate.client_name, candidate.payout, candidate.loan_account_no),
+            payout=candidate.payout,
+            client_name=candidate.client_name,
+            loan_account_no=candidate.loan_account_no,
         )
 
     def _new(self, candidate: Candidate, now: datetime) -> Claimed:

@@ -99,7 +99,7 @@ async def _write_states(connection: AsyncConnection, runtime: Runtime, payments:
 
 
 async def _close_cases(connection: AsyncConnection, runtime: Runtime, payment: Payment) -> None:
-    resolution = f"paid: M-Pesa receipt {payment.paid.receipt} (delivery {payment.event_id})"
+    resolution = f"paid: M-Pesa receipt {payment.paid.receipt} (evidence {payment.event_id})"
     for kind in (UNRESOLVED, NOT_TAKEN):
         await close_case(connection, runtime.clock, kind=kind, subject=payment.attempt.case_subject, resolution=resolution)
 

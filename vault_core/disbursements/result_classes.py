@@ -27,6 +27,7 @@ class Meaning:
 
 
 INSUFFICIENT_FLOAT = "1"
+NOT_PAID = "NOT_PAID"  # ours: a person looked it up
 
 _RECIPIENT = "M-Pesa does not know the recipient or cannot pay them: correct the client's number in Mifos X"
 _CREDENTIAL = "M-Pesa refuses the initiator's name, password or role: correct it in the M-Pesa portal, then resume the partner"
@@ -37,6 +38,7 @@ _AMBIGUOUS = "M-Pesa's answer leaves open whether it paid: its status is being a
 _TABLE: dict[str, Meaning] = {
     "0": Meaning(ResultClass.PAID, "paid"),
     INSUFFICIENT_FLOAT: Meaning(ResultClass.RETRY_LATER, "the utility account of the B2C short code is short: buy float"),
+    NOT_PAID: Meaning(ResultClass.RETRY_LATER, "it was looked up in the M-Pesa portal and is not paid"),
     "2": Meaning(ResultClass.TERMINAL, "below the least amount that M-Pesa pays"),
     "3": Meaning(ResultClass.TERMINAL, "above the largest amount that M-Pesa pays at once"),
     "4": Meaning(ResultClass.RETRY_NEXT_DAY, "the recipient's M-Pesa limit for the day is reached"),

@@ -31,7 +31,7 @@ from vault_core.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One piece of evidence about one locked attempt. `event_id` is the delivery that brought it."""
+    """One piece of evidence about one locked attempt. `event_id` is the delivery, or the person's resolution, that brought it."""
 
     attempt: Attempt
     evidence: Evidence

@@ -59,10 +59,10 @@ MOVES: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.UNKNOWN}) | _ANY_VERDICT,
     State.UNKNOWN: frozenset({State.UNKNOWN, State.READY}) | _ANY_VERDICT,
     State.REFUSED: frozenset({State.READY, State.UNKNOWN}) | _ANY_VERDICT,
-    State.FAILED: frozenset({State.READY, State.NEEDS_REVIEW}),
+    State.FAILED: frozenset({State.READY, State.NEEDS_REVIEW, State.HELD}),
     State.PAID: frozenset({State.POSTING, State.NEEDS_REVIEW}),
     State.POSTING: frozenset({State.POSTING, State.DISBURSED, State.NEEDS_REVIEW}),
-    State.NEEDS_REVIEW: frozenset({State.UNKNOWN, State.READY, State.POSTING, State.DISBURSED}) | _ANY_VERDICT,
+    State.NEEDS_REVIEW: frozenset({State.UNKNOWN, State.READY, State.DETECTED, State.POSTING, State.DISBURSED}) | _ANY_VERDICT,
     State.DISBURSED: frozenset(),
 }
 

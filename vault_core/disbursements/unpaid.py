@@ -148,7 +148,7 @@ async def _tell_and_open(
                 runtime.clock,
                 kind=UNRESOLVED,
                 subject=failure.attempt.case_subject,
-                resolution=f"not paid: {failure.why} (delivery {failure.event_id})",
+                resolution=f"not paid: {failure.why} (evidence {failure.event_id})",
             )
     await open_cases(
         connection,
