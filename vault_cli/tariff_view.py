@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vault_core.money import Money
-from vault_core.wallets.new_tariff import Difference, content_of, excise_text, percent_text
+from vault_core.wallets.new_tariff import Difference, excise_text, percent_text
 from vault_core.wallets.tariff_import import Imported
 from vault_core.wallets.tariffs import Tariff
 
@@ -82,7 +82,7 @@ def print_tariffs(tariffs: Sequence[Tariff]) -> None:
             f"before {tariff.valid_to}" if tariff.valid_to else "further notice",
             str(len(tariff.bands)),
             f"[yellow]{tariff.unconfirmed} unconfirmed[/]" if tariff.unconfirmed else "",
-            excise_text(tariff),
+            excise_text(tariff) if tariff.excise_rate_basis_points else "",
             escape(tariff.source),
         )
     console.print(table)
@@ -96,9 +96,10 @@ def print_tariff(tariff: Tariff) -> None:
     if tariff.note:
         console.print(f"note: {tariff.note}", markup=False)
     console.print(f"excise: {excise_text(tariff)}; rounding: {tariff.rounding}; imported by {tariff.imported_by}", markup=False)
-    customers = any(band.customer_fee for band in content_of(tariff).bands)
+    customers = any(band.customer_fee for band in tariff.bands)
+    price_is = "rate" if all(band.rate_basis_points for band in tariff.bands) else "business pays"
     table = Table(box=None, pad_edge=False)
-    for name in ("from", "to", "business pays", *(("customer pays",) if customers else ())):
+    for name in ("from", "to", price_is, *(("customer pays",) if customers else ())):
         table.add_column(name, justify="right")
     table.add_column("")
     for band in tariff.bands:

@@ -162,7 +162,7 @@ def at_0012(postgres_url: str) -> Iterator[Engine]:
             text(
                 """
                 INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id, charged_at)
-                SELECT uuidv7(), gen_random_uuid(), 'disbursement', gen_random_uuid(), l.line, 500, b.id, '2026-11-20 10:00+03'
+                SELECT uuidv7(TIMESTAMPTZ '2026-11-20 10:00+03' - now()), gen_random_uuid(), 'disbursement', gen_random_uuid(), l.line, 500, b.id, '2026-11-20 10:00+03'
                 FROM (VALUES ('mpesa_fee', 'b2c', 100000), ('excise', 'excise_fees', 3000)) AS l(line, product, cents)
                 JOIN tariffs t ON t.product = l.product
                 JOIN tariff_bands b ON b.tariff_id = t.id AND l.cents BETWEEN b.from_cents AND b.to_cents

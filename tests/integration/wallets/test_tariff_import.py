@@ -164,7 +164,7 @@ async def test_a_charge_of_late_evening_in_nairobi_belongs_to_its_day_there(runt
 
 async def test_a_list_that_would_hold_with_another_is_refused(runtime: Runtime) -> None:
     await import_tariff(runtime, replace(NEXT, valid_to=date(2032, 1, 1)), "ops:finance")
-    with pytest.raises(Conflict, match=r"overlaps the list from 2031-01-01 to 2032-01-01: end the one before"):
+    with pytest.raises(Conflict, match=r"overlaps the list from 2031-01-01 to 2032-01-01: the earlier must end"):
         await import_tariff(runtime, replace(NEXT, valid_from=date(2031, 6, 1)), "ops:finance")
     with pytest.raises(Conflict, match="overlaps the list from 2023-08-01 to 2031-01-01"):
         await import_tariff(runtime, replace(NEXT, valid_from=date(2023, 1, 1)), "ops:finance")
@@ -212,12 +212,14 @@ async def test_an_end_and_a_withdrawal_need_a_reason(runtime: Runtime) -> None:
             await act(runtime, "safaricom", "b2c", FIRST, "ops:finance", " ")
 
 
-async def test_a_list_imported_with_a_mistake_is_withdrawn_and_imported_again(runtime: Runtime) -> None:
+async def test_a_list_imported_with_a_mistake_is_withdrawn_and_imported_again(runtime: Runtime, clock) -> None:
     await import_tariff(runtime, NEXT, "ops:finance")
+    clock.pass_time(minutes=1)
     resumed = await withdraw_tariff(runtime, "safaricom", "b2c", NEXT.valid_from, "ops:finance", "wrong fee")
     assert isinstance(resumed, Tariff)
     assert (resumed.valid_from, resumed.valid_to) == (FIRST, None)
     assert await lists(runtime) == [(FIRST, None)]
+    clock.pass_time(minutes=1)
     right = replace(NEXT, bands=(replace(NEXT.bands[0], fee=Money(7_00)), NEXT.bands[1]))
     await import_tariff(runtime, right, "ops:finance")
     band = (await book_of(runtime)).band("safaricom", "b2c", NEXT.valid_from, Money(1_00))

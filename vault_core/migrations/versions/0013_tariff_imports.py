@@ -89,7 +89,7 @@ BEGIN
     WHERE o.provider = list.provider AND o.product = list.product AND o.id <> list.id AND o.withdrawn_at IS NULL
       AND daterange(o.valid_from, o.valid_to) && daterange(list.valid_from, list.valid_to) ORDER BY o.valid_from LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION '% % from % to % overlaps the list from % to %: end the one before where the next begins', list.provider, list.product, list.valid_from,
+        RAISE EXCEPTION '% % from % to % overlaps the list from % to %: the earlier must end (valid_to) where the later begins', list.provider, list.product, list.valid_from,
             coalesce(list.valid_to::text, 'further notice'), other.valid_from, coalesce(other.valid_to::text, 'further notice') USING ERRCODE = 'PV002';
     END IF;
     FOR band IN SELECT * FROM public.tariff_bands WHERE tariff_id = _tariff ORDER BY from_cents, id LOOP
@@ -124,8 +124,21 @@ CREATE CONSTRAINT TRIGGER is_whole AFTER INSERT OR UPDATE ON tariffs DEFERRABLE 
 CREATE CONSTRAINT TRIGGER is_whole AFTER INSERT ON tariff_bands DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION tariff_is_whole();
 
--- Of a list only its end moves, and only while every charge that used it stays before the end. A list no charge used may be
--- withdrawn. The day of a charge is when it was taken or, while only held, when it was quoted (its id's time).
+-- The latest charge that used a list and was quoted (the time of its id) or taken at `_since` or later; null if there is none. Read by
+-- the ids and by partner and day, so that it costs as much as there are charges since then.
+CREATE FUNCTION tariff_used_since(_tariff bigint, _since timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT max(coalesce(greatest(l.charged_at, uuid_extract_timestamp(l.id)), 'infinity'))
+    FROM (SELECT id, charged_at, tariff_band_id FROM public.charge_lines
+          WHERE id >= (lpad(to_hex((extract(epoch FROM _since) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+          UNION ALL
+          SELECT c.id, c.charged_at, c.tariff_band_id FROM public.partners p
+          JOIN public.charge_lines c ON c.partner_id = p.id AND c.charged_at >= _since) AS l
+    JOIN public.tariff_bands b ON b.id = l.tariff_band_id WHERE b.tariff_id = _tariff
+$$;
+
+-- Of a list only its end moves, and only while no charge of that day (in Nairobi) or later used it. A list no charge used may be
+-- withdrawn.
 CREATE FUNCTION tariff_only_ends() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     used timestamptz;
@@ -135,14 +148,14 @@ BEGIN
         RAISE EXCEPTION 'price lists are never changed: % refused; import the next list instead', TG_OP USING ERRCODE = 'PV002';
     END IF;
     PERFORM FROM public.tariff_bands WHERE tariff_id = OLD.id FOR UPDATE;  -- waits for charges that are being written
-    SELECT max(coalesce(l.charged_at, uuid_extract_timestamp(l.id), 'infinity')) INTO used
-    FROM public.charge_lines l JOIN public.tariff_bands b ON b.id = l.tariff_band_id WHERE b.tariff_id = OLD.id;
-    IF NEW.withdrawn_at IS NOT NULL AND used IS NOT NULL THEN
+    IF NEW.withdrawn_at IS NOT NULL AND EXISTS (
+        SELECT FROM public.charge_lines l JOIN public.tariff_bands b ON b.id = l.tariff_band_id WHERE b.tariff_id = OLD.id) THEN
         RAISE EXCEPTION '% % of % cannot be withdrawn: charges used it', OLD.provider, OLD.product, OLD.valid_from USING ERRCODE = 'PV002';
     END IF;
-    IF used >= NEW.valid_to::timestamp AT TIME ZONE 'Africa/Nairobi' THEN
-        RAISE EXCEPTION '% % of % cannot end on %: charges of % used it; choose a later day', OLD.provider, OLD.product, OLD.valid_from, NEW.valid_to,
-            (used AT TIME ZONE 'Africa/Nairobi')::date USING ERRCODE = 'PV002';
+    used := public.tariff_used_since(OLD.id, NEW.valid_to::timestamp AT TIME ZONE 'Africa/Nairobi');
+    IF used IS NOT NULL THEN
+        RAISE EXCEPTION '% % of % cannot end on %: charges of % used it; choose a later day', OLD.provider, OLD.product, OLD.valid_from,
+            NEW.valid_to, (used AT TIME ZONE 'Africa/Nairobi')::date USING ERRCODE = 'PV002';
     END IF;
     RETURN NEW;
 END $$;
@@ -158,7 +171,7 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tariff_bands FOR EACH STATEMENT EX
 -- The application writes through vault_core/wallets/functions/ and in no other way.
 REVOKE ALL ON tariffs, tariff_bands FROM vault_app;
 GRANT SELECT ON tariffs, tariff_bands TO vault_app;
-REVOKE ALL ON FUNCTION tariff_lock, tariff_check, tariff_is_whole, tariff_only_ends, tariff_is_append_only FROM PUBLIC;
+REVOKE ALL ON FUNCTION tariff_lock, tariff_check, tariff_is_whole, tariff_used_since, tariff_only_ends, tariff_is_append_only FROM PUBLIC;
 """
 
 _C2B_SOURCE = 'money.ke "Mpesa Paybill Charges 2024"; the same figures at convertksh.xyz 2025. January to July 2023 they were lower (jitimu.com 2022-12-31; tuko.co.ke 2023-07)'
