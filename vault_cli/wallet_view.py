@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vault_core.clock import NAIROBI
+from vault_core.money import Money
 from vault_core.wallets.adjustments import Adjustment
 from vault_core.wallets.alerts import is_low
 from vault_core.wallets.wallet import Wallet, WalletOutlook
 
 console = Console(soft_wrap=True, highlight=False)
+_wide = Console(width=160, highlight=False)  # a line each: a narrow screen wraps it, no column is cut
 
 
 def outlook_json(outlook: WalletOutlook) -> dict[str, Any]:
@@ -56,22 +58,20 @@ def print_outlook(outlook: WalletOutlook) -> None:
 def print_outlooks(outlooks: Sequence[WalletOutlook]) -> None:
     """All wallets, a line each."""
     table = Table("partner", box=None, pad_edge=False)
-    for name in ("available", "held", "alert below", "a day", "days left", "recommended"):
+    for name in ("available KES", "held", "alert below", "a day", "days left", "to pay in"):
         table.add_column(name, justify="right")
     table.add_column("")
     for outlook in outlooks:
         wallet = outlook.wallet
         table.add_row(
             wallet.partner,
-            str(wallet.available),
-            str(wallet.held) if wallet.held else "-",
-            str(wallet.low_threshold) if wallet.low_threshold else "-",
-            str(outlook.burn.daily) if outlook.burn.daily else "-",
+            _bare(wallet.available) or "0.00",
+            *(_bare(amount) or "-" for amount in (wallet.held, wallet.low_threshold, outlook.burn.daily)),
             "-" if outlook.days_left is None else str(outlook.days_left),
-            str(outlook.recommended_topup) if outlook.recommended_topup else "-",
+            _bare(outlook.recommended_topup) or "-",
             _marks(wallet),
         )
-    console.print(table)
+    _wide.print(table)
 
 
 def adjustment_json(adjustment: Adjustment) -> dict[str, Any]:
@@ -110,6 +110,10 @@ def _state(adjustment: Adjustment) -> str:
         return f"waits until {_minute(adjustment.lapses_at)}"
     by = f" by {adjustment.decided_by}" if adjustment.decided_by else ""
     return f"{adjustment.state}{by}"
+
+
+def _bare(amount: Money) -> str:
+    return f"{amount.as_decimal():,.2f}" if amount else ""
 
 
 def _marks(wallet: Wallet) -> str:

@@ -46,7 +46,7 @@ async def approve_adjustment(runtime: Runtime, adjustment_id: UUID, *, actor: st
         now = runtime.clock.now()
         refused = why_not_approved(proposed, actor, now)
         if refused is not None:
-            raise Conflict(f"adjustment {adjustment_id} is not approved: {refused}")
+            raise Conflict(f"adjustment {adjustment_id} cannot be approved: {refused}")
         before = await load_wallet(connection, proposed.partner_id)
         transaction_id = await _post(connection, runtime, proposed, now)
         await _decide(connection, runtime, proposed, "approved", actor, transaction_id=transaction_id)
@@ -87,7 +87,7 @@ async def reject_adjustment(runtime: Runtime, adjustment_id: UUID, *, reason: st
         proposed = await load_adjustment(connection, adjustment_id, lock=True)
         refused = why_not_decided(proposed, runtime.clock.now())
         if refused is not None:
-            raise Conflict(f"adjustment {adjustment_id} is not rejected: {refused}")
+            raise Conflict(f"adjustment {adjustment_id} cannot be rejected: {refused}")
         await _decide(connection, runtime, proposed, "rejected", actor, note=reason)
         await release_holds(connection, runtime, [proposed.hold_id] if proposed.hold_id is not None else [])
         await record_act(

@@ -77,7 +77,7 @@ async def propose_reversal(runtime: Runtime, transaction_id: UUID, *, reason: st
             raise NotFound(f"there is no ledger transaction {transaction_id} to reverse")
         refused = why_not_reversed(row.kind, row.reverses)
         if refused is not None:
-            raise Conflict(f"transaction {transaction_id} is not reversed: {refused}")
+            raise Conflict(f"transaction {transaction_id} cannot be reversed: {refused}")
         if row.reversal is not None:
             raise Conflict(f"transaction {transaction_id} is reversed already, by {row.reversal}")
         amount = Money(row.taken_cents)
