@@ -35,6 +35,7 @@ class Pace:
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
     send_within: float = 180.0  # after its claim an instruction is not begun to be sent any more
     b2c_in_flight: int = 64  # B2C requests under way at once, per partner
+    resolve_alone_up_to: int = 50_000  # KES; above it a second person confirms what one found out about a payout
     http_timeout: float = 30.0
     mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
 

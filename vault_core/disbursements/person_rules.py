@@ -119,7 +119,8 @@ def _nothing_open_to_doubt(standing: Standing) -> None:
     if (late := standing.said_paid_late) is not None:
         raise Conflict(
             f"{standing.loan}: M-Pesa said that instruction {late.number} failed, and later that it was paid, receipt "
-            f"{late.receipt}. Look it up in the M-Pesa portal, then `vault disbursements resolve` with --paid {late.receipt} or --not-paid"
+            f"{late.receipt}. Look it up in the M-Pesa portal, then `vault disbursements resolve` with --paid {late.receipt} or "
+            "--not-paid"
         )
     instruction = standing.open_instruction
     if instruction is not None and (instruction.may_have_moved_money or standing.state in _ON_ITS_WAY):

@@ -38,6 +38,15 @@ _KEEP = text(
     """
 )
 
+# A receipt that the ledger has is no unbooked payment: its line stays whatever a person finds out.
+_FORGET = text(
+    """
+    DELETE FROM rail_lines r USING partners p
+    WHERE p.id = :partner_id AND r.rail = 'mpesa_b2c' AND r.short_code = p.b2c_short_code AND r.receipt = :receipt
+          AND NOT EXISTS (SELECT FROM ledger_keys k WHERE k.scope = r.partner_id AND k.key = 'b2c:' || r.receipt)
+    """
+)
+
 
 async def keep_unbooked(connection: AsyncConnection, payments: Sequence[UnbookedPayment]) -> None:
     """Keeps a rail line for each receipt. Repeats do nothing."""
@@ -53,3 +62,8 @@ async def keep_unbooked(connection: AsyncConnection, payments: Sequence[Unbooked
             "events": [payment.event_id for payment in payments],
         },
     )
+
+
+async def forget_unbooked(connection: AsyncConnection, partner_id: UUID, receipt: str) -> None:
+    """Takes the line of an unbooked receipt back, because a person found out what became of it. The delivery stays stored."""
+    await connection.execute(_FORGET, {"partner_id": partner_id, "receipt": receipt})

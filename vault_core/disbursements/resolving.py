@@ -1,0 +1,347 @@
+"""Settling by a person's evidence what M-Pesa left open; above a limit only when another person approves.
+
+The evidence goes the way of an M-Pesa result (settlement.py): books, charges, posting to Mifos X and texts follow alike, and a
+result that still comes and says otherwise opens a case as ever.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.audit import record_act
+from vault_core.cases.case_book import close_cases
+from vault_core.clock import business_day
+from vault_core.database import in_transaction
+from vault_core.disbursements.attempts import Attempt, lock_attempts
+from vault_core.disbursements.charging import ToHold, hold_charges
+from vault_core.disbursements.evidence import Evidence, SaysFailed, SaysPaid
+from vault_core.disbursements.payout_quote import payout_quote
+from vault_core.disbursements.resolution_rules import (
+    Seen,
+    SeenPaid,
+    SeenUnpaid,
+    Statement,
+    checked_evidence,
+    needs_second_person,
+    stated,
+)
+from vault_core.disbursements.result_classes import NOT_PAID, ResultClass
+from vault_core.disbursements.settlement import Finding, settle
+from vault_core.disbursements.standing import Standing, read_standing
+from vault_core.disbursements.states import AttemptState, State, require_move
+from vault_core.disbursements.unbooked_payment import forget_unbooked
+from vault_core.disbursements.under_way import longest_call
+from vault_core.disbursements.unpaid import FAILED_CASE
+from vault_core.errors import Conflict, InsufficientFunds, InvalidInput, NotFound
+from vault_core.ledger.holds import Short
+from vault_core.money import Money
+from vault_core.partners.partner import load_partner
+from vault_core.runtime import Runtime
+from vault_core.wallets.charges import load_tariffs
+
+_BY_PERSON = "BY_PERSON"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a person stated about one instruction. `effect`: what applying it did; None: it is not applied."""
+
+    id: UUID
+    partner: str
+    loan_account_no: str
+    disbursement_id: UUID
+    attempt_id: UUID
+    number: int
+    verdict: str  # 'paid' or 'not_paid'
+    receipt: str | None
+    amount: Money
+    paid_at: datetime | None
+    evidence: str
+    second_person: bool
+    proposed_by: str
+    proposed_at: datetime
+    state: str
+    effect: str | None
+
+
+_WRITE = text(
+    """
+    INSERT INTO disbursement_resolutions (id, partner_id, disbursement_id, attempt_id, verdict, receipt, amount_cents, paid_at,
+                                          evidence, second_person, proposed_by, proposed_at)
+    VALUES (:id, :partner_id, :disbursement_id, :attempt_id, :verdict, :receipt, :amount, :paid_at, :evidence, :second_person,
+            :actor, :now)
+    """
+)
+_DECIDE = text(
+    """
+    UPDATE disbursement_resolutions
+    SET state = :state, decided_by = :actor, decided_at = :now, decision_note = :note, effect = :effect WHERE id = :id
+    """
+)
+_COLUMNS = """
+    SELECT r.*, p.name AS partner, d.loan_account_no, a.number, a.amount_cents AS instructed_cents
+    FROM disbursement_resolutions r JOIN partners p ON p.id = r.partner_id JOIN disbursements d ON d.id = r.disbursement_id
+    JOIN disbursement_attempts a ON a.id = r.attempt_id
+"""
+_OPEN = text(f"{_COLUMNS} WHERE r.state = 'proposed' ORDER BY r.proposed_at, r.id")
+_OPEN_OF = text(f"{_COLUMNS} WHERE r.state = 'proposed' AND r.disbursement_id = :id ORDER BY r.proposed_at, r.id LIMIT 1")
+_ONE = text(f"{_COLUMNS} WHERE r.id = :id")
+_REOPEN = text("UPDATE disbursement_attempts SET state = 'unknown', receipt = NULL WHERE id = :id")
+_TO_PERSON = text(
+    """
+    UPDATE disbursements SET state = 'needs_review', held_for = NULL, reason = NULL, batch_id = NULL, hold_id = :hold
+    WHERE id = :id
+    """
+)
+_UNMARK = text("UPDATE disbursement_attempts SET receipt = NULL WHERE id = :id")
+_WHY = text("UPDATE disbursements SET reason = :reason WHERE id = :id")
+
+
+async def resolve_payout(
+    runtime: Runtime, disbursement_id: UUID, seen: Seen, *, evidence: str, actor: str, number: int | None = None
+) -> Resolution:
+    """Applies what a person saw, or keeps it as a proposal for a second one when the amount is above `resolve_alone_up_to`.
+
+    `number`: which instruction, where the disbursement has several. Raises what `resolution_rules` raises, Conflict for a receipt
+    that stands for another payment or while a proposal waits, InsufficientFunds when the wallet lacks the charges of a payment
+    that had been booked as failed. Audited.
+    """
+    evidence = checked_evidence(evidence)
+
+    async def work(connection: AsyncConnection) -> Resolution:
+        standing = await read_standing(connection, disbursement_id, lock=True)
+        if standing.proposed_by is not None:
+            raise Conflict(f"{standing.loan}: the word of {standing.proposed_by} waits for a second person: approve or reject it")
+        statement = stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=number)
+        alone_up_to = Money.shillings(runtime.pace.resolve_alone_up_to)
+        second = needs_second_person(statement.amount, alone_up_to)
+        made = await _propose(connection, runtime, standing, statement, evidence, actor, second=second)
+        if not second:
+            await _apply(connection, runtime, standing, statement, made, actor)
+        return await _read(connection, made.id)
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def approve_resolution(runtime: Runtime, disbursement_id: UUID, *, actor: str) -> Resolution:
+    """Applies the proposal that waits for a second person, who must not be the first. Raises NotFound, Conflict. Audited.
+
+    If evidence of M-Pesa has settled the instruction meanwhile, nothing is applied: the proposal ends as 'overtaken'.
+    """
+
+    async def work(connection: AsyncConnection) -> Resolution:
+        standing = await read_standing(connection, disbursement_id, lock=True)
+        proposed = await _open_of(connection, standing)
+        if actor == proposed.proposed_by:
+            raise Conflict(f"{actor} proposed it: another login must approve it")
+        instruction = next(one for one in standing.instructions if one.id == proposed.attempt_id)
+        try:
+            statement = stated(
+                standing, _seen_again(proposed), runtime.clock.now(), longest_call(runtime), number=instruction.number
+            )
+        except (Conflict, InvalidInput) as error:
+            await _decide(connection, runtime, proposed.id, "overtaken", actor, str(error))
+        else:
+            await _apply(connection, runtime, standing, statement, proposed, actor)
+        return await _read(connection, proposed.id)
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def reject_resolution(runtime: Runtime, disbursement_id: UUID, *, actor: str, reason: str) -> Resolution:
+    """Ends the proposal that waits for a second person; its proposer may withdraw it, too. Raises NotFound. Audited."""
+    if not (reason := reason.strip()):
+        raise InvalidInput("a reason is needed: the proposer reads it")
+
+    async def work(connection: AsyncConnection) -> Resolution:
+        standing = await read_standing(connection, disbursement_id, lock=True)
+        proposed = await _open_of(connection, standing)
+        await _decide(connection, runtime, proposed.id, "rejected", actor, reason)
+        await _audit(
+            connection, runtime, standing, "disbursement.resolution_rejected", actor, reason, {"by": proposed.proposed_by}
+        )
+        return await _read(connection, proposed.id)
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def list_proposals(connection: AsyncConnection) -> list[Resolution]:
+    """What waits for a second person, oldest first."""
+    return [_resolution(row) for row in await connection.execute(_OPEN)]
+
+
+async def _propose(
+    connection: AsyncConnection,
+    runtime: Runtime,
+    standing: Standing,
+    statement: Statement,
+    evidence: str,
+    actor: str,
+    *,
+    second: bool,
+) -> Resolution:
+    resolution_id = runtime.new_id()
+    receipt, amount, paid_at = statement.paid or (None, None, None)
+    await connection.execute(
+        _WRITE,
+        {
+            "id": resolution_id,
+            "partner_id": standing.partner_id,
+            "disbursement_id": standing.id,
+            "attempt_id": statement.instruction.id,
+            "verdict": "not_paid" if receipt is None else "paid",
+            "receipt": receipt,
+            "amount": None if amount is None else amount.cents,
+            "paid_at": paid_at,
+            "evidence": evidence,
+            "second_person": second,
+            "actor": actor,
+            "now": runtime.clock.now(),
+        },
+    )
+    made = await _read(connection, resolution_id)
+    await _audit(connection, runtime, standing, "disbursement.resolution_proposed", actor, evidence, _facts(made))
+    return made
+
+
+async def _apply(
+    connection: AsyncConnection, runtime: Runtime, standing: Standing, statement: Statement, made: Resolution, actor: str
+) -> None:
+    (attempt,) = await lock_attempts(connection, ids=[made.attempt_id])
+    cases = [(FAILED_CASE, attempt.case_subject), ("result_not_understood", attempt.case_subject)]
+    if attempt.state is AttemptState.FAILED and attempt.receipt is not None:
+        await forget_unbooked(connection, attempt.partner_id, attempt.receipt)
+        cases.append(("contradicting_result", f"attempt {attempt.id} receipt {attempt.receipt}"))
+    words = f"looked up by {made.proposed_by}: {made.evidence}"
+    if attempt.state is AttemptState.FAILED and statement.paid is None:
+        await connection.execute(_UNMARK, {"id": attempt.id})
+        await connection.execute(_WHY, {"id": standing.id, "reason": f"not paid after all, {words}"[:500]})
+        effect = "its failure stands: `vault disbursements retry`, `release` or `cancel`"
+    else:
+        if attempt.state is AttemptState.FAILED:
+            attempt = await _reopened(connection, runtime, attempt, statement)
+        (effect,) = await settle(
+            connection, runtime, [Finding(attempt, _evidence(statement, words), made.id, runtime.clock.now())]
+        )
+    cases = [case for case in cases if statement.paid is not None or case[0] != FAILED_CASE]
+    await close_cases(connection, runtime.clock, cases, resolution=words[:500])
+    await _decide(connection, runtime, made.id, "applied", actor, None, effect)
+    await _audit(connection, runtime, standing, "disbursement.resolved", actor, made.evidence, _facts(made) | {"effect": effect})
+
+
+def _evidence(statement: Statement, words: str) -> Evidence:
+    if statement.paid is None:
+        return SaysFailed(NOT_PAID, words, ResultClass.RETRY_LATER)
+    receipt, amount, at = statement.paid
+    return SaysPaid(_BY_PERSON, words, receipt, amount, at)
+
+
+async def _reopened(connection: AsyncConnection, runtime: Runtime, attempt: Attempt, statement: Statement) -> Attempt:
+    """The attempt with its failure no longer believed, its charges held again, ready to be judged by the evidence."""
+    partner = await load_partner(connection, id=attempt.partner_id)
+    assert statement.paid is not None  # noqa: S101 - chosen for it
+    _, amount, at = statement.paid
+    name = runtime.sealer.open_text(
+        attempt.client_name_sealed, bound_to=f"disbursements:{attempt.disbursement_id}:client_name_sealed"
+    ) if attempt.client_name_sealed is not None else ""  # fmt: skip
+    quoted = payout_quote(
+        await load_tariffs(connection),
+        partner,
+        business_day(at),
+        payout=amount,
+        client_name=name,
+        loan_account_no=attempt.loan_account_no,
+    )
+    held = (await hold_charges(connection, runtime, partner, [ToHold(attempt.disbursement_id, quoted)]))[attempt.disbursement_id]
+    if isinstance(held, Short):
+        raise InsufficientFunds(
+            f"the charges of this payment are {held.needed} and the wallet of {partner.name} has {held.available}: top it up, "
+            "then resolve again (`vault wallet top-up`)"
+        )
+    require_move(attempt.disbursement_state, State.NEEDS_REVIEW, attempt.loan)
+    await connection.execute(_REOPEN, {"id": attempt.id})
+    await connection.execute(_TO_PERSON, {"id": attempt.disbursement_id, "hold": held})
+    (reopened,) = await lock_attempts(connection, ids=[attempt.id])
+    return reopened
+
+
+async def _decide(
+    connection: AsyncConnection,
+    runtime: Runtime,
+    resolution_id: UUID,
+    state: str,
+    actor: str,
+    note: str | None,
+    effect: str | None = None,
+) -> None:
+    await connection.execute(
+        _DECIDE,
+        {"id": resolution_id, "state": state, "actor": actor, "now": runtime.clock.now(), "note": note, "effect": effect},
+    )
+
+
+async def _open_of(connection: AsyncConnection, standing: Standing) -> Resolution:
+    row = (await connection.execute(_OPEN_OF, {"id": standing.id})).one_or_none()
+    if row is None:
+        raise NotFound(f"{standing.loan}: nothing waits for a second person; `vault disbursements resolve` states what was seen")
+    return _resolution(row)
+
+
+async def _read(connection: AsyncConnection, resolution_id: UUID) -> Resolution:
+    return _resolution((await connection.execute(_ONE, {"id": resolution_id})).one())
+
+
+def _seen_again(proposed: Resolution) -> Seen:
+    return SeenUnpaid() if proposed.receipt is None else SeenPaid(proposed.receipt, proposed.amount, proposed.paid_at)
+
+
+def _facts(made: Resolution) -> dict[str, Any]:
+    return {"instruction": made.number, "verdict": made.verdict, "receipt": made.receipt, "amount": str(made.amount)}
+
+
+async def _audit(
+    connection: AsyncConnection,
+    runtime: Runtime,
+    standing: Standing,
+    act: str,
+    actor: str,
+    reason: str,
+    after: dict[str, Any],
+) -> None:
+    await record_act(
+        connection,
+        runtime.clock,
+        runtime.new_id,
+        actor=actor,
+        act=act,
+        partner_id=standing.partner_id,
+        subject=f"disbursement {standing.id}",
+        before={"state": standing.state},
+        after=after,
+        reason=reason,
+    )
+
+
+def _resolution(row: Row[Any]) -> Resolution:
+    return Resolution(
+        id=row.id,
+        partner=row.partner,
+        loan_account_no=row.loan_account_no,
+        disbursement_id=row.disbursement_id,
+        attempt_id=row.attempt_id,
+        number=row.number,
+        verdict=row.verdict,
+        receipt=row.receipt,
+        amount=Money(row.instructed_cents if row.amount_cents is None else row.amount_cents),
+        paid_at=row.paid_at,
+        evidence=row.evidence,
+        second_person=row.second_person,
+        proposed_by=row.proposed_by,
+        proposed_at=row.proposed_at,
+        state=row.state,
+        effect=row.effect,
+    )
