@@ -162,13 +162,21 @@ def end(
     product: Product,
     day: Annotated[str, typer.Argument(help="The first day on which the list no longer holds, year-month-day.")],
     reason: Reason,
+    json_: Json = False,
 ) -> None:
-    """End a price list that no other follows. Refused if charges of that day or later used it."""
+    """End a price list that no other follows. Refused if charges of that day or later used it.
+
+    JSON: as one of `tariff list`
+    """
 
     async def work(runtime: Runtime) -> Tariff:
         return await end_tariff(runtime, provider, product, _day(day), actor(), reason)
 
-    console.print(f"{run(work).name} ends before {day}", markup=False)
+    ended = run(work)
+    if json_:
+        typer.echo(json.dumps(tariff_json(ended), indent=2))
+    else:
+        console.print(f"{ended.name} ends before {day}", markup=False)
 
 
 @app.command()
@@ -177,13 +185,20 @@ def withdraw(
     product: Product,
     valid_from: Annotated[str, typer.Argument(help="The first day of the list to take back, year-month-day.")],
     reason: Reason,
+    json_: Json = False,
 ) -> None:
-    """Take back a price list that no charge has used, as one imported with a mistake. The list that it ended holds on."""
+    """Take back a price list that no charge has used, as one imported with a mistake. The list that it ended holds on.
+
+    JSON: {"resumed": the list that holds on in its place, as one of `tariff list`, or null}
+    """
 
     async def work(runtime: Runtime) -> Tariff | None:
         return await withdraw_tariff(runtime, provider, product, _day(valid_from), actor(), reason)
 
     resumed = run(work)
+    if json_:
+        typer.echo(json.dumps({"resumed": tariff_json(resumed) if resumed else None}, indent=2))
+        return
     console.print(f"{provider} {product} of {valid_from} is withdrawn", markup=False)
     if resumed is not None:
         until = f"before {resumed.valid_to}" if resumed.valid_to else "further notice"

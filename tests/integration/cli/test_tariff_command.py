@@ -146,7 +146,8 @@ def test_a_list_is_written_out_as_the_file_that_it_came_from(vault: Vault, tmp_p
 
 
 def test_a_list_is_ended_and_days_after_it_have_none(vault: Vault) -> None:
-    assert vault("end", "safaricom", "c2b_mgao", "2031-01-01", "--reason", "product gone").returncode == 0
+    ended = vault("end", "safaricom", "c2b_mgao", "2031-01-01", "--reason", "product gone", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["valid_to"]) == (0, "2031-01-01")
     assert vault("show", "safaricom", "c2b_mgao", "--on", "2030-12-31").returncode == 0
     after = vault("show", "safaricom", "c2b_mgao", "--on", "2031-01-01")
     assert after.returncode == 4

@@ -171,7 +171,7 @@ def at_0012(postgres_url: str) -> Iterator[Engine]:
         )
         connection.execute(
             text(
-                "INSERT INTO tariffs (provider, product, valid_from, source) VALUES ('x', 'b2b', '2025-01-01', 'old'), ('x', 'b2b', '2026-01-01', 'new')"
+                "INSERT INTO tariffs (provider, product, valid_from, source) VALUES ('x', 'b2b', '2025-01-01', 'old'), ('x', 'b2b', '2026-01-01', '')"
             )
         )
         connection.execute(

@@ -21,7 +21,6 @@ ALTER TABLE tariffs
     ADD COLUMN imported_by text NOT NULL DEFAULT 'system:shipped' CHECK (imported_by <> ''),
     ADD COLUMN imported_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN withdrawn_at timestamptz,  -- taken back before any charge used it: kept, and no longer counted
-    ADD CONSTRAINT tariffs_source_check CHECK (source <> ''),
     DROP CONSTRAINT tariffs_provider_product_valid_from_key;
 CREATE UNIQUE INDEX tariffs_one_beginning ON tariffs (provider, product, valid_from) WHERE withdrawn_at IS NULL;
 ALTER TABLE tariff_bands
@@ -34,7 +33,8 @@ UPGRADE = """
 UPDATE tariffs t SET valid_to = later.valid_from
 FROM (SELECT id, lead(valid_from) OVER (PARTITION BY provider, product ORDER BY valid_from) AS valid_from FROM tariffs) AS later
 WHERE later.id = t.id AND (t.valid_to IS NULL OR t.valid_to > later.valid_from) AND later.valid_from IS NOT NULL;
-UPDATE tariffs t SET band_count = (SELECT count(*) FROM tariff_bands b WHERE b.tariff_id = t.id);
+UPDATE tariffs t SET band_count = (SELECT greatest(count(*), 1) FROM tariff_bands b WHERE b.tariff_id = t.id);
+UPDATE tariffs SET source = 'not stated' WHERE source = '';
 UPDATE tariffs t SET step_cents = 1 WHERE EXISTS (
     SELECT FROM tariff_bands b WHERE b.tariff_id = t.id AND (b.from_cents % 100 <> 0 OR b.to_cents % 100 <> 0))
     OR t.provider = 'kra';
@@ -64,6 +64,7 @@ BEGIN
     INSERT INTO tariff_bands (tariff_id, from_cents, to_cents, rate_basis_points) VALUES (stated, 0, 9000000000000000, 1500);
 END $$;
 
+ALTER TABLE tariffs ADD CONSTRAINT tariffs_source_check CHECK (source <> '');
 ALTER TABLE tariff_bands ADD CONSTRAINT tariff_bands_unconfirmed_says_why CHECK (confirmed OR note <> '');
 """
 
