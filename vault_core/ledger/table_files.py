@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 
 from vault_core.clock import NAIROBI
 from vault_core.errors import ConfigurationError, InvalidInput
@@ -52,11 +53,13 @@ def table_file(path: Path, columns: Sequence[TableColumn], *, workbook: bool) ->
         raise InvalidInput(f"{path.name}: the ending says the kind of file, and this can be {', '.join(kinds)}")
     draft = path.with_name(f".{path.name}.draft")
     try:
+        draft.touch()  # a folder that is not there is told before anything is read
         with open_one(draft, columns) as write:
             yield write
         draft.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}. Check the folder and the disk") from error
+    except (OSError, FileCreateError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path} cannot be written: {why}. Check the folder and the disk") from error
     finally:
         draft.unlink(missing_ok=True)
 
