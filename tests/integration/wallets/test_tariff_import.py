@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from vault_core.clock import business_day
 from vault_core.errors import ConfigurationError, Conflict, InvalidInput, NotFound
@@ -231,3 +232,20 @@ async def test_a_list_that_a_charge_used_is_not_withdrawn(runtime: Runtime, lend
     await charge(runtime, lender, business_day(runtime.clock.now()))
     with pytest.raises(Conflict, match="cannot be withdrawn: charges used it"):
         await withdraw_tariff(runtime, "safaricom", "b2c", FIRST, "ops:finance", "wrong")
+
+
+async def test_an_end_waits_for_a_charge_that_is_being_written(runtime: Runtime, lender: Partner) -> None:
+    band = (await book_of(runtime)).band("safaricom", "b2c", date(2026, 11, 20), Money(1_000_00))
+    async with runtime.engine.connect() as charging, runtime.engine.connect() as ending:
+        await charging.execute(
+            text(
+                """
+                INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id)
+                VALUES (uuidv7(), :partner, 'disbursement', gen_random_uuid(), 'mpesa_fee', 500, :band)
+                """
+            ),
+            {"partner": lender.id, "band": band.id},
+        )
+        await ending.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            await ending.execute(text("SELECT tariff_end('safaricom', 'b2c', DATE '2023-08-01', DATE '2026-11-20')"))
