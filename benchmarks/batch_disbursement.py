@@ -137,7 +137,7 @@ async def _measure(database_url: str, base: str, loans: int, in_flight: int) -> 
             chance=random.Random(1),
             sealer=Sealer([("bench", os.urandom(32))]),
             http=http,
-            pace=replace(Pace(), b2c_in_flight=in_flight),
+            pace=replace(Pace(), b2c_in_flight=in_flight, b2c_per_second=1000.0),
             public_url="http://127.0.0.1:9",
         )
         await _set_up(runtime, base, loans)

@@ -34,7 +34,8 @@ class Pace:
     tranche_look_every: float = 3600.0  # how often a tranche loan is read for its next tranche
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
     send_within: float = 180.0  # after its claim an instruction is not begun to be sent any more
-    b2c_in_flight: int = 64  # B2C requests under way at once, per partner
+    b2c_in_flight: int = 64  # B2C requests under way at once, per partner, over all processes
+    b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it
     resolve_alone_up_to: int = 50_000  # KES; above it a second person confirms what one found out about a payout
     http_timeout: float = 30.0
     mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
@@ -69,11 +70,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def sqlalchemy_url(url: str) -> str:
-    """The URL with psycopg 3 named as its driver, whatever spelling of `postgresql://` came in."""
+def sqlalchemy_url(url: str, *, setting: str = "VAULT_DATABASE_URL") -> str:
+    """The URL, given in `setting`, with psycopg 3 named as its driver, whatever spelling of `postgresql://` came in."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
-        raise ConfigurationError("VAULT_DATABASE_URL must start with postgresql://")
+        raise ConfigurationError(f"{setting} must start with postgresql://")
     return f"postgresql+psycopg://{rest}"
 
 

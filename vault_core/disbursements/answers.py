@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.daraja import B2CAck
+from vault_core.clients.daraja_answers import SLOW_DOWN
 from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.awaiting import NOT_TAKEN, second_conversation_case
@@ -20,6 +21,7 @@ from vault_core.disbursements.evidence import SaysFailed
 from vault_core.disbursements.halting import Fault, stop_for_faults
 from vault_core.disbursements.loan_check import Changed, NotApproved
 from vault_core.disbursements.result_classes import ResultClass
+from vault_core.disbursements.send_pace import slow_down
 from vault_core.disbursements.states import AttemptState, State, require_move
 from vault_core.disbursements.unpaid import Failure, book_failures
 from vault_core.disbursements.unsent import Unsent, book_unsent
@@ -95,10 +97,16 @@ async def record_answers(runtime: Runtime, answers: Sequence[Answered]) -> None:
         await book_failures(
             connection, runtime, [_failure(attempt, answer, runtime) for attempt, answer in fresh if _is_failure(answer)]
         )
+        for partner_id in sorted({attempt.partner_id for attempt, answer in pairs if _is_too_fast(answer)}):
+            await slow_down(connection, runtime, partner_id)
         await book_unsent(connection, runtime, [unsent for pair in fresh if (unsent := _unsent(*pair)) is not None])
 
     if answers:
         await in_transaction(runtime.engine, work)
+
+
+def _is_too_fast(answer: Answered) -> bool:
+    return isinstance(answer.outcome, Refused) and answer.outcome.code == SLOW_DOWN
 
 
 def _is_failure(answer: Answered) -> bool:

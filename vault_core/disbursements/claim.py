@@ -62,11 +62,12 @@ class Claim:
 
     claimed: tuple[Claimed, ...] = ()
     held: int = 0
+    full: bool = False  # as much as may be under way is: more can be claimed when some of it has ended
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was left to claim."""
-        return not self.claimed and not self.held
+        return not self.claimed and not self.held and not self.full
 
 
 # From its finding to `send_by`. A loan that waited longer (for the wallet, say) may have had its client's number corrected since.
@@ -95,6 +96,9 @@ _SENDING = text(
     WHERE disbursements.id = claimed.id
     """
 )
+_UNDER_WAY = text(
+    "SELECT count(*) FROM disbursement_attempts WHERE partner_id = :partner_id AND state = 'written' AND send_by > :now"
+)
 _AWAIT = text("UPDATE disbursements SET state = 'unknown' WHERE id = ANY(:ids)")
 _REVIEW = text(
     """
@@ -106,7 +110,7 @@ _REVIEW = text(
 
 
 async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: Selection, most: int) -> Claim:
-    """Claims up to `most` ready disbursements of one partner.
+    """Claims up to `most` ready disbursements of one partner, and no more than may be under way at once over all processes.
 
     Held back instead: all of them if all sending is halted or the partner is not active, those to a payee with an unresolved
     payout of any age (another of the same claim, too), those above a daily limit, and those whose charges the wallet does not
@@ -117,7 +121,12 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
     async def work(connection: AsyncConnection) -> Claim:
         await enter_claim(connection)
         await take_turns(connection, partner_id)
-        candidates = await lock_ready(connection, runtime, partner_id, which, most)
+        now = runtime.clock.now()
+        under_way = (await connection.execute(_UNDER_WAY, {"partner_id": partner_id, "now": now})).scalar_one()
+        room = min(most, max(2 * runtime.pace.b2c_in_flight, 2) - under_way)
+        if room <= 0:
+            return Claim(full=True)
+        candidates = await lock_ready(connection, runtime, partner_id, which, room)
         if not candidates:
             return Claim()
         partner = await load_partner(connection, id=partner_id)

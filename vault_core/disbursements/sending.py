@@ -16,6 +16,7 @@ from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import Claimed, claim
 from vault_core.disbursements.eligibility import Held
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
+from vault_core.disbursements.send_pace import SendPace
 from vault_core.disbursements.sending_gate import SendingGate
 from vault_core.errors import NotFound, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 MIFOS_READS_AT_ONCE = 16  # a partner's server has a pool of 10 database connections (reference/fineract.md section 8)
 _ROW_BATCH = 100
+_FULL_WAIT = 0.2  # seconds until another look
 
 _BATCH = text("SELECT partner_id FROM disbursement_batches WHERE id = :id")
 _FINISH = text("UPDATE disbursement_batches SET finished_at = :now WHERE id = :id")
@@ -109,6 +111,7 @@ class _Sender:
         self._pays = asyncio.Semaphore(runtime.pace.b2c_in_flight)
         self._answers: asyncio.Queue[Answered] = asyncio.Queue()
         self._gate = SendingGate(runtime, partner.id)
+        self._pace = SendPace(runtime, partner.id)
 
     @classmethod
     async def send(
@@ -150,6 +153,10 @@ class _Sender:
                     self._report.held += found.held
                     under_way |= {group.create_task(self._send_one(item)) for item in found.claimed}
                     more = not found.is_empty
+                    if not found.full:
+                        continue
+                if not under_way:  # other processes have all that may be under way
+                    await asyncio.sleep(_FULL_WAIT)
                     continue
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -180,6 +187,7 @@ class _Sender:
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
+            await self._pace.turn()
             if (shut := await self._gate.shut()) is not None:
                 return shut
             left = (item.send_by - self._runtime.clock.now()).total_seconds()

@@ -48,7 +48,7 @@ HANDLERS = {
     "mifos_hook": handle_mifos_events,
 }
 SHORT_CODE = "600100"
-PACE = Pace(b2c_in_flight=8, http_timeout=5.0, mifos_write_timeout=5.0, payout_retry_tries=3)
+PACE = Pace(b2c_per_second=1000.0, b2c_in_flight=8, http_timeout=5.0, mifos_write_timeout=5.0, payout_retry_tries=3)
 
 
 def lender_file(sandbox: str, name: str, short_code: str) -> str:
