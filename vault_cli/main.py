@@ -20,6 +20,7 @@ from vault_cli import (
     collections,
     demo,
     disbursements,
+    halt,
     inbox,
     ledger,
     lock,
@@ -34,7 +35,18 @@ from vault_cli.session import exit_code
 from vault_core.errors import VaultError
 
 # Groups and commands that work on the running installation: they get its addresses as its processes do.
-_ON_THE_INSTALLATION = ("partner", "wallet", "ledger", "tariff", "disbursements", "collections", "inbox", "cases", "verify")
+_ON_THE_INSTALLATION = (
+    "partner",
+    "wallet",
+    "ledger",
+    "tariff",
+    "halt",
+    "disbursements",
+    "collections",
+    "inbox",
+    "cases",
+    "verify",
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,6 +70,7 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tariff.app, name="tariff")
 app.add_typer(disbursements.app, name="disbursements")
+app.command()(halt.halt)
 app.add_typer(collections.app, name="collections")
 app.add_typer(inbox.app, name="inbox")
 app.command()(cases.cases)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from vault_cli.halt import sendable_words
 from vault_cli.partner_questions import Answers
 from vault_cli.partner_view import (
     capabilities_text,
@@ -22,6 +23,9 @@ from vault_cli.partner_view import (
     summary_json,
 )
 from vault_cli.session import actor, attempt, failures_told, run
+from vault_core.disbursements.payout_halt import Halt, halt_in_force
+from vault_core.disbursements.sendable import Sendable, sendable_loans
+from vault_core.disbursements.under_way import UnderWay, await_quiet
 from vault_core.errors import InvalidInput, LoginRefused, NotUnderstood, Unreachable
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
@@ -138,17 +142,45 @@ def disable(name: Name, product: Annotated[str, typer.Argument(help="Its id in M
 
 
 @app.command()
-def pause(name: Name, reason: Annotated[str, typer.Option(help="Stands in the audit trail.")]) -> None:
-    """Pay no new loans of the partner until it is resumed; what is under way goes on."""
-    _with_partner(name, lambda runtime, _, partner: pause_partner(runtime, partner.id, reason=reason, actor=actor()))
+def pause(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Stands in the audit trail.")],
+    within: Annotated[float, typer.Option(min=0, help="Seconds to wait for what is under way.")] = 60,
+) -> None:
+    """Pay no loans of the partner until it is resumed. Returns when none is under way any more; ends with 1 if some still are."""
+
+    async def stop(runtime: Runtime, _connections: Connections, partner: Partner) -> list[UnderWay]:
+        await pause_partner(runtime, partner.id, reason=reason, actor=actor())
+        return await await_quiet(runtime, within=within, partner_id=partner.id)
+
+    left = _with_partner(name, stop)
     console.print(f"partner {name} is paused")
+    if left:
+        loans = ", ".join(one.loan_account_no for one in left)
+        console.print(
+            f"the answers to loans {loans} are still missing: each is settled by its result or a question", markup=False
+        )
+        raise typer.Exit(1)
 
 
 @app.command()
 def resume(
-    name: Name, reason: Annotated[str, typer.Option(help="Stands in the audit trail.")] = "resumed on the command line"
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Stands in the audit trail.")] = "resumed on the command line",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Pay the partner's loans again."""
+    """Pay the partner's loans again. What will be sent is told, and asked about, before."""
+
+    async def look(runtime: Runtime, _connections: Connections, partner: Partner) -> tuple[list[Sendable], Halt | None]:
+        async with runtime.engine.connect() as connection:
+            return await sendable_loans(connection, partner.id), await halt_in_force(connection)
+
+    goes, halt = _with_partner(name, look)
+    console.print(f"goes at once: {sendable_words(goes[0])}" if goes else "nothing waits to be sent", markup=False)
+    if halt is not None:
+        console.print(f"not before the halt of all sending ends: {halt.words}", markup=False)
+    if goes and not yes:
+        typer.confirm("Resume?", abort=True)
     _with_partner(name, lambda runtime, _, partner: resume_partner(runtime, partner.id, reason=reason, actor=actor()))
     console.print(f"partner {name} is active")
 

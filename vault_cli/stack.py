@@ -12,11 +12,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 from local_stack import home as homes
 from local_stack import kafka_class_cache, stack
 from local_stack.parts import Part, unhealthy
-from vault_cli.session import fail, failures_told
+from vault_cli.disbursement_view import halt_banner, halt_json
+from vault_cli.session import attempt, fail, failures_told
+from vault_core.disbursements.payout_halt import Halt, halt_in_force
+from vault_core.errors import VaultError
+from vault_core.runtime import Runtime
 
 console = Console(stderr=True)
 _HEALTH_FAILED = 1
@@ -55,20 +60,39 @@ def down() -> None:
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: {parts: [{name, state, healthy, ...}], ok}.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: {parts: [{name, state, healthy, ...}], ok, halt}.")
+    ] = False,
 ) -> None:
     """Show every part with its address, version and health. Ends with 1 if one that should serve does not."""
     with failures_told():
         parts = stack.status(homes.home_of(os.environ), os.environ)
     ok = bool(parts) and not unhealthy(parts)
+    halt = _halt(homes.home_of(os.environ)) if any(part.name == "postgres" and part.healthy for part in parts) else None
     if as_json:
-        typer.echo(json.dumps({"ok": ok, "parts": [part.to_json() for part in parts]}, indent=2))
+        typer.echo(json.dumps({"ok": ok, "parts": [part.to_json() for part in parts], "halt": halt_json(halt)}, indent=2))
     elif parts:
         _print_parts(parts)
+        if halt is not None:
+            console.print(halt_banner(halt))
     else:
         console.print("There is no installation here yet: `./vault up` makes one.")
     if not ok:
         raise typer.Exit(_HEALTH_FAILED)
+
+
+def _halt(home: homes.Home) -> Halt | None:
+    """The halt of all sending, if the database that answers has one and is of this version."""
+
+    async def look(runtime: Runtime) -> Halt | None:
+        async with runtime.engine.connect() as connection:
+            return await halt_in_force(connection)
+
+    os.environ.update(stack.process_environment(home, os.environ))
+    try:
+        return attempt(look)
+    except (VaultError, DBAPIError):
+        return None
 
 
 def logs(

@@ -12,7 +12,7 @@ _MOST = 20
 # The sharpest first: an id or a receipt names one; a loan may have tranches, and its number may exist at several partners.
 _FIND = text(
     """
-    SELECT d.id, p.name AS partner, d.loan_account_no, d.tranche, d.of_tranches, d.state
+    SELECT d.id, p.name AS partner, d.loan_account_no, d.tranche, d.state
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     WHERE (CAST(:partner AS text) IS NULL OR p.name = :partner)
           AND (d.id = :id OR d.receipt = upper(:given) OR d.loan_account_no = :given OR d.loan_external_id = :given
@@ -50,8 +50,7 @@ async def find_payout(connection: AsyncConnection, given: str, *, partner: str |
         )
     if len(rows) > 1 and rows[0].id != _as_id(wanted):
         several = "; ".join(
-            f"{row.id} ({row.partner}, loan {row.loan_account_no}{f', tranche {row.tranche}' if row.of_tranches else ''}, {row.state})"
-            for row in rows
+            f"{row.id} ({row.partner}, loan {row.loan_account_no}, tranche {row.tranche}, {row.state})" for row in rows
         )
         raise InvalidInput(f"{given!r} means several disbursements, name one by its id: {several}")
     return UUID(str(rows[0].id))

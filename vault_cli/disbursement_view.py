@@ -1,0 +1,152 @@
+"""Disbursements and their stories as the command line shows them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vault_core.clock import NAIROBI
+from vault_core.disbursements.payout_halt import Halt
+from vault_core.disbursements.payout_list import ListedPayout
+from vault_core.disbursements.resolving import Resolution
+from vault_core.disbursements.story import Event
+
+
+def moment(at: datetime) -> str:
+    """The moment in Nairobi, to the second."""
+    return f"{at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}"
+
+
+def payout_json(payout: ListedPayout) -> dict[str, Any]:
+    """A disbursement as --json prints it; times are ISO with the offset of Nairobi."""
+    return {
+        "id": str(payout.id),
+        "partner": payout.partner,
+        "loan_account_no": payout.loan_account_no,
+        "loan_id": payout.loan_id,
+        "tranche": payout.tranche,
+        "payout_cents": payout.payout.cents,
+        "principal_cents": payout.principal.cents,
+        "state": payout.state.value,
+        "held_for": None if payout.held_for is None else payout.held_for.value,
+        "reason": payout.reason,
+        "phone": payout.phone,
+        "found_by": payout.found_by,
+        "detected_at": _iso(payout.detected_at),
+        "since": _iso(payout.since),
+        "due_at": _iso(payout.due_at),
+        "instructions": payout.instructions,
+        "receipt": payout.receipt,
+        "paid_at": _iso(payout.paid_at),
+        "posted_at": _iso(payout.posted_at),
+        "stuck": payout.next.stuck,
+        "next": payout.next.words,
+    }
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event of a story as --json prints it."""
+    return {"at": _iso(event.at), "who": event.who, "what": event.what, "refs": dict(event.refs)}
+
+
+def resolution_json(resolution: Resolution) -> dict[str, Any]:
+    """What a person stated as --json prints it."""
+    return {
+        "id": str(resolution.id),
+        "partner": resolution.partner,
+        "loan_account_no": resolution.loan_account_no,
+        "disbursement": str(resolution.disbursement_id),
+        "instruction": resolution.number,
+        "verdict": resolution.verdict,
+        "receipt": resolution.receipt,
+        "amount_cents": resolution.amount.cents,
+        "paid_at": _iso(resolution.paid_at),
+        "evidence": resolution.evidence,
+        "second_person": resolution.second_person,
+        "proposed_by": resolution.proposed_by,
+        "proposed_at": _iso(resolution.proposed_at),
+        "state": resolution.state,
+        "effect": resolution.effect,
+    }
+
+
+def halt_json(halt: Halt | None) -> dict[str, Any] | None:
+    """A halt of all sending as --json prints it."""
+    if halt is None:
+        return None
+    return {"begun_at": _iso(halt.begun_at), "begun_by": halt.begun_by, "reason": halt.reason}
+
+
+def halt_banner(halt: Halt) -> str:
+    """One line that nobody overlooks."""
+    return (
+        f"[bold red]all sending is halted[/] since {moment(halt.begun_at)} by {escape(halt.begun_by)}: {escape(halt.reason)}; "
+        "`vault halt --end` lets it go on"
+    )
+
+
+def print_payouts(console: Console, payouts: Sequence[ListedPayout]) -> None:
+    """The list: one line a disbursement, with what it waits for."""
+    table = Table("found", "partner", "loan", "pay", "state", "why", "next", box=None, pad_edge=False)
+    for payout in payouts:
+        state = payout.state.value if payout.held_for is None else f"held: {payout.held_for.value}"
+        table.add_row(
+            moment(payout.detected_at)[:16],
+            payout.partner,
+            escape(_loan(payout)),
+            str(payout.payout),
+            f"[red]{state}[/]" if payout.next.stuck else state,
+            escape(payout.reason or payout.receipt or ""),
+            escape(payout.next.words),
+        )
+    console.print(table)
+
+
+def print_story(console: Console, payout: ListedPayout, events: Sequence[Event]) -> None:
+    """The head of a disbursement and its story."""
+    state = payout.state.value if payout.held_for is None else f"held for {payout.held_for.value}"
+    lines = {
+        "disbursement": str(payout.id),
+        "loan": f"{_loan(payout)} of {payout.partner} (loan id {payout.loan_id})",
+        "pay": f"{payout.payout}" + (f" of {payout.principal}" if payout.payout != payout.principal else ""),
+        "to": payout.phone or "no number",
+        "state": state + (f" since {moment(payout.since)}" if payout.next.stuck else ""),
+        "why": payout.reason or "",
+        "receipt": payout.receipt or "",
+        "next": payout.next.words,
+    }
+    for name, value in lines.items():
+        if value:
+            console.print(f"[bold]{name:<13}[/]{escape(value)}", soft_wrap=True, highlight=False)
+    console.print()
+    for event in events:
+        console.print(f"{moment(event.at)}  [bold]{escape(event.who)}[/]  {escape(event.what)}", soft_wrap=True, highlight=False)
+        if event.refs:
+            console.print(f"    [dim]{escape(_refs(event.refs))}[/]", soft_wrap=True, highlight=False)
+
+
+def print_proposals(console: Console, proposals: Sequence[Resolution]) -> None:
+    """What waits for a second person."""
+    for one in proposals:
+        verdict = f"paid, receipt {one.receipt}" if one.verdict == "paid" else "not paid"
+        console.print(
+            f"{moment(one.proposed_at)}  {one.partner}  loan {escape(one.loan_account_no)}  {one.amount}  {verdict}  by "
+            f"{escape(one.proposed_by)}: {escape(one.evidence)}\n    approve or reject: {one.disbursement_id}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def _loan(payout: ListedPayout) -> str:
+    return payout.loan_account_no if payout.tranche == 1 else f"{payout.loan_account_no} tranche {payout.tranche}"
+
+
+def _refs(refs: Mapping[str, str]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in refs.items())
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(NAIROBI).isoformat()
