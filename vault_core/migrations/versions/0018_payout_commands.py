@@ -61,23 +61,12 @@ CREATE TABLE disbursement_resolutions (
 CREATE UNIQUE INDEX disbursement_resolutions_open ON disbursement_resolutions (attempt_id) WHERE state = 'proposed';
 CREATE INDEX disbursement_resolutions_of ON disbursement_resolutions (disbursement_id);
 
--- What was proposed stands as it was proposed, and is decided once.
+-- What was proposed stands as it was proposed, and is decided once (functions/10_resolutions.sql).
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON disbursement_resolutions FROM vault_app;
 GRANT INSERT (id, partner_id, disbursement_id, attempt_id, verdict, receipt, amount_cents, paid_at, evidence, second_person,
               proposed_by, proposed_at)
     ON disbursement_resolutions TO vault_app;
 GRANT UPDATE (state, decided_by, decided_at, decision_note, effect) ON disbursement_resolutions TO vault_app;
-
-CREATE FUNCTION disbursement_resolution_is_decided_once() RETURNS trigger LANGUAGE plpgsql
-    SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF OLD.state <> 'proposed' THEN
-        RAISE EXCEPTION 'resolution % is % already', OLD.id, OLD.state USING ERRCODE = 'PV002';
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER decided_once BEFORE UPDATE ON disbursement_resolutions
-    FOR EACH ROW EXECUTE FUNCTION disbursement_resolution_is_decided_once();
 
 -- The story of one payout is read by its own references.
 CREATE INDEX inbound_events_by_reference ON inbound_events (path_reference) WHERE path_reference IS NOT NULL;
