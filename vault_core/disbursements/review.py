@@ -86,6 +86,13 @@ _FUNDED = text(
     WHERE id = ANY(:ids)
     """
 )
+# However the last one went: covered by the wallet, or taken back by a person.
+_NOTHING_WAITS = text(
+    """
+    SELECT a.partner_id FROM wallet_alerts a WHERE a.kind = 'short' AND a.ended_at IS NULL AND NOT EXISTS (
+        SELECT FROM disbursements d WHERE d.partner_id = a.partner_id AND d.state = 'held' AND d.held_for = 'wallet_short')
+    """
+)
 _STILL_SHORT = text("UPDATE disbursements SET due_at = :due_at WHERE id = ANY(:ids)")
 _READ_AGAIN = text(
     f"""
@@ -135,7 +142,7 @@ async def _let_through(connection: AsyncConnection, runtime: Runtime) -> int:
 
 
 async def _funded(runtime: Runtime) -> int:
-    """Lets through, oldest first, what the wallets cover now. When they cover all that waits, the shortage is over."""
+    """Lets through, oldest first, what the wallets cover now. A shortage for which nothing waits any more is over."""
 
     async def work(connection: AsyncConnection) -> int:
         now = runtime.clock.now()
@@ -153,9 +160,9 @@ async def _funded(runtime: Runtime) -> int:
             await connection.execute(_FUNDED, {"ids": covered, "now": now})
             later = now + next_look(HeldFor.WALLET_SHORT, runtime.pace)
             await connection.execute(_STILL_SHORT, {"ids": short, "due_at": later})
-            if covered and not short:
-                await end_shortages(connection, runtime, [row.partner_id], "short")
             released += len(covered)
+        over = (await connection.execute(_NOTHING_WAITS)).scalars().all()
+        await end_shortages(connection, runtime, over, "short")
         return released
 
     return await in_transaction(runtime.engine, work)

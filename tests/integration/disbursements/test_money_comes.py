@@ -52,6 +52,17 @@ async def test_an_approved_correction_lets_a_waiting_loan_go_and_a_proposed_one_
         assert await day.review() == 1
 
 
+async def test_a_shortage_is_over_when_what_waited_was_taken_back(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await waiting(day, 1)
+        assert await day.review() == 0
+        assert len(await day.rows("SELECT id FROM wallet_alerts WHERE ended_at IS NULL")) == 1
+        async with day.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE disbursements SET held_for = 'partner_halted'"))
+        await day.review()
+        assert await day.rows("SELECT id FROM wallet_alerts WHERE ended_at IS NULL") == []
+
+
 async def test_a_paused_partners_loans_wait_with_all_the_money_there_is(open_day) -> None:
     from vault_core.partners.states import pause_partner
 
