@@ -41,8 +41,8 @@ async def watch_wallets(runtime: Runtime) -> int:
 
     Returns how many alerts began or ended. An alert and its texts are written in one transaction and by one worker only, so they
     are told once a crossing. A dip that was over by the time of the look is not told at all, and one that is over before a
-    gateway could be handed the text not any more. A partner whose people cannot be
-    told (a contact that does not open, say) is logged, tried again at the next look, and holds back no other.
+    gateway could be handed the text not any more. A partner whose people cannot be told (a contact that does not open, say) is
+    logged, tried again at the next look, and holds back no other.
     """
     async with runtime.engine.connect() as connection:
         turns = [(wallet, turn_of_alert(wallet)) for wallet in await watched_wallets(connection)]
