@@ -1,7 +1,8 @@
-"""Postings: balanced sets of legs, written in batches by one call of the database function `ledger_post` (revision 0003).
+"""Postings: balanced sets of legs, written in batches by one call of the database function `ledger_post`.
 
-The function is the only way in: it checks that legs sum to zero, reserves the idempotency keys, locks the accounts in one order,
-numbers the entries and moves the balances. What Python checks here it checks only to say more clearly what is wrong.
+The function (vault_core/ledger/functions/30_posting.sql) is the only way in: it checks that legs sum to zero, reserves the
+idempotency keys, locks the accounts in one order, numbers the entries and moves the balances. What Python checks here it checks
+only to say more clearly what is wrong.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,11 @@ class Posting:
 
     `effective_at` is when it happened outside (aware). Kind, reference, effective time, legs and the reversed transaction are the
     body: a repeat of the key must carry the same, so take the time from the event, not from the clock. `description` is free.
+
+    `carried` says what becomes of a posting that is effective in a closed period. True, for what happened outside and must not be
+    lost: it is booked at the first instant of the open period, and its own time is kept. False, for what a person asks for: it is
+    refused. Not part of the body.
+
     Raises InvalidInput for legs that do not sum to zero, are empty or name another partner's account.
     """
 
@@ -44,6 +50,7 @@ class Posting:
     legs: tuple[Leg, ...]
     description: str = ""
     reverses: UUID | None = None
+    carried: bool = True
 
     def __post_init__(self) -> None:
         if not self.kind or not self.key:
@@ -64,8 +71,8 @@ _POST = text(
     """
     SELECT ledger_post(:booked_at, CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:kinds AS text[]),
         CAST(:references AS text[]), CAST(:keys AS text[]), CAST(:descriptions AS text[]), CAST(:effective_at AS timestamptz[]),
-        CAST(:reverses AS uuid[]), CAST(:holds AS uuid[]), CAST(:leg_posting AS integer[]), CAST(:leg_code AS text[]),
-        CAST(:leg_cents AS bigint[]))
+        CAST(:carried AS boolean[]), CAST(:reverses AS uuid[]), CAST(:holds AS uuid[]), CAST(:leg_posting AS integer[]),
+        CAST(:leg_code AS text[]), CAST(:leg_cents AS bigint[]))
     """
 )
 _ORIGINAL = text(
@@ -81,8 +88,9 @@ async def post(connection: AsyncConnection, runtime: Runtime, postings: Sequence
     """Posts all of `postings` in the caller's transaction, in order, and returns their transaction ids.
 
     A key that was posted before with the same body, in this batch or ever, gives the first one's id and posts nothing. Raises
-    Conflict for a key used with another body and for a transaction that is reversed already, InvalidInput for what the database
-    finds malformed. Use `in_transaction`, which starts deadlocks and serialisation failures anew.
+    Conflict for a key used with another body and for a transaction that is reversed already, PeriodClosed for a posting in a
+    closed period that is not `carried`, InvalidInput for what the database finds malformed. Use `in_transaction`, which starts
+    deadlocks and serialisation failures anew.
     """
     return await write_postings(connection, runtime, [(posting, None) for posting in postings])
 
@@ -118,6 +126,7 @@ async def reversal_of(
         legs=tuple(Leg(AccountRef(row.account_partner, row.code), -row.cents) for row in rows),
         description=why,
         reverses=transaction_id,
+        carried=False,
     )
 
 
@@ -132,6 +141,7 @@ def _arguments(runtime: Runtime, postings: Sequence[tuple[Posting, UUID | None]]
         "keys": [posting.key for posting, _ in postings],
         "descriptions": [posting.description for posting, _ in postings],
         "effective_at": [posting.effective_at for posting, _ in postings],
+        "carried": [posting.carried for posting, _ in postings],
         "reverses": [posting.reverses for posting, _ in postings],
         "holds": [hold for _, hold in postings],
         "leg_posting": [number for number, _ in legs],

@@ -6,15 +6,16 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from vault_core.errors import Conflict, InvalidInput
+from vault_core.errors import Conflict, InvalidInput, PeriodClosed
 
-_MALFORMED = "PV001"  # raised by the functions of revision 0003
+_MALFORMED = "PV001"  # raised by vault_core/ledger/functions/
 _TAKEN = "PV002"
+_CLOSED = "PV003"
 
 
 @contextmanager
 def ledger_refusals(doing: str) -> Iterator[None]:
-    """Turns a refusal of the ledger's functions into InvalidInput or Conflict, naming what was being done.
+    """Turns a refusal of the ledger's functions into InvalidInput, Conflict or PeriodClosed, naming what was being done.
 
     The database transaction is over by then; whoever wants to go on starts a new one. Other database errors pass unchanged.
     """
@@ -29,4 +30,6 @@ def ledger_refusals(doing: str) -> Iterator[None]:
             raise InvalidInput(message) from error
         if cause.sqlstate == _TAKEN or isinstance(cause, psycopg.errors.UniqueViolation):
             raise Conflict(message) from error
+        if cause.sqlstate == _CLOSED:
+            raise PeriodClosed(message) from error
         raise

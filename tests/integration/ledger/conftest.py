@@ -1,6 +1,7 @@
 """A ledger with partners to post against."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -107,3 +108,19 @@ def verified(database_url: str) -> Callable[[], tuple[int, list[Finding]]]:
 def book_of() -> type[Book]:
     """The class itself, for a test that makes its own runtime."""
     return Book
+
+
+@pytest.fixture
+def until_someone_waits(runtime: Runtime) -> Callable[[], Awaitable[None]]:
+    """Returns once a connection waits for a lock."""
+    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    async def wait() -> None:
+        for _ in range(1_000):
+            async with runtime.engine.connect() as connection:
+                if (await connection.execute(query)).scalar_one():
+                    return
+            await asyncio.sleep(0.005)
+        pytest.fail("nobody came to wait for a lock")
+
+    return wait

@@ -10,7 +10,7 @@ from vault_core.ledger.verification import verify_ledger_async
 
 _POST = """
     SELECT ledger_post(now(), ARRAY[gen_random_uuid()], ARRAY[CAST(:partner AS uuid)], ARRAY['x'], ARRAY['r'], ARRAY[:key], ARRAY[''],
-        ARRAY[now()], ARRAY[CAST(:reverses AS uuid)], ARRAY[CAST(:hold AS uuid)], CAST(:postings AS integer[]),
+        ARRAY[now()], ARRAY[true], ARRAY[CAST(:reverses AS uuid)], ARRAY[CAST(:hold AS uuid)], CAST(:postings AS integer[]),
         CAST(:codes AS text[]), CAST(:cents AS bigint[]))
 """
 _GOOD = {
@@ -140,9 +140,9 @@ OWNER = {
 
 
 @pytest.mark.parametrize("statement", OWNER.values(), ids=OWNER.keys())
-async def test_even_the_owner_meets_the_triggers(book, partner_id: UUID, database_url: str, statement: str) -> None:
+async def test_even_the_owner_meets_the_triggers(book, partner_id: UUID, owner_url: str, statement: str) -> None:
     await book.post(book.topup(partner_id, 1_000))
-    owner = create_engine(database_url)
+    owner = create_engine(owner_url)
     with owner.connect() as connection:
         name = connection.execute(text("SELECT tableoid::regclass::text FROM ledger_entries LIMIT 1")).scalar_one()
         with pytest.raises(DBAPIError, match=r"append-only|does not sum to zero"):

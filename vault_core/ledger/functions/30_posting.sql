@@ -1,15 +1,19 @@
 -- Posts a batch and returns the transaction id of each posting, in order: a new one, or that of the first posting under the key.
--- PV001: the input is malformed. PV002: a key was used with another body, a hold or a reversal is taken.
+-- PV001: the input is malformed. PV002: a key was used with another body, a hold or a reversal is taken. PV003: a posting that is not to
+-- be carried is effective in a closed period. One that is goes to the first instant of the open period, its own time in carried_from;
+-- its key stands for the time that was asked for, so a repeat is a repeat whatever was closed meanwhile.
 -- Legs name an account by its code alone: a partner's code means the posting's own partner, so two partners cannot meet in
 -- one transaction.
 CREATE OR REPLACE FUNCTION ledger_post(
     _booked_at timestamptz, _ids uuid[], _partners uuid[], _kinds text[], _references text[], _keys text[], _descriptions text[],
-    _effective_at timestamptz[], _reverses uuid[], _holds uuid[], _leg_posting integer[], _leg_code text[], _leg_cents bigint[]
+    _effective_at timestamptz[], _carried boolean[], _reverses uuid[], _holds uuid[], _leg_posting integer[], _leg_code text[], _leg_cents bigint[]
 ) RETURNS uuid[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     the_house CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
     postings CONSTANT integer := cardinality(_ids);
     pid CONSTANT integer := pg_backend_pid();
+    open_from CONSTANT timestamptz := ledger_enter_open_period();
+    carried_from timestamptz[];
     scopes uuid[];
     leg_bytes bytea[];
     hashes bytea[];
@@ -29,7 +33,7 @@ BEGIN
     IF array_position(_ids, NULL) IS NOT NULL OR array_position(_leg_posting, NULL) IS NOT NULL
        OR cardinality(_leg_posting) <> cardinality(_leg_code) OR cardinality(_leg_code) <> cardinality(_leg_cents)
        OR NOT postings = ALL (ARRAY[cardinality(_partners), cardinality(_kinds), cardinality(_references), cardinality(_keys),
-                                    cardinality(_descriptions), cardinality(_effective_at), cardinality(_reverses), cardinality(_holds)]) THEN
+                                    cardinality(_descriptions), cardinality(_effective_at), cardinality(_carried), cardinality(_reverses), cardinality(_holds)]) THEN
         RAISE EXCEPTION 'the lists of a batch differ in length or hold nulls' USING ERRCODE = 'PV001';
     END IF;
     SELECT array_agg(coalesce(p.partner, the_house) ORDER BY p.n) INTO scopes FROM unnest(_partners) WITH ORDINALITY AS p(partner, n);
@@ -72,6 +76,17 @@ BEGIN
         FROM unnest(_leg_posting, _leg_code, _leg_cents) WITH ORDINALITY AS l(posting, code, cents, n) WHERE fresh[l.posting];
     END IF;
 
+    IF open_from > ANY (_effective_at) THEN
+        SELECT p.key, p.effective_at INTO wrong FROM unnest(_keys, _effective_at, _carried) WITH ORDINALITY AS p(key, effective_at, carried, n)
+        WHERE fresh[p.n] AND p.effective_at < open_from AND p.carried IS NOT TRUE LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'posting % is effective at %, and everything before % is closed', wrong.key, wrong.effective_at, open_from
+                USING ERRCODE = 'PV003';
+        END IF;
+        SELECT array_agg(CASE WHEN p.at < open_from THEN p.at END ORDER BY p.n), array_agg(greatest(p.at, open_from) ORDER BY p.n)
+        INTO carried_from, _effective_at FROM unnest(_effective_at) WITH ORDINALITY AS p(at, n);
+    END IF;
+
     -- The accounts, each in a slot. A hot house account is several rows; each connection keeps to one of them.
     SELECT array_agg(l.slot ORDER BY l.n), array_agg(l.scope ORDER BY l.slot) FILTER (WHERE l.first),
            array_agg(l.code ORDER BY l.slot) FILTER (WHERE l.first), array_agg(l.shard ORDER BY l.slot) FILTER (WHERE l.first)
@@ -82,8 +97,9 @@ BEGIN
               FROM unnest(_leg_posting, _leg_code) WITH ORDINALITY AS l(posting, code, n) JOIN ledger_chart c ON c.code = l.code) AS p) AS l;
     SELECT * INTO account_ids, balances, versions FROM ledger_lock_accounts(account_scopes, account_codes, account_shards);
 
-    INSERT INTO ledger_transactions (id, partner_id, kind, reference, key, description, effective_at, booked_at, reverses, written_by)
-    SELECT p.id, p.partner, p.kind, p.reference, p.key, p.description, p.effective_at, _booked_at, p.reverses,
+    INSERT INTO ledger_transactions (id, partner_id, kind, reference, key, description, effective_at, carried_from, booked_at,
+                                     reverses, written_by)
+    SELECT p.id, p.partner, p.kind, p.reference, p.key, p.description, p.effective_at, carried_from[p.n], _booked_at, p.reverses,
            pg_current_xact_id()::text::bigint + b.base
     FROM ledger_write_base b, unnest(_ids, _partners, _kinds, _references, _keys, _descriptions, _effective_at, _reverses)
          WITH ORDINALITY AS p(id, partner, kind, reference, key, description, effective_at, reverses, n)
