@@ -297,11 +297,12 @@ async def test_an_unknown_recipient_is_not_tried_again(open_day) -> None:
         assert await day.review() == 0
 
 
-async def test_a_credential_fault_halts_the_partner_until_it_is_resumed(open_day) -> None:
+async def test_credential_faults_halt_the_partner_until_it_is_resumed(open_day) -> None:
     async with open_day([loan(1), loan(2)]) as day:
-        attempt = await sent(day)
-        await tell(day, result(attempt, code=2001))
-        row = await day.loan_row(1)
+        await tell(day, result(await sent(day), code=2001))
+        (second,) = await day.attempts(2)
+        await tell(day, result(second, code=2001))
+        row = await day.loan_row(2)
         assert (row["state"], row["held_for"]) == ("held", "partner_halted")
         assert await day.cases() == ["partner_halted"]
         day.clock.pass_time(hours=1)
@@ -309,8 +310,8 @@ async def test_a_credential_fault_halts_the_partner_until_it_is_resumed(open_day
         from vault_core.partners.states import resume_partner
 
         await resume_partner(day.runtime, day.partner.id, reason="password changed", actor="ops:test")
-        assert await day.review() == 1
-        assert (await day.send()).accepted == 1
+        assert await day.review() == 2
+        assert (await day.send()).accepted == 2
         assert len(await day.attempts(1)) == 2
 
 
