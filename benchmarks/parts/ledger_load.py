@@ -111,8 +111,9 @@ def load_ledger(
 ) -> Load:
     """Adds about `entries` entries (two a transaction) of `partners` partners, spread over the `months` before `until` (now).
 
-    `database_url` is the owner's; the database is migrated and nothing else writes to its ledger meanwhile. Loading into a ledger that
-    has entries already goes on from its balances. Vacuums and analyses the ledger at the end, as autovacuum would have long since.
+    `database_url` is the owner's; the database is migrated and nothing else writes to its ledger meanwhile. Loading into a ledger
+    that has entries already goes on from its balances. Vacuums and analyses the ledger at the end, as autovacuum would have long
+    since.
     """
     until = until or datetime.now(UTC)
     transactions = max(entries // _LEGS, 1)

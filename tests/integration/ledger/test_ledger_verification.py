@@ -10,17 +10,18 @@ from sqlalchemy import create_engine, text
 
 from vault_core.ledger.posting import post
 from vault_core.ledger.sealing import seal_due
-from vault_core.ledger.verification import SEAL_LAG, verify_ledger_async
+from vault_core.ledger.verification import verify_ledger_async
+from vault_core.ledger.verification_seals import SEAL_LAG
 
 Tamper = Callable[[str], None]
 
 
 @pytest.fixture
-def tamper(database_url: str) -> Tamper:
+def tamper(owner_url: str) -> Tamper:
     """Runs a statement as a superuser with every trigger off."""
 
     def run(statement: str) -> None:
-        owner = create_engine(database_url)
+        owner = create_engine(owner_url)
         with owner.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             assert connection.execute(text(statement)).rowcount > 0
@@ -140,12 +141,12 @@ async def test_sealing_that_has_fallen_behind_is_told(book, partner_id: UUID) ->
 
 
 async def test_a_ledger_restored_on_a_server_with_lower_transaction_ids_goes_on(
-    book, partner_id: UUID, tamper: Tamper, database_url: str
+    book, partner_id: UUID, tamper: Tamper, owner_url: str
 ) -> None:
     await book.post(book.topup(partner_id, 100))
     tamper("UPDATE ledger_transactions SET written_by = written_by + 1000000")  # as if written where ids were far ahead
     assert await seal_due(book.runtime) == 0
-    owner = create_engine(database_url)
+    owner = create_engine(owner_url)
     with owner.begin() as connection:
         connection.execute(text("UPDATE ledger_write_base SET base = 1000000"))
     await sealed(book, 1)

@@ -1,3 +1,21 @@
+-- One leg in a transaction's hash: 34 bytes.
+CREATE OR REPLACE FUNCTION ledger_entry_bytes(leg smallint, account_id bigint, cents bigint, before bigint, version bigint)
+RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN int2send(leg) || int8send(account_id) || int8send(cents) || int8send(before) || int8send(version);
+
+-- All that is sealed of a transaction; `legs` are its ledger_entry_bytes in the order of the legs. What was carried from a closed
+-- period adds 20 bytes behind them, which no number of legs does, so that two different transactions never read the same.
+CREATE OR REPLACE FUNCTION ledger_transaction_hash(
+    id uuid, partner_id uuid, kind text, reference text, key text, description text, effective_at timestamptz, carried_from timestamptz,
+    booked_at timestamptz, reverses uuid, written_by bigint, legs bytea)
+RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
+RETURN sha256(
+    uuid_send(id) || uuid_send(coalesce(partner_id, '00000000-0000-0000-0000-000000000000')) || ledger_text_bytes(kind)
+    || ledger_text_bytes(reference) || ledger_text_bytes(key) || ledger_text_bytes(description)
+    || timestamptz_send(effective_at) || timestamptz_send(booked_at)
+    || uuid_send(coalesce(reverses, '00000000-0000-0000-0000-000000000000')) || int8send(written_by) || coalesce(legs, '')
+    || CASE WHEN carried_from IS NULL THEN '' ELSE convert_to('carried_from', 'UTF8') || timestamptz_send(carried_from) END);
+
 -- What is true of all transactions written from `_from` to before `_upto`: the one place that says what a seal covers.
 CREATE OR REPLACE FUNCTION ledger_digest(_from bigint, _upto bigint)
 RETURNS TABLE (transactions bigint, first_transaction uuid, last_transaction uuid, digest bytea)
@@ -5,14 +23,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT count(*), (array_agg(s.id ORDER BY s.written_by, s.id))[1], (array_agg(s.id ORDER BY s.written_by DESC, s.id DESC))[1],
            sha256(coalesce(string_agg(s.hash, ''::bytea ORDER BY s.written_by, s.id), ''))
     FROM (
-        SELECT t.id, t.written_by, sha256(
-            uuid_send(t.id) || uuid_send(coalesce(t.partner_id, '00000000-0000-0000-0000-000000000000')) || ledger_text_bytes(t.kind)
-            || ledger_text_bytes(t.reference) || ledger_text_bytes(t.key) || ledger_text_bytes(t.description)
-            || timestamptz_send(t.effective_at) || timestamptz_send(t.booked_at)
-            || uuid_send(coalesce(t.reverses, '00000000-0000-0000-0000-000000000000')) || int8send(t.written_by)
-            || (SELECT coalesce(string_agg(int2send(e.leg) || int8send(e.account_id) || int8send(e.amount_cents) || int8send(e.balance_before_cents)
-                                           || int8send(e.account_version), ''::bytea ORDER BY e.leg), '')
-                FROM ledger_entries e WHERE e.transaction_id = t.id)) AS hash
+        SELECT t.id, t.written_by, ledger_transaction_hash(
+            t.id, t.partner_id, t.kind, t.reference, t.key, t.description, t.effective_at, t.carried_from, t.booked_at, t.reverses,
+            t.written_by,
+            (SELECT string_agg(ledger_entry_bytes(e.leg, e.account_id, e.amount_cents, e.balance_before_cents, e.account_version),
+                               ''::bytea ORDER BY e.leg)
+             FROM ledger_entries e WHERE e.transaction_id = t.id)) AS hash
         FROM ledger_transactions t WHERE t.written_by >= _from AND t.written_by < _upto) AS s
 $$;
 
