@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -113,21 +114,22 @@ def print_trial(lines: Sequence[tuple[str, TrialLine]], when: str) -> None:
         console.print(f"[bold red]debits exceed credits by {debit - credit}[/]: run `vault verify`")
 
 
-async def print_statement(account: str, head: Statement, lines: AsyncIterator[StatementLine], *, most: int) -> None:
+async def print_statement(account: str, head: Statement, lines: AsyncGenerator[StatementLine], *, most: int) -> None:
     """The statement as a table, its first `most` lines."""
     span = f"from {shown(head.start)} to {until(head.end)}, by {head.by} time"
     table = _table("when", "what", ">debit", ">credit", ">balance", title=f"{account}, {span}")
     table.add_row(shown(head.start), "[bold]opening balance[/]", "", "", f"[bold]{head.opening}[/]")
     printed, more = 0, False
     debit = credit = ZERO
-    async for line in lines:
-        if printed == most:
-            more = True
-            break
-        printed += 1
-        debit, credit = debit + line.debit, credit + line.credit
-        when = shown(line.effective_at if head.by == "effective" else line.booked_at)
-        table.add_row(when, _what(line), _or_blank(line.debit), _or_blank(line.credit), str(line.balance))
+    async with aclosing(lines):
+        async for line in lines:
+            if printed == most:
+                more = True
+                break
+            printed += 1
+            debit, credit = debit + line.debit, credit + line.credit
+            when = shown(line.effective_at if head.by == "effective" else line.booked_at)
+            table.add_row(when, _what(line), _or_blank(line.debit), _or_blank(line.credit), str(line.balance))
     if more:
         table.add_row("...", "more lines: --most, or --file for all", "", "", "")
     else:

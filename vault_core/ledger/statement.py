@@ -5,7 +5,7 @@ a partner's running balance is the one it had at that moment. By effective time 
 Opening balance and lines always sum to the closing balance.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -141,8 +141,8 @@ async def statement_page(
     return Page(running, Place(running[-1].balance, last=(end.effective_at, end.id, end.leg)))
 
 
-async def statement_lines(connection: AsyncConnection, statement: Statement) -> AsyncIterator[StatementLine]:
-    """All lines, read in chunks: a million need no more memory than a thousand."""
+async def statement_lines(connection: AsyncConnection, statement: Statement) -> AsyncGenerator[StatementLine]:
+    """All lines, read in chunks: a million need no more memory than a thousand. Close it if you stop before its end."""
     if statement.by == "booked":
         place = None
         while True:

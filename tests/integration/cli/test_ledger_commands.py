@@ -1,13 +1,17 @@
 """`vault ledger` and `vault wallet transactions`: exit codes and what they print."""
 
+import asyncio
 import base64
 import csv
 import json
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -15,6 +19,13 @@ from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
 from vault_cli import ledger, ledger_view, wallet, wallet_transactions
+from vault_core.clock import business_day, day_bounds
+from vault_core.database import open_async_engine
+from vault_core.identifiers import id_maker
+from vault_core.ledger.chart import AccountRef
+from vault_core.ledger.posting import Leg, Posting, post
+from vault_core.runtime import Runtime
+from vault_core.settings import Pace
 
 _ADD_PARTNER = text(
     """
@@ -23,16 +34,6 @@ _ADD_PARTNER = text(
     VALUES (:id, 'alpha', 'Alpha', 'u', 't', 'm', 'u', 'i', '1', '2', 'u', 's', 's', 80, now(), now())
     """
 )
-# A top-up of 1,000.00 of four days ago and a charge of 57.50 of two days ago, both booked then; a charge of 10.00 of two days ago
-# that was told of today.
-_POST = text(
-    """
-    SELECT ledger_post(CAST(:booked AS timestamptz), ARRAY[CAST(:id AS uuid)], ARRAY[CAST(:partner AS uuid)], ARRAY[:kind], ARRAY[:reference],
-        ARRAY[:reference], ARRAY[:description], ARRAY[CAST(:effective AS timestamptz)], ARRAY[NULL::uuid], ARRAY[NULL::uuid],
-        array_fill(1, ARRAY[cardinality(CAST(:codes AS text[]))]), CAST(:codes AS text[]), CAST(:cents AS bigint[]))
-    """
-)
-
 Vault = Callable[..., "Told"]
 
 
@@ -69,44 +70,42 @@ def vault(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def days(database_url: str) -> Iterator[dict[str, str]]:
-    """A little ledger; the Nairobi days on which its postings happened, by name."""
-    owner = create_engine(database_url)
+def days(database_url: str, clock, sealer) -> dict[str, str]:
+    """A little ledger; the Nairobi days on which its postings happened, by name.
+
+    A top-up of 1,000.00 and a charge of 57.50, each booked as it happened; a charge of 10.00 that was told of today.
+    """
+    ago = {"paid in": 4, "between": 3, "charged": 2, "yesterday": 1, "today": 0}
+    day_of = {name: business_day(clock.now()) - timedelta(days=days) for name, days in ago.items()}
     partner = uuid4()
-    days = {}
-    with owner.begin() as connection:
-        connection.execute(_ADD_PARTNER, {"id": partner})
-        for name, ago in {"paid in": 4, "between": 3, "charged": 2, "yesterday": 1, "today": 0}.items():
-            days[name] = str(
-                connection.execute(
-                    text("SELECT (now() AT TIME ZONE 'Africa/Nairobi')::date - CAST(:ago AS integer)"), {"ago": ago}
-                ).scalar_one()
-            )
+    wallet = AccountRef(partner, "wallet")
+    bank, fees, excise = (AccountRef(None, code) for code in ("bank:settlement", "fees:system", "tax:excise"))
 
-        def post(kind: str, reference: str, day: str, booked: str, legs: dict[str, int], description: str = "") -> None:
-            moment = f"{days[booked]}T00:00:01+03:00"
-            made = text("SELECT uuidv7(CAST(:booked AS timestamptz) - clock_timestamp())")
-            connection.execute(
-                _POST,
-                {
-                    "id": connection.execute(made, {"booked": moment}).scalar_one(),
-                    "booked": moment,
-                    "partner": partner,
-                    "kind": kind,
-                    "reference": reference,
-                    "description": description,
-                    "effective": f"{days[day]}T00:00:00+03:00",
-                    "codes": list(legs),
-                    "cents": list(legs.values()),
-                },
-            )
+    def posting(kind: str, reference: str, day: str, legs: dict[AccountRef, int], description: str) -> Posting:
+        moment = day_bounds(day_of[day])[0]
+        made = tuple(Leg(account, cents) for account, cents in legs.items())
+        return Posting(partner, kind, reference, reference, moment, made, description)
 
-        post("topup", "FT1", "paid in", "paid in", {"bank:settlement": 1_000_00, "wallet": -1_000_00}, "bank line")
-        charge = {"wallet": 57_50, "fees:system": -50_00, "tax:excise": -7_50}
-        post("charges", "SKL1", "charged", "charged", charge, "charges of loan 12")
-        post("charges", "SKL2", "charged", "today", {"wallet": 10_00, "fees:system": -10_00}, "charges of [bold]loan[/] 13")
-    yield days
-    owner.dispose()
+    charge = {wallet: 57_50, fees: -50_00, excise: -7_50}
+    booked = {
+        "paid in": posting("topup", "FT1", "paid in", {bank: 1_000_00, wallet: -1_000_00}, "bank line"),
+        "charged": posting("charges", "SKL1", "charged", charge, "charges of loan 12"),
+        "today": posting("charges", "SKL2", "charged", {wallet: 10_00, fees: -10_00}, "charges of [bold]loan[/] 13"),
+    }
+
+    async def fill() -> None:
+        engine = open_async_engine(database_url)
+        runtime = Runtime(engine, clock, id_maker(clock), random.Random(1), sealer, httpx.AsyncClient(), Pace(), "")
+        async with engine.begin() as connection:
+            await connection.execute(_ADD_PARTNER, {"id": partner})
+            for day, one in booked.items():
+                clock.moment = day_bounds(day_of[day])[0] + timedelta(seconds=1)
+                await post(connection, runtime, [one])
+        await runtime.http.aclose()
+        await engine.dispose()
+
+    asyncio.run(fill())
+    return {name: day.isoformat() for name, day in day_of.items()}
 
 
 def cents(answer: Told) -> int:
@@ -145,13 +144,13 @@ def test_balances_show_what_is_held_now_and_only_a_partners_own_when_asked(vault
 
 
 def test_the_trial_balance_balances_at_any_time_and_exits_1_when_it_does_not(
-    vault: Vault, days: dict[str, str], database_url: str
+    vault: Vault, days: dict[str, str], owner_url: str
 ) -> None:
     for options in ((), ("--as-of", days["between"]), ("--as-of", days["charged"], "--by", "booked")):
         told = vault("ledger", "trial-balance", *options)
         assert told.returncode == 0
         assert "debits and credits agree" in told.stdout
-    owner = create_engine(database_url)
+    owner = create_engine(owner_url)
     with owner.begin() as connection:
         connection.execute(text("UPDATE ledger_accounts SET balance_cents = balance_cents + 5 WHERE code = 'wallet'"))
     owner.dispose()

@@ -44,9 +44,9 @@ async def whole(
         return statement, [line async for line in statement_lines(connection, statement)]
 
 
-def close(database_url: str, before: datetime) -> None:
+def close(owner_url: str, before: datetime) -> None:
     """A closing by its definition, from all entries there are: what ledger_close must come to as well."""
-    owner = open_owner_engine(database_url)
+    owner = open_owner_engine(owner_url)
     with owner.begin() as connection:
         number = connection.execute(text("SELECT coalesce(max(number), 0) + 1 FROM ledger_closings")).scalar_one()
         connection.execute(
@@ -104,26 +104,26 @@ async def test_postings_that_were_booked_out_of_the_order_of_their_locks_count_b
 
 
 async def test_a_balance_in_a_closed_period_stands_on_its_closing_and_equals_the_sum_of_entries(
-    runtime: Runtime, book, partner_id: UUID, database_url: str
+    runtime: Runtime, book, partner_id: UUID, owner_url: str
 ) -> None:
     wallet, noon = AccountRef(partner_id, "wallet"), runtime.clock.now() - 60 * HOUR
     for hours in range(6):
         await book.post(replace(book.topup(partner_id, 10**hours, key=f"t{hours}"), effective_at=noon + hours * HOUR))
     before_closing = [await at(runtime, wallet, noon + hours * HOUR) for hours in range(8)]
-    close(database_url, noon + 2 * HOUR)
-    close(database_url, noon + 4 * HOUR)
+    close(owner_url, noon + 2 * HOUR)
+    close(owner_url, noon + 4 * HOUR)
     assert [await at(runtime, wallet, noon + hours * HOUR) for hours in range(8)] == before_closing
     assert before_closing == [0, 1, 11, 111, 1111, 11111, 111111, 111111]
     assert [await at(runtime, BANK, noon + hours * HOUR) for hours in range(8)] == before_closing
 
 
 async def test_a_balance_reads_its_closing_and_not_the_whole_history(
-    runtime: Runtime, book, partner_id: UUID, database_url: str
+    runtime: Runtime, book, partner_id: UUID, owner_url: str
 ) -> None:
     wallet, noon = AccountRef(partner_id, "wallet"), runtime.clock.now() - 60 * HOUR
     await book.post(replace(book.topup(partner_id, 100), effective_at=noon))
-    close(database_url, noon + HOUR)
-    owner = open_owner_engine(database_url)
+    close(owner_url, noon + HOUR)
+    owner = open_owner_engine(owner_url)
     with owner.begin() as connection:  # a figure that no sum of entries gives shows where it was read
         connection.execute(text("ALTER TABLE ledger_closing_balances DISABLE TRIGGER USER"))
         connection.execute(text("UPDATE ledger_closing_balances SET balance_cents = 5 * balance_cents"))
@@ -216,7 +216,9 @@ async def in_pages(runtime: Runtime, statement: Statement, most: int) -> list[St
                 return lines
 
 
-def test_opening_and_lines_always_sum_to_closing_in_pages_of_any_size(database_url: str, clock, sealer, book_of) -> None:
+def test_opening_and_lines_always_sum_to_closing_in_pages_of_any_size(
+    database_url: str, owner_url: str, clock, sealer, book_of
+) -> None:
     with asyncio.Runner() as runner:
         engine = open_async_engine(database_url)
         http = httpx.AsyncClient()
@@ -258,7 +260,7 @@ def test_opening_and_lines_always_sum_to_closing_in_pages_of_any_size(database_u
         def law(*, acts: list[Act], span: tuple[int, int], most: int, closing: bool) -> None:
             zero = runner.run(example(acts, span, most))
             if closing:
-                close(database_url, zero - timedelta(minutes=2_500))
+                close(owner_url, zero - timedelta(minutes=2_500))
 
         try:
             law()
