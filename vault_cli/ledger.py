@@ -9,12 +9,12 @@ from uuid import UUID
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_cli import ledger_view
+from vault_cli import ledger_closing, ledger_view
 from vault_cli.ledger_view import BalanceRow
 from vault_cli.moments import read_instant, read_span
 from vault_cli.session import run
 from vault_core.errors import InvalidInput
-from vault_core.ledger.account_names import account_name, account_named, partner_names
+from vault_core.ledger.account_names import account_named, partner_names
 from vault_core.ledger.as_of import By, trial_balance_before
 from vault_core.ledger.balances import HOUSE, TrialLine, balances, trial_balance
 from vault_core.ledger.chart import CHART
@@ -28,6 +28,7 @@ from vault_core.runtime import Runtime
 _UNBALANCED = 1  # exit code: something is wrong with the books, not with the command
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: balances, statements, the trial balance, exports, closed periods.")
+ledger_closing.register(app)
 
 Account = Annotated[str, typer.Argument(help="OWNER/ACCOUNT, as alpha/wallet or house/fees:mpesa.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="A Nairobi day (to its end) or an ISO instant (all before it).")]
@@ -67,7 +68,7 @@ def all_balances(
             names = await partner_names(connection)
             lines = await _trial(connection, _instant(as_of), by, runtime, owner=owner)
             standing = {} if as_of else await balances(connection, [line.account for line in lines])
-            return [BalanceRow.of(line, name, standing.get(line.account)) for name, line in _by_name(lines, names)]
+            return [BalanceRow.of(line, name, standing.get(line.account)) for name, line in ledger_view.by_name(lines, names)]
 
     rows = run(work)
     if json_:
@@ -108,7 +109,7 @@ def trial(as_of: AsOf = None, by: ByTime = "effective", json_: Json = False) -> 
         async with ledger_snapshot(runtime.engine) as connection:
             names = await partner_names(connection)
             lines = await _trial(connection, _instant(as_of), by, runtime)
-            return _by_name(lines, names)
+            return ledger_view.by_name(lines, names)
 
     lines = run(work)
     balanced = ledger_view.trial_json(lines)
@@ -212,12 +213,6 @@ async def _trial(
         return await trial_balance_before(connection, before, by, now=runtime.clock.now(), owner=owner, code=code)
     lines = await trial_balance(connection)
     return [line for line in lines if owner in (None, line.account.partner_id or HOUSE) and code in (None, line.account.code)]
-
-
-def _by_name(lines: list[TrialLine], names: dict[UUID, str]) -> list[tuple[str, TrialLine]]:
-    """The house's accounts first, then the partners' by name."""
-    named = [(account_name(line.account, names), line) for line in lines]
-    return sorted(named, key=lambda pair: (pair[1].account.partner_id is not None, pair[0]))
 
 
 def _instant(as_of: str | None) -> datetime | None:

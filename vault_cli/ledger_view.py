@@ -87,6 +87,12 @@ def print_balances(rows: Sequence[BalanceRow], when: str) -> None:
     console.print(table)
 
 
+def by_name(lines: Sequence[TrialLine], names: Mapping[UUID, str]) -> list[tuple[str, TrialLine]]:
+    """The lines with their accounts' names: the house's first, then the partners' by name."""
+    named = [(account_name(line.account, names), line) for line in lines]
+    return sorted(named, key=lambda pair: (pair[1].account.partner_id is not None, pair[0]))
+
+
 def trial_json(lines: Sequence[tuple[str, TrialLine]]) -> dict[str, Any]:
     """The trial balance with its two sums."""
     return {
@@ -240,7 +246,7 @@ def _what(line: StatementLine) -> str:
     if line.description:
         words.append(f"({line.description})")
     if line.carried_from is not None:
-        words.append(f"[of {shown(line.carried_from)}, told of after its period was closed]")
+        words.append(f"[of {shown(line.carried_from)}, after closing]")
     return escape(" ".join(words))
 
 

@@ -5,9 +5,9 @@ import base64
 import csv
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from vault_core.database import open_async_engine
 from vault_core.identifiers import id_maker
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
+from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
 from vault_core.settings import Pace
 
@@ -35,6 +36,7 @@ _ADD_PARTNER = text(
     """
 )
 Vault = Callable[..., "Told"]
+OnRuntime = Callable[[Callable[[Runtime], Awaitable[None]]], None]
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def vault(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(wallet.app, name="wallet")
 
-    def run(*arguments: str) -> Told:
-        result = CliRunner().invoke(app, arguments, env=environment)
+    def run(*arguments: str, typed: str | None = None) -> Told:
+        result = CliRunner().invoke(app, arguments, env=environment, input=typed)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Told(result.exit_code, result.stdout, result.stderr)
@@ -70,7 +72,20 @@ def vault(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def days(database_url: str, clock, sealer) -> dict[str, str]:
+def on_runtime(database_url: str, clock, sealer) -> OnRuntime:
+    """Runs a piece of work on a runtime of this test's clock."""
+
+    async def session(work: Callable[[Runtime], Awaitable[None]]) -> None:
+        async with httpx.AsyncClient() as http:
+            engine = open_async_engine(database_url)
+            await work(Runtime(engine, clock, id_maker(clock), random.Random(1), sealer, http, Pace(), ""))
+            await engine.dispose()
+
+    return lambda work: asyncio.run(session(work))
+
+
+@pytest.fixture
+def days(clock, on_runtime: OnRuntime) -> dict[str, str]:
     """A little ledger; the Nairobi days on which its postings happened, by name.
 
     A top-up of 1,000.00 and a charge of 57.50, each booked as it happened; a charge of 10.00 that was told of today.
@@ -93,19 +108,29 @@ def days(database_url: str, clock, sealer) -> dict[str, str]:
         "today": posting("charges", "SKL2", "charged", {wallet: 10_00, fees: -10_00}, "charges of [bold]loan[/] 13"),
     }
 
-    async def fill() -> None:
-        engine = open_async_engine(database_url)
-        runtime = Runtime(engine, clock, id_maker(clock), random.Random(1), sealer, httpx.AsyncClient(), Pace(), "")
-        async with engine.begin() as connection:
+    async def fill(runtime: Runtime) -> None:
+        async with runtime.engine.begin() as connection:
             await connection.execute(_ADD_PARTNER, {"id": partner})
             for day, one in booked.items():
                 clock.moment = day_bounds(day_of[day])[0] + timedelta(seconds=1)
                 await post(connection, runtime, [one])
-        await runtime.http.aclose()
-        await engine.dispose()
 
-    asyncio.run(fill())
+    on_runtime(fill)
     return {name: day.isoformat() for name, day in day_of.items()}
+
+
+@pytest.fixture
+def late_charge(days: dict[str, str], on_runtime: OnRuntime) -> Callable[[], None]:
+    """Posts a charge of 2.00 that happened on the day "charged"."""
+
+    async def charge(runtime: Runtime) -> None:
+        async with runtime.engine.begin() as connection:
+            partner = await load_partner(connection, name="alpha")
+            legs = (Leg(AccountRef(partner.id, "wallet"), 2_00), Leg(AccountRef(None, "fees:system"), -2_00))
+            moment = day_bounds(date.fromisoformat(days["charged"]))[0]
+            await post(connection, runtime, [Posting(partner.id, "charges", "SKL3", "SKL3", moment, legs)])
+
+    return lambda: on_runtime(charge)
 
 
 def cents(answer: Told) -> int:
@@ -263,6 +288,46 @@ def test_what_cannot_be_answered_is_told(
     assert answer.returncode == code
     assert told in " ".join(answer.stderr.split())
     assert "Traceback" not in answer.stderr
+
+
+def test_a_day_is_closed_once_it_is_over_and_confirmed_and_its_figures_are_told(vault: Vault, days: dict[str, str]) -> None:
+    assert "no period is closed yet" in vault("ledger", "closings").stdout
+    for day, code in ((days["today"], 2), ("2999-01-01", 2), ("2026-11-20T10:00", 2)):
+        refused = vault("ledger", "close", day, "--yes")
+        assert (refused.returncode, refused.stdout) == (code, "")
+    assert vault("ledger", "close", days["charged"], typed="n\n").returncode == 1
+    assert json.loads(vault("ledger", "closings", "--json").stdout) == []
+
+    closed = vault("ledger", "close", days["charged"], typed="y\n")
+    assert closed.returncode == 0, closed.stderr
+    told = " ".join(closed.stdout.split())
+    assert f"closing 1: everything up to the end of {days['charged']} is final, 3 transactions more" in told
+    assert "total KES 1,000.00 KES 1,000.00 debits and credits agree" in told
+    again = vault("ledger", "close", days["between"], "--yes")
+    assert again.returncode == 4
+    assert "is final already" in again.stderr
+
+    second = json.loads(vault("ledger", "close", days["yesterday"], "--yes", "--json").stdout)
+    assert (second["closing"], second["transactions"], second["trial_balance"]["debit_cents"]) == (2, 0, 1_000_00)
+    listed = json.loads(vault("ledger", "closings", "--json").stdout)
+    assert [(one["closing"], one["transactions"], one["debit_cents"]) for one in listed] == [(1, 3, 1_000_00), (2, 0, 1_000_00)]
+    assert f"the end of {days['yesterday']}" in vault("ledger", "closings").stdout
+
+
+def test_what_is_told_of_after_its_period_was_closed_shows_its_real_day_and_leaves_the_closed_one_alone(
+    vault: Vault, days: dict[str, str], late_charge: Callable[[], None]
+) -> None:
+    before = vault("ledger", "statement", "alpha/wallet", "--from", days["paid in"], "--to", days["yesterday"], "--json").stdout
+    vault("ledger", "close", days["yesterday"], "--yes")
+    late_charge()
+    after = vault("ledger", "statement", "alpha/wallet", "--from", days["paid in"], "--to", days["yesterday"], "--json").stdout
+    assert after == before
+    today = " ".join(vault("ledger", "statement", "alpha/wallet", "--from", days["today"], "--to", days["today"]).stdout.split())
+    assert f"{days['today']} 00:00 charges SKL3" in today
+    assert f"of {days['charged']} 00:00, after closing" in today
+    newest = json.loads(vault("wallet", "transactions", "alpha", "--limit", "1", "--json").stdout)[0]
+    assert newest["carried_from"].startswith(days["between"])  # midnight in Nairobi is still the day before in UTC
+    assert newest["amount_cents"] == -2_00
 
 
 def test_the_chart_says_what_each_account_is(vault: Vault) -> None:
