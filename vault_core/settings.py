@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from vault_core.errors import ConfigurationError
@@ -14,6 +15,14 @@ from vault_core.secrets import Sealer, parse_master_key, read_master_key_file
 
 _LONGEST_PORTAL = 80  # it stands in texts, whole
 _PORTAL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.:/_-]*")
+
+
+class FirstServed(StrEnum):
+    """Which payouts go first, above all when the float does not suffice for all that wait."""
+
+    OLDEST = "oldest"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Pace:
     payout_retry_tries: int = 5
     tranche_look_every: float = 3600.0  # how often a tranche loan is read for its next tranche
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
+    first_served: FirstServed = FirstServed.OLDEST
+    balance_query_every: float = 300.0  # between questions about a short code's balance, while a payout waits for float
     send_within: float = 180.0  # after its claim an instruction is not begun to be sent any more
     b2c_in_flight: int = 64  # B2C requests under way at once, per partner, over all processes
     b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it
@@ -94,13 +105,22 @@ def _portal(url: str) -> str | None:
 
 
 def _pace(environment: Mapping[str, str]) -> Pace:
-    chosen: dict[str, float | int] = {}
+    chosen: dict[str, float | int | FirstServed] = {}
     for setting in fields(Pace):
         name = f"VAULT_{setting.name.upper()}"
-        if name in environment:
+        if name in environment and setting.type is FirstServed:
+            chosen[setting.name] = _first_served(name, environment[name])
+        elif name in environment:
             number = _number(environment, name, 0.0)
             chosen[setting.name] = int(number) if setting.type is int else number
     return Pace(**chosen)  # type: ignore[arg-type]  # each value has its field's type by the line above
+
+
+def _first_served(name: str, value: str) -> FirstServed:
+    try:
+        return FirstServed(value.strip().lower())
+    except ValueError as error:
+        raise ConfigurationError(f"{name}={value!r} is none of {', '.join(FirstServed)}") from error
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -13,6 +13,7 @@ from vault_core.clients.daraja_answers import classify_payment, classify_registr
 from vault_core.clients.daraja_values import (
     B2CAck,
     B2CInstruction,
+    BalanceQuestion,
     DarajaLogin,
     QueryAck,
     StatusQuestion,
@@ -23,10 +24,21 @@ from vault_core.clients.http_exchange import Answer, Exchange, NotSent, exchange
 from vault_core.errors import PermanentError, RemoteBusy, RemoteRefusal, TransientError, Unreachable
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 
-__all__ = ["B2CAck", "B2CInstruction", "DarajaClient", "DarajaLogin", "QueryAck", "StatusQuestion", "TokenFetch", "TokenStore"]
+__all__ = [
+    "B2CAck",
+    "B2CInstruction",
+    "BalanceQuestion",
+    "DarajaClient",
+    "DarajaLogin",
+    "QueryAck",
+    "StatusQuestion",
+    "TokenFetch",
+    "TokenStore",
+]
 
 _B2C = "/mpesa/b2c/v3/paymentrequest"
 _STATUS = "/mpesa/transactionstatus/v1/query"
+_BALANCE = "/mpesa/accountbalance/v1/query"
 _REGISTER = "/mpesa/c2b/v2/registerurl"
 _TOKEN = "/oauth/v1/generate"  # noqa: S105 - a path
 
@@ -60,7 +72,14 @@ class DarajaClient:
 
     async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
         """Asks what became of a payout. Moves no money: any outcome but Accepted may simply be asked again later."""
-        done = await self._post(_STATUS, status_body(self._login, question))
+        return await self._ask(_STATUS, status_body(self._login, question))
+
+    async def query_balance(self, question: BalanceQuestion) -> Outcome[QueryAck]:
+        """Asks for the balances of a short code. Moves no money: any outcome but Accepted may simply be asked again later."""
+        return await self._ask(_BALANCE, balance_body(self._login, question))
+
+    async def _ask(self, path: str, body: Mapping[str, str]) -> Outcome[QueryAck]:
+        done = await self._post(path, body)
         if not isinstance(done, Answer):
             return _without_answer(done)
         outcome = classify_payment(done, resend=False)
@@ -152,6 +171,20 @@ def status_body(login: DarajaLogin, question: StatusQuestion) -> dict[str, str]:
         "QueueTimeOutURL": question.timeout_url,
         "Remarks": "status",
         "Occasion": _plain(question.occasion),
+    }
+
+
+def balance_body(login: DarajaLogin, question: BalanceQuestion) -> dict[str, str]:
+    """The question about the balances of a short code (section 6.2)."""
+    return {
+        "Initiator": login.initiator,
+        "SecurityCredential": login.security_credential,
+        "CommandID": "AccountBalance",
+        "PartyA": question.short_code,
+        "IdentifierType": "4",
+        "ResultURL": question.result_url,
+        "QueueTimeOutURL": question.timeout_url,
+        "Remarks": "balance",
     }
 
 

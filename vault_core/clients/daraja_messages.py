@@ -78,6 +78,16 @@ class MpesaResult:
         return _amount_or_none(self._first("B2CUtilityAccountAvailableFunds"))
 
     @property
+    def working_balance(self) -> Money | None:
+        """The balance of our Working account after it, from which B2C does not pay; None as above."""
+        return _amount_or_none(self._first("B2CWorkingAccountAvailableFunds"))
+
+    @property
+    def charges_paid_balance(self) -> Money | None:
+        """What M-Pesa's charges have accrued to, as a negative balance of an account of their own; None as above."""
+        return _amount_or_none(self._first("B2CChargesPaidAccountAvailableFunds"))
+
+    @property
     def transaction_status(self) -> str | None:
         """The payout's fate in the answer to a status question: Completed, Cancelled, Declined, Expired, Initiated ..."""
         return self._first("TransactionStatus")

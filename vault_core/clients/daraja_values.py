@@ -81,6 +81,15 @@ class StatusQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class BalanceQuestion:
+    """Asks for the balances of a short code; the answer comes to `result_url`."""
+
+    short_code: str
+    result_url: str
+    timeout_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueryAck:
     """M-Pesa has queued the question. Both ids are the question's own, not the payout's."""
 

@@ -17,6 +17,7 @@ class HeldFor(StrEnum):
     """As in the check of `disbursements.held_for`."""
 
     WALLET_SHORT = "wallet_short"
+    FLOAT_SHORT = "float_short"
     PRODUCT_LIMIT = "product_limit"
     PRODUCT_DISABLED = "product_disabled"
     BAD_PHONE = "bad_phone"

@@ -27,6 +27,8 @@ class SaysPaid:
     amount: Money
     at: datetime | None = None
     utility_balance: Money | None = None
+    working_balance: Money | None = None
+    charges_paid_balance: Money | None = None
     receiver_name: str | None = field(default=None, repr=False)
 
 
@@ -129,5 +131,7 @@ def _paid(result: MpesaResult) -> SaysPaid | SaysNothing:
         amount=result.amount,
         at=result.completed_at,
         utility_balance=result.utility_balance,
+        working_balance=result.working_balance,
+        charges_paid_balance=result.charges_paid_balance,
         receiver_name=result.receiver_name,
     )

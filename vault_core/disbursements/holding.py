@@ -15,6 +15,7 @@ from vault_core.settings import Pace
 _OURS = frozenset(
     {
         HeldFor.WALLET_SHORT,
+        HeldFor.FLOAT_SHORT,
         HeldFor.UNRESOLVED_PAYOUT,
         HeldFor.PARTNER_HALTED,
         HeldFor.PRODUCT_DISABLED,

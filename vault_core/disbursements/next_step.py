@@ -26,6 +26,7 @@ class Circumstances:
     due_at: datetime
     doubtful: bool
     paid: bool  # an instruction is booked as paid
+    for_good: bool  # the last refusal of M-Pesa would only be repeated as things stand
     said_paid_late: str | None  # the receipt of an instruction that failed and was then said to be paid
     proposed_by: str | None
     halted: bool  # all sending
@@ -79,7 +80,9 @@ def _for_a_person(of: Circumstances) -> str:
         return "paid, not in Mifos X: the case says why; then `vault disbursements resume`"
     if of.doubtful:
         return "nobody knows whether it was paid: look it up in the M-Pesa portal, then `resolve --paid RECEIPT` or `--not-paid`"
-    return "not paid: `retry` (as it is), `release` (after the cause was mended) or `cancel`"
+    if of.for_good:
+        return "not paid, and refused for good: mend the cause, then `release` it, or `cancel` it"
+    return "not paid: `retry` it as it is, `release` it after something was mended, or `cancel` it"
 
 
 def _held(now: datetime, of: Circumstances) -> NextStep:
@@ -93,6 +96,7 @@ def _held(now: datetime, of: Circumstances) -> NextStep:
         return NextStep("we cannot pay it: disburse it by hand in Mifos X, then `cancel` it here", stuck=True)
     hints = {
         HeldFor.WALLET_SHORT: f"goes by itself when the wallet covers its charges: `vault wallet show {of.partner}`",
+        HeldFor.FLOAT_SHORT: f"goes by itself when M-Pesa shows the float for it: buy float; `vault partner show {of.partner}`",
         HeldFor.PARTNER_HALTED: f"goes by itself after `vault partner resume {of.partner}`",
         HeldFor.SENDING_HALTED: "goes by itself after `vault halt --end`",
         HeldFor.UNRESOLVED_PAYOUT: "goes by itself when the other payout is settled: `show` and `resolve` that one",

@@ -77,7 +77,7 @@ async def _write_states(connection: AsyncConnection, runtime: Runtime, payments:
             "words": [payment.paid.text[:500] for payment in payments],
             "events": [payment.event_id for payment in payments],
             "receipts": [payment.paid.receipt for payment in payments],
-            "utilities": [balance.cents if (balance := payment.paid.utility_balance) else None for payment in payments],
+            "utilities": [None if (balance := payment.paid.utility_balance) is None else balance.cents for payment in payments],
             "receivers": [_receiver(runtime, payment) for payment in payments],
         },
     )

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from vault_core.clock import NAIROBI, business_day
 from vault_core.disbursements.eligibility import HeldFor
-from vault_core.disbursements.result_classes import ResultClass, meaning_of
+from vault_core.disbursements.result_classes import ResultClass, meaning_of, refused_for_good
 from vault_core.disbursements.standing import InstructionFacts, Standing
 from vault_core.disbursements.states import State
 from vault_core.errors import Conflict
@@ -21,6 +21,7 @@ _PERSONS = frozenset({HeldFor.BY_PERSON, HeldFor.CANCELLED})
 
 _GOES_ON_BY: dict[HeldFor, str] = {
     HeldFor.WALLET_SHORT: "it goes by itself once the wallet covers its charges: `vault wallet top-up {partner} ...`",
+    HeldFor.FLOAT_SHORT: "it goes by itself once M-Pesa shows float for it: buy float, then see `vault partner show {partner}`",
     HeldFor.PARTNER_HALTED: "it goes by itself after `vault partner resume {partner}`",
     HeldFor.SENDING_HALTED: "it goes by itself after `vault halt --end`",
     HeldFor.UNRESOLVED_PAYOUT: "it goes by itself when the other payout is settled: `vault disbursements resolve` on that one",
@@ -61,7 +62,7 @@ def plan_retry(standing: Standing, now: datetime) -> Plan:
             f"{standing.loan}: {meaning.words} ({said}); today it would only be refused again, it goes by itself "
             f"{_nairobi(standing.due_at)}"
         )
-    if standing.state is State.NEEDS_REVIEW and meaning.result_class in {ResultClass.TERMINAL, ResultClass.HALT}:
+    if standing.state is State.NEEDS_REVIEW and refused_for_good(last.result_code):
         raise Conflict(
             f"{standing.loan} was refused for good ({said}): {meaning.words}. When the cause is gone, "
             "`vault disbursements release` has the loan and the client's number read again; `cancel` ends it"

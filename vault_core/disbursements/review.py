@@ -41,7 +41,8 @@ class _Waiting:
 
 # The cause of these is not in the partner's Mifos X: reading the loan again would not tell whether it is gone.
 _NOT_IN_MIFOS = """(
-    'wallet_short', 'partner_halted', 'sending_halted', 'unresolved_payout', 'product_disabled', 'by_person', 'cancelled'
+    'wallet_short', 'float_short', 'partner_halted', 'sending_halted', 'unresolved_payout', 'product_disabled', 'by_person',
+    'cancelled'
 )"""
 
 # What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to

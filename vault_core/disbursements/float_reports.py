@@ -1,0 +1,120 @@
+"""Keeping what M-Pesa says about utility balances, and reading what is expected to be left of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.disbursements.float_rules import Float, FloatReport, is_credible
+from vault_core.money import Money
+from vault_core.partners.partner import Partner
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Balances that M-Pesa told about a partner's B2C short code, and the delivery that did."""
+
+    partner_id: UUID
+    at: datetime
+    utility: Money
+    working: Money | None
+    charges_paid: Money | None
+    source: Literal["result", "balance_query"]
+    event_id: UUID
+    received_at: datetime
+
+
+# In one order, as any number of workers write them. Of one second the lowest stands, in whatever order they come.
+_KEEP = text(
+    """
+    INSERT INTO float_reports AS kept (partner_id, short_code, at, utility_cents, working_cents, charges_paid_cents, source,
+                                       event_id, received_at)
+    SELECT DISTINCT ON (told.partner_id, told.at) told.partner_id, p.b2c_short_code, told.at, told.utility, told.working,
+           told.charges, told.source, told.event_id, max(told.received_at) OVER (PARTITION BY told.partner_id, told.at)
+    FROM unnest(CAST(:partners AS uuid[]), CAST(:ats AS timestamptz[]), CAST(:utilities AS bigint[]),
+                CAST(:workings AS bigint[]), CAST(:charges AS bigint[]), CAST(:sources AS text[]), CAST(:events AS uuid[]),
+                CAST(:received AS timestamptz[]))
+         AS told(partner_id, at, utility, working, charges, source, event_id, received_at)
+    JOIN partners p ON p.id = told.partner_id
+    ORDER BY told.partner_id, told.at, told.utility, told.event_id
+    ON CONFLICT (partner_id, short_code, at) DO UPDATE SET
+        utility_cents = least(kept.utility_cents, excluded.utility_cents),
+        working_cents = CASE WHEN excluded.utility_cents < kept.utility_cents THEN excluded.working_cents
+                             ELSE kept.working_cents END,
+        charges_paid_cents = CASE WHEN excluded.utility_cents < kept.utility_cents THEN excluded.charges_paid_cents
+                                  ELSE kept.charges_paid_cents END,
+        source = CASE WHEN excluded.utility_cents < kept.utility_cents THEN excluded.source ELSE kept.source END,
+        event_id = CASE WHEN excluded.utility_cents < kept.utility_cents THEN excluded.event_id ELSE kept.event_id END,
+        received_at = greatest(kept.received_at, excluded.received_at)
+    """
+)
+# In one statement, and so of one moment. `float_rules.is_reflected` is the rule behind `later`.
+_READ = text(
+    """
+    SELECT r.at, r.utility_cents, r.received_at, f.refused_at, f.probe_id,
+           (SELECT coalesce(sum(a.amount_cents), 0)::bigint FROM disbursement_attempts a
+            WHERE a.partner_id = p.id
+                  AND (a.state IN ('written', 'accepted', 'unknown') OR (a.state = 'refused' AND a.maybe_seen))
+           ) AS drawing_cents,
+           (SELECT coalesce(sum(l.amount_cents), 0)::bigint FROM rail_lines l
+            WHERE l.partner_id = p.id AND l.rail = 'mpesa_b2c' AND l.short_code = p.b2c_short_code AND l.happened_at >= r.at
+                  AND NOT (l.happened_at = r.at AND EXISTS (
+                      SELECT FROM disbursements d JOIN disbursement_attempts a ON a.disbursement_id = d.id
+                      WHERE d.partner_id = p.id AND d.paid_at = l.happened_at AND d.receipt = l.receipt AND a.state = 'paid'
+                            AND a.utility_balance_cents IS NOT NULL))
+           ) AS later_cents
+    FROM partners p LEFT JOIN b2c_floats f ON f.partner_id = p.id
+    LEFT JOIN LATERAL (SELECT * FROM float_reports r WHERE r.partner_id = p.id AND r.short_code = p.b2c_short_code
+                       ORDER BY r.at DESC LIMIT 1) r ON true
+    WHERE p.id = :partner_id
+    """
+)
+_PAUSE = text(
+    """
+    SELECT f.refused_at FROM b2c_floats f
+    WHERE f.partner_id = :partner_id AND f.probe_id IS NULL AND f.refused_at IS NOT NULL AND f.refused_at >= coalesce(
+        (SELECT r.received_at FROM float_reports r WHERE r.partner_id = f.partner_id AND r.short_code = :short_code
+         ORDER BY r.at DESC LIMIT 1), '-infinity')
+    """
+)
+
+
+async def keep_reports(connection: AsyncConnection, told: Sequence[Told]) -> None:
+    """Keeps the credible ones, in the caller's transaction. Repeats and any order of arrival leave the same."""
+    wanted = [one for one in told if is_credible(one.at, one.received_at)]
+    if not wanted:
+        return
+    await connection.execute(
+        _KEEP,
+        {
+            "partners": [one.partner_id for one in wanted],
+            "ats": [one.at for one in wanted],
+            "utilities": [one.utility.cents for one in wanted],
+            "workings": [_cents(one.working) for one in wanted],
+            "charges": [_cents(one.charges_paid) for one in wanted],
+            "sources": [one.source for one in wanted],
+            "events": [one.event_id for one in wanted],
+            "received": [one.received_at for one in wanted],
+        },
+    )
+
+
+async def read_float(connection: AsyncConnection, partner_id: UUID) -> Float:
+    """The partner's float as it stands. What claims write after it draws on it, too: whoever sends has taken its turn."""
+    row = (await connection.execute(_READ, {"partner_id": partner_id})).one()
+    report = None if row.at is None else FloatReport(row.at, Money(row.utility_cents), row.received_at)
+    return Float(report, Money(row.drawing_cents), Money(row.later_cents), row.refused_at, row.probe_id)
+
+
+async def paused_since(connection: AsyncConnection, partner: Partner) -> datetime | None:
+    """When M-Pesa refused a payout for float, if it has told no balance since and no probe is on its way."""
+    values = {"partner_id": partner.id, "short_code": partner.b2c_short_code}
+    return (await connection.execute(_PAUSE, values)).scalar_one_or_none()
+
+
+def _cents(amount: Money | None) -> int | None:
+    return None if amount is None else amount.cents
