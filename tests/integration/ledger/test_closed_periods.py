@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 _TIMES = text("SELECT effective_at, carried_from FROM ledger_transactions WHERE key = :key")
 _INSERT = """
     INSERT INTO {table} (id, kind, reference, key, effective_at, booked_at, written_by)
-    SELECT id, 'x', 'r', 'k', '2026-11-01', booked_at, 1 FROM ledger_transactions LIMIT 1
+    SELECT CAST(overlay(id::text PLACING '000000000000' FROM 25) AS uuid), 'x', 'r', 'k', '2026-11-01', booked_at, 1 FROM ledger_transactions LIMIT 1
 """
 
 

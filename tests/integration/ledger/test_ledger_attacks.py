@@ -50,6 +50,9 @@ WRITES = {
     "VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'k', 1, now())",
     "holds are not reopened": "UPDATE ledger_holds SET state = 'held', resolved_at = NULL",
     "holds are not deleted": "DELETE FROM ledger_holds",
+    "a period is not closed by hand": "INSERT INTO ledger_closings VALUES (1, '2026-01-01', now(), 'x', 0, 0)",
+    "a period is not opened again": "DELETE FROM ledger_closings",
+    "closing balances are not changed": "UPDATE ledger_closing_balances SET balance_cents = 0",
     "reversals are not unlinked": "DELETE FROM ledger_reversals",
     "seals are not made": "INSERT INTO ledger_seals VALUES (1, 0, 9, gen_random_uuid(), gen_random_uuid(), 1, '', '', now())",
     "seals are not changed": "UPDATE ledger_seals SET digest = ''",
@@ -122,7 +125,7 @@ async def test_the_hold_function_refuses(book, partner_id: UUID, cents: list[int
             await connection.execute(
                 text(
                     "SELECT * FROM ledger_hold(now(), ARRAY[gen_random_uuid()], ARRAY[CAST(:partner AS uuid)], ARRAY['wallet'], ARRAY['k'],"
-                    " CAST(:cents AS bigint[]))"
+                    " CAST(:cents AS bigint[]), ARRAY[NULL::timestamptz])"
                 ),
                 {"partner": partner_id, "cents": cents},
             )
@@ -135,6 +138,8 @@ OWNER = {
     "a deleted entry": "DELETE FROM {entries}",
     "a deleted transaction": "DELETE FROM ledger_transactions",
     "a freed key": "DELETE FROM ledger_keys",
+    "a hold that is held again": "UPDATE ledger_holds SET state = 'held', resolved_at = NULL WHERE state = 'released'",
+    "a deleted hold": "DELETE FROM ledger_holds",
     "a truncated ledger": "TRUNCATE ledger_entries",
 }
 
@@ -142,10 +147,11 @@ OWNER = {
 @pytest.mark.parametrize("statement", OWNER.values(), ids=OWNER.keys())
 async def test_even_the_owner_meets_the_triggers(book, partner_id: UUID, owner_url: str, statement: str) -> None:
     await book.post(book.topup(partner_id, 1_000))
+    await book.release(await book.hold(partner_id, ("a", 100)))
     owner = create_engine(owner_url)
     with owner.connect() as connection:
         name = connection.execute(text("SELECT tableoid::regclass::text FROM ledger_entries LIMIT 1")).scalar_one()
-        with pytest.raises(DBAPIError, match=r"append-only|does not sum to zero"):
+        with pytest.raises(DBAPIError, match=r"append-only|does not sum to zero|is released already"):
             connection.execute(text(statement.format(entries=name)))
     owner.dispose()
     assert await verify_ledger_async(book.runtime.engine) == []

@@ -18,9 +18,18 @@ ALTER TABLE ledger_holds ADD CONSTRAINT ledger_holds_state_check CHECK (state IN
 DROP INDEX ledger_holds_key;
 CREATE UNIQUE INDEX ledger_holds_key ON ledger_holds (partner_id, key) WHERE state IN ('held', 'captured');
 CREATE INDEX ledger_holds_expiring ON ledger_holds (expires_at) WHERE state = 'held' AND expires_at IS NOT NULL;
+ALTER TABLE ledger_holds ADD CONSTRAINT ledger_holds_expired_by_their_time CHECK (state <> 'expired' OR expires_at IS NOT NULL AND resolved_at >= expires_at);
 DROP FUNCTION IF EXISTS ledger_hold(timestamptz, uuid[], uuid[], text[], text[], bigint[]);
 DROP FUNCTION IF EXISTS ledger_post(timestamptz, uuid[], uuid[], text[], text[], text[], text[], timestamptz[], uuid[], uuid[],
                                     integer[], text[], bigint[]);
+-- A hold ends once, and no history of it goes, whoever writes.
+CREATE FUNCTION ledger_hold_ends_once() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'hold % is % already', OLD.id, OLD.state USING ERRCODE = 'PV002';
+END $$;
+CREATE TRIGGER ends_once BEFORE UPDATE ON ledger_holds FOR EACH ROW WHEN (OLD.state <> 'held') EXECUTE FUNCTION ledger_hold_ends_once();
+CREATE TRIGGER append_only BEFORE DELETE ON ledger_holds FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ledger_holds FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 
 -- What is effective before `closed_before` is final: the balances as of that instant are kept, and nothing may be posted there.
 CREATE TABLE ledger_closings (
