@@ -7,12 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vault_core.clock import NAIROBI
 from vault_core.disbursements.payout_halt import Halt
 from vault_core.disbursements.payout_list import ListedPayout
 from vault_core.disbursements.resolving import Resolution
+from vault_core.disbursements.states import State
 from vault_core.disbursements.story import Event
+
+_WIDE = 200
 
 
 def moment(at: datetime) -> str:
@@ -89,8 +93,8 @@ def halt_banner(halt: Halt) -> str:
 
 
 def print_payouts(console: Console, payouts: Sequence[ListedPayout]) -> None:
-    """The list: one line a disbursement, with what it waits for."""
-    table = Table("found", "partner", "loan", "pay", "state", "why", "next", box=None, pad_edge=False)
+    """The list: a line a disbursement, and below it, unless it is over, why it waits and what comes next."""
+    table = Table("found", "partner", "loan", "pay", "state", "receipt", box=None, pad_edge=False, show_lines=False)
     for payout in payouts:
         state = payout.state.value if payout.held_for is None else f"held: {payout.held_for.value}"
         table.add_row(
@@ -99,10 +103,24 @@ def print_payouts(console: Console, payouts: Sequence[ListedPayout]) -> None:
             escape(_loan(payout)),
             str(payout.payout),
             f"[red]{state}[/]" if payout.next.stuck else state,
-            escape(payout.reason or payout.receipt or ""),
-            escape(payout.next.words),
+            payout.receipt or "",
         )
-    console.print(table)
+    lines = _lines(table, console)
+    console.print(lines[0], soft_wrap=True, highlight=False)
+    for payout, line in zip(payouts, lines[1:], strict=True):
+        console.print(line, soft_wrap=True, highlight=False)
+        if payout.state is not State.DISBURSED:
+            why = f"{payout.reason}. " if payout.reason else ""
+            console.print(f"    {escape(why)}[dim]Next: {escape(payout.next.words)}[/]", soft_wrap=True, highlight=False)
+
+
+def _lines(table: Table, console: Console) -> list[Text]:
+    """The table's lines, as wide as they need to be, so that others can stand between them."""
+    wide = console.options.update(width=_WIDE)
+    return [
+        Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        for line in console.render_lines(table, wide, pad=False)
+    ]
 
 
 def print_story(console: Console, payout: ListedPayout, events: Sequence[Event]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.next_step import Circumstances, NextStep, next_step
 from vault_core.disbursements.payout_halt import halt_in_force
+from vault_core.disbursements.result_classes import refused_for_good
 from vault_core.disbursements.states import AttemptState, State
 from vault_core.money import Money
 from vault_core.phones import mask_phone
@@ -47,14 +48,14 @@ _LIST = text(
     """
     SELECT d.id, p.name AS partner, d.loan_account_no, d.loan_id, d.tranche, d.payout_cents, d.principal_cents, d.state,
            d.held_for, d.reason, d.phone_sealed, d.found_by, d.detected_at, d.due_at, d.receipt, d.paid_at, d.posted_at,
-           a.state AS attempt_state, a.maybe_seen, a.written_at, a.result_at,
+           a.state AS attempt_state, a.maybe_seen, a.written_at, a.result_at, a.result_code,
            (SELECT count(*) FROM disbursement_attempts c WHERE c.disbursement_id = d.id)::integer AS instructions,
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt,
            (SELECT max(r.proposed_by) FROM disbursement_resolutions r
             WHERE r.disbursement_id = d.id AND r.state = 'proposed') AS proposed_by
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
-    LEFT JOIN LATERAL (SELECT s.state, s.maybe_seen, s.written_at, s.result_at FROM disbursement_attempts s
+    LEFT JOIN LATERAL (SELECT s.state, s.maybe_seen, s.written_at, s.result_at, s.result_code FROM disbursement_attempts s
                        WHERE s.disbursement_id = d.id ORDER BY s.state = 'failed', s.number DESC LIMIT 1) a ON true
     WHERE (CAST(:id AS uuid) IS NULL OR d.id = :id)
           AND (CAST(:partner AS text) IS NULL OR p.name = :partner)
@@ -141,6 +142,7 @@ def _listed(runtime: Runtime, row: Row[Any], now: datetime, *, halted: bool) -> 
         due_at=row.due_at,
         doubtful=_doubtful(row),
         paid=row.attempt_state == AttemptState.PAID,
+        for_good=row.attempt_state == AttemptState.FAILED and refused_for_good(row.result_code),
         said_paid_late=row.late_receipt,
         proposed_by=row.proposed_by,
         halted=halted,

@@ -62,6 +62,11 @@ def meaning_of(code: str) -> Meaning:
     return _TABLE.get(code.strip().upper(), _UNLISTED)
 
 
+def refused_for_good(code: str | None) -> bool:
+    """Whether another try would meet the same refusal as long as nobody mends its cause."""
+    return code is not None and meaning_of(code).result_class in {ResultClass.TERMINAL, ResultClass.HALT}
+
+
 def is_listed(code: str) -> bool:
     """Whether the code is in the table. One that is not should alarm a person."""
     return code.strip().upper() in _TABLE

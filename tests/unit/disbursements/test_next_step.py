@@ -12,7 +12,7 @@ from vault_core.settings import Pace
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 FRESH = Circumstances(
-    state=State.READY, held_for=None, reason=None, partner="alpha", since=NOW, due_at=NOW, doubtful=False, paid=False,
+    state=State.READY, held_for=None, reason=None, partner="alpha", since=NOW, due_at=NOW, doubtful=False, paid=False, for_good=False,
     said_paid_late=None, proposed_by=None, halted=False,
 )  # fmt: skip
 
@@ -38,7 +38,8 @@ def test_a_retry_that_lies_ahead_is_not_stuck() -> None:
         ({"doubtful": True}, "resolve --paid RECEIPT"),
         ({"said_paid_late": "UKO1234567"}, "resolve --paid UKO1234567"),
         ({"paid": True}, "disbursements resume"),
-        ({}, "`release`"),
+        ({}, "`retry`"),
+        ({"for_good": True}, "`release`"),
         ({"proposed_by": "ops:asha"}, "`approve`"),
     ],
 )
