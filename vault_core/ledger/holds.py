@@ -78,8 +78,8 @@ async def place_holds(
     """Places holds in the caller's transaction, in order, each against what is then available. Answers by key.
 
     A key that has a hold already, held or captured, gives that hold's id (once it was released or has expired, the key may hold
-    again). Raises Conflict if that one, or another of this batch, is of another amount or account. Keys of one batch must be unlike
-    across partners, because the answer is by key: raises InvalidInput otherwise.
+    again). Raises Conflict if that one, or another of this batch, is of another amount or account. Keys of one batch must be
+    unlike across partners, because the answer is by key: raises InvalidInput otherwise.
     """
     if not requests:
         return {}
