@@ -15,6 +15,8 @@ from vault_core.money import Money
 _US = "vault"
 _MPESA = "M-Pesa"
 _CORE = "Mifos X"
+# By the rows of the resolutions themselves, with their evidence.
+_TOLD_ELSEWHERE = frozenset({"disbursement.resolution_proposed", "disbursement.resolution_rejected", "disbursement.resolved"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def _found(rows: StoryRows) -> Iterator[Event]:
 
 def _acts(rows: StoryRows) -> Iterator[Event]:
     for act in rows.acts:
+        if act["act"] in _TOLD_ELSEWHERE:
+            continue
         moved = ""
         before, after = act["before"] or {}, act["after"] or {}
         if before.get("state") and after.get("state"):
