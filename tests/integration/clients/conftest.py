@@ -19,6 +19,13 @@ from vault_core.clients.mifos import MifosClient, MifosLogin
 from vault_core.clock import NAIROBI
 
 FORMAT = {"locale": "en", "dateFormat": "yyyy-MM-dd"}
+_TRANCHES = {
+    "multiDisburseLoan": True,
+    "maxTrancheCount": 3,
+    "outstandingLoanBalance": 500000,
+    "disallowExpectedDisbursements": False,
+    "interestCalculationPeriodType": 0,
+}
 RESTRICTED = ("READ_LOAN", "READ_PAYMENTTYPE")
 
 
@@ -87,7 +94,10 @@ class SandboxServer(Server):
                     {"username": "clerk", "password": "clerk-pw", "permissions": list(RESTRICTED)},
                 ],
                 "payment_types": ["M-Pesa"],
-                "products": [{"id": 1, "name": "Biashara Loan", "short_name": "BIAS"}],
+                "products": [
+                    {"id": 1, "name": "Biashara Loan", "short_name": "BIAS"},
+                    {"id": 2, "name": "Shamba Tranche Loan", "short_name": "SHAM", "multi_disburse": True},
+                ],
             }
         )
 
@@ -120,6 +130,22 @@ class SandboxServer(Server):
         await self.control({"loans": [loan]})
         return NewLoan(loan_id, client_id, mobile, external_id, approved)
 
+    async def tranche_loan(self, *planned: tuple[int, date]) -> NewLoan:
+        """An approved loan of these (shillings, day) tranches."""
+        client_id, mobile = await self._person()
+        loan_id, approved = self._take_id(), self.today - timedelta(days=1)
+        loan = {
+            "id": loan_id,
+            "product": 2,
+            "client": client_id,
+            "principal_cents": sum(shillings for shillings, _ in planned) * 100,
+            "approved_on": str(approved),
+            "expected_on": str(planned[0][1]),
+            "tranches": [{"principal_cents": shillings * 100, "expected_on": str(day)} for shillings, day in planned],
+        }
+        await self.control({"loans": [loan]})
+        return NewLoan(loan_id, client_id, mobile, "", approved)
+
     async def active_savings(self) -> tuple[int, str]:
         client_id, _ = await self._person()
         savings_id = self._take_id()
@@ -135,6 +161,7 @@ class RealServer(Server):
 
     _fee: int
     _products: dict[bool, int]
+    _in_tranches: int
 
     async def set_up(self) -> None:
         currencies = [row["code"] for row in (await self.call("GET", "/currencies"))["selectedCurrencyOptions"]]
@@ -148,6 +175,9 @@ class RealServer(Server):
         charged = self._named(products, "Vault Test Fee Loan") or await self._make_product("Vault Test Fee Loan", "VTFL", [fee])
         self._fee = fee
         self._products = {False: plain, True: charged}
+        self._in_tranches = self._named(products, "Vault Test Tranches") or await self._make_product(
+            "Vault Test Tranches", "VTTR", [], **_TRANCHES
+        )
 
     @staticmethod
     def _named(rows: list[dict[str, Any]], name: str) -> int | None:
@@ -158,7 +188,7 @@ class RealServer(Server):
         more = {"chargeCalculationType": 2, "chargePaymentMode": 0, "active": True, "penalty": False, "locale": "en"}
         return (await self.call("POST", "/charges", {**body, **more}))["resourceId"]
 
-    async def _make_product(self, name: str, short: str, charges: list[int]) -> int:
+    async def _make_product(self, name: str, short: str, charges: list[int], **more: Any) -> int:
         body = {
             "name": name,
             "shortName": short,
@@ -176,7 +206,7 @@ class RealServer(Server):
             "isInterestRecalculationEnabled": False,
             "charges": [{"id": charge} for charge in charges],
         }
-        return (await self.call("POST", "/loanproducts", {**body, **self._terms()}))["resourceId"]
+        return (await self.call("POST", "/loanproducts", {**body, **self._terms(), **more}))["resourceId"]
 
     @staticmethod
     def _terms() -> dict[str, Any]:
@@ -214,6 +244,31 @@ class RealServer(Server):
         loan_id = (await self.call("POST", "/loans", {**body, **self._terms()}))["loanId"]
         approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(day), **FORMAT}
         await self.call("POST", f"/loans/{loan_id}?command=approve", approval)
+        return NewLoan(loan_id, client_id, mobile, external_id, day)
+
+    async def tranche_loan(self, *planned: tuple[int, date]) -> NewLoan:
+        """An approved loan of these (shillings, day) tranches."""
+        day = self.today - timedelta(days=1)
+        client_id, mobile = await self._person()
+        external_id, shillings = f"loan-{uuid4()}", sum(each for each, _ in planned)
+        tranches = [{"expectedDisbursementDate": str(on), "principal": each} for each, on in planned]
+        body = {
+            "clientId": client_id,
+            "productId": self._in_tranches,
+            "loanType": "individual",
+            "principal": shillings,
+            "loanTermFrequency": 3,
+            "loanTermFrequencyType": 2,
+            "numberOfRepayments": 3,
+            "expectedDisbursementDate": str(planned[0][1]),
+            "submittedOnDate": str(day),
+            "externalId": external_id,
+            "maxOutstandingLoanBalance": 500000,
+            "disbursementData": tranches,
+        }
+        loan_id = (await self.call("POST", "/loans", {**body, **self._terms(), "interestCalculationPeriodType": 0}))["loanId"]
+        approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(planned[0][1])}
+        await self.call("POST", f"/loans/{loan_id}?command=approve", {**approval, "disbursementData": tranches, **FORMAT})
         return NewLoan(loan_id, client_id, mobile, external_id, day)
 
     async def active_savings(self) -> tuple[int, str]:

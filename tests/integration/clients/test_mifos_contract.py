@@ -9,6 +9,7 @@ import pytest
 
 from vault_core.clients.mifos import CoreWrite, MifosCapabilities
 from vault_core.clients.mifos_errors import key_is_burnt
+from vault_core.disbursements.tranches import Part, WrongState, part_of
 from vault_core.errors import LoginRefused, NotFound, RemoteRefusal
 from vault_core.money import Money
 from vault_core.outcome import Accepted, Refusal, Refused, Unknown
@@ -358,3 +359,29 @@ async def test_a_web_hook_is_made_pinged_and_listed(mifos):
             assert calls[0].startswith(b"GET /i/")
         finally:
             await mifos.delete_hook(made)
+
+
+async def test_the_tranches_of_a_loan_are_read_in_their_order_and_counted_as_they_are_disbursed(mifos):
+    later = mifos.today + timedelta(days=20)
+    fresh = await mifos.tranche_loan((6_000, mifos.today), (4_000, later))
+    planned = await mifos.client.loan(fresh.id)
+    assert (planned.multi_disburse, planned.disbursals) == (True, 0)
+    assert [(part.principal, part.expected_on, part.disbursed_on) for part in planned.tranches] == [
+        (Money.shillings(6_000), mifos.today, None),
+        (Money.shillings(4_000), later, None),
+    ]
+    assert part_of(planned, 1) == Part(1, 2, Money.shillings(6_000), Money.shillings(6_000), mifos.today)
+    assert isinstance(await mifos.client.disburse(fresh.id, await write(mifos, Money.shillings(6_000))), Accepted)
+    first_out = await mifos.client.loan(fresh.id)
+    assert (first_out.status_id, first_out.disbursals, first_out.tranches[0].disbursed_on) == (300, 1, mifos.today)
+    assert part_of(first_out, 2) == Part(2, 2, Money.shillings(4_000), Money.shillings(4_000), later)
+    assert fresh.id not in await all_approved(mifos)
+
+
+async def test_nothing_in_the_server_keeps_a_tranche_from_being_disbursed_twice_so_we_count(mifos):
+    fresh = await mifos.tranche_loan((6_000, mifos.today), (4_000, mifos.today + timedelta(days=20)))
+    for shillings in (6_000, 4_000, 1_000):
+        assert isinstance(await mifos.client.disburse(fresh.id, await write(mifos, Money.shillings(shillings))), Accepted)
+    damaged = await mifos.client.loan(fresh.id)
+    assert damaged.disbursals == 3
+    assert isinstance(part_of(damaged, 2), WrongState)
