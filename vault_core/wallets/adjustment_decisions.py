@@ -153,6 +153,7 @@ def _correction(proposed: Adjustment, now: datetime) -> Posting:
             Leg(AccountRef(proposed.partner_id, "wallet"), -proposed.amount.cents),
         ),
         description=proposed.reason,
+        carried=False,
     )
 
 

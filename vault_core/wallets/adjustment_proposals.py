@@ -1,6 +1,7 @@
 """Proposing that a wallet be put right. Nothing is posted by it; see adjustments.py."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -98,7 +99,8 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
         raise Conflict(f"{wanted.reference} is in use: {former.proposed_by} proposed adjustment {former.id}, {former.state}")
     adjustment_id = runtime.new_id()
     now = runtime.clock.now()
-    hold_id = await _hold(connection, runtime, wanted, f"adjustment:{adjustment_id}")
+    lapses_at = now + LAPSES_AFTER
+    hold_id = await _hold(connection, runtime, wanted, f"adjustment:{adjustment_id}", lapses_at)
     kind = "correction" if wanted.original is None else "reversal"
     await connection.execute(
         _INSERT,
@@ -109,7 +111,7 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
             "reason": wanted.reason,
             "actor": actor,
             "now": now,
-            "lapses_at": now + LAPSES_AFTER,
+            "lapses_at": lapses_at,
             "hold_id": hold_id,
             **same,
         },
@@ -134,10 +136,10 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
     return await load_adjustment(connection, adjustment_id)
 
 
-async def _hold(connection: AsyncConnection, runtime: Runtime, wanted: _Wanted, key: str) -> UUID | None:
+async def _hold(connection: AsyncConnection, runtime: Runtime, wanted: _Wanted, key: str, expires_at: datetime) -> UUID | None:
     if wanted.amount.cents > 0:
         return None
-    request = HoldRequest(AccountRef(wanted.partner_id, "wallet"), wanted.partner_id, key, -wanted.amount)
+    request = HoldRequest(AccountRef(wanted.partner_id, "wallet"), wanted.partner_id, key, -wanted.amount, expires_at)
     held = (await place_holds(connection, runtime, [request]))[key]
     if isinstance(held, Short):
         raise InsufficientFunds(f"the wallet has {held.available} available, and {held.needed} would be taken from it")
