@@ -14,6 +14,7 @@ from vault_core.disbursements.next_tranches import find_next_tranches
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
+from vault_core.ledger.holds import expire_holds
 from vault_core.ledger.sealing import seal_due
 from vault_core.notifications.wallet_texts import watch_wallets
 from vault_core.partitions import cut_ahead
@@ -48,6 +49,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
+        Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
     ]
