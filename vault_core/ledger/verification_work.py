@@ -26,7 +26,7 @@ _PLANNING = text(
     """
     SELECT set_config('work_mem', '64MB', true), set_config('random_page_cost', '1.1', true),
            set_config('max_parallel_workers_per_gather', '0', true), set_config('plan_cache_mode', 'force_custom_plan', true),
-           set_config('jit', 'off', true)
+           set_config('jit', 'off', true), set_config('idle_in_transaction_session_timeout', '0', true)
     """
 )
 _EXPORT = text("SELECT pg_export_snapshot()")

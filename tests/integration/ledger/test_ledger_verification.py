@@ -24,7 +24,7 @@ def tamper(owner_url: str) -> Tamper:
         owner = create_engine(owner_url)
         with owner.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            assert connection.execute(text(statement)).rowcount > 0
+            assert connection.execute(text(statement)).rowcount != 0
         owner.dispose()
 
     return run
@@ -38,6 +38,19 @@ async def lived_in(book, partner_id: UUID) -> UUID:
     await book.capture((taken, book.charge(partner_id, 60, "a")))
     await book.release([freed])
     return partner_id
+
+
+def tamper_with_constraints(tamper: Tamper, table: str) -> None:
+    """Drops the table's checks, as whoever has the owner's rights could."""
+    tamper(
+        f"""
+        DO $$ DECLARE name text; BEGIN
+            FOR name IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'c' LOOP
+                EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', name);
+            END LOOP;
+        END $$
+        """  # noqa: S608 - the test's own table names
+    )
 
 
 async def sealed(book, transactions: int, *, most: int = 100) -> None:
@@ -57,25 +70,61 @@ async def test_a_sound_ledger_has_no_findings(book, lived_in: UUID) -> None:
     assert lived_in
 
 
-WRONGS = {
-    "sums_to_zero": "UPDATE ledger_entries SET amount_cents = amount_cents + 1, balance_after_cents = balance_after_cents + 1"
-    " WHERE account_version = 2 AND leg = 2",
-    "balance_is_sum_of_entries": "UPDATE ledger_accounts SET balance_cents = balance_cents - 500 WHERE code = 'wallet'",
-    "entries_chain": "UPDATE ledger_entries SET account_version = 17 WHERE account_version = 2 AND leg = 2",
-    "keys": "DELETE FROM ledger_keys WHERE key = 'topup:1'",
-    "partners_apart": "UPDATE ledger_transactions SET partner_id = NULL WHERE key = 'topup:1'",
-    "reversed_once": "UPDATE ledger_transactions SET reverses = gen_random_uuid() WHERE key = 'topup:1'",
-    "held_is_sum_of_holds": "UPDATE ledger_holds SET amount_cents = 301 WHERE key = 'c'",
-    "captures_match": "UPDATE ledger_holds SET captured_cents = 61 WHERE key = 'a'",
-    "trial_balance": "UPDATE ledger_accounts SET balance_cents = balance_cents + 1 WHERE code = 'bank:settlement'",
-}
+# (check, what is done behind the guards' back, a part of the line that tells of it)
+WRONGS = [
+    (
+        "sums_to_zero",
+        """
+        UPDATE ledger_entries SET amount_cents = amount_cents + 1, balance_after_cents = balance_after_cents + 1
+        WHERE account_version = 2 AND leg = 2
+        """,
+        "2 legs sum to 1 cents",
+    ),
+    ("sums_to_zero", "DELETE FROM ledger_entries WHERE account_version = 2 AND leg = 2", "1 legs sum to"),
+    ("sums_to_zero", "DELETE FROM ledger_transactions WHERE key = 'topup:1'", "leg 1 has no transaction"),
+    (
+        "balance_is_sum_of_entries",
+        "UPDATE ledger_accounts SET balance_cents = balance_cents - 500 WHERE code = 'wallet'",
+        "alpha wallet/0: account",
+    ),
+    ("balance_is_sum_of_entries", "UPDATE ledger_accounts SET version = version + 1 WHERE code = 'wallet'", "entries sum to"),
+    (
+        "balance_is_sum_of_entries",
+        "UPDATE ledger_entries SET account_id = 777 WHERE account_version = 2 AND leg = 2",
+        "account 777: 1 entries are of an account that is not there",
+    ),
+    ("entries_chain", "UPDATE ledger_entries SET account_version = 17 WHERE account_version = 2 AND leg = 2", "entry 17 of"),
+    ("entries_chain", "UPDATE ledger_entries SET account_version = 3 WHERE account_version = 2 AND leg = 2", "entry 3 of"),
+    (
+        "entries_chain",
+        "UPDATE ledger_entries SET balance_before_cents = 1, balance_after_cents = amount_cents + 1 WHERE account_version = 2 AND leg = 2",
+        "entry 2 of",
+    ),
+    ("keys", "DELETE FROM ledger_keys WHERE key = 'topup:1'", "its key topup:1 is not reserved"),
+    ("keys", "UPDATE ledger_keys SET transaction_id = gen_random_uuid() WHERE key = 'topup:1'", "its key topup:1 is not"),
+    ("keys", "INSERT INTO ledger_keys SELECT scope, 'more', body_hash, gen_random_uuid() FROM ledger_keys LIMIT 1", "key more"),
+    ("partners_apart", "UPDATE ledger_transactions SET partner_id = NULL WHERE key = 'topup:1'", "of another partner"),
+    ("reversed_once", "UPDATE ledger_transactions SET reverses = gen_random_uuid() WHERE key = 'topup:1'", "on one side"),
+    ("reversed_once", "INSERT INTO ledger_reversals VALUES (gen_random_uuid(), gen_random_uuid())", "on one side"),
+    ("held_is_sum_of_holds", "UPDATE ledger_holds SET amount_cents = 301 WHERE key = 'c'", "301"),
+    ("captures_match", "UPDATE ledger_holds SET captured_cents = 61 WHERE key = 'a'", "its transaction took 60"),
+    ("hold_states", "UPDATE ledger_holds SET resolved_at = now() WHERE key = 'c'", "(c)"),
+    ("hold_states", "UPDATE ledger_holds SET state = 'expired' WHERE key = 'b'", "(b)"),
+    (
+        "trial_balance",
+        "UPDATE ledger_accounts SET balance_cents = balance_cents + 1 WHERE code = 'bank:settlement'",
+        "debits exceed credits by",
+    ),
+]
 
 
-@pytest.mark.parametrize(("check", "statement"), WRONGS.items(), ids=WRONGS.keys())
-async def test_the_proof_names_what_is_wrong(book, lived_in: UUID, tamper: Tamper, check: str, statement: str) -> None:
+@pytest.mark.parametrize(("check", "statement", "line"), WRONGS, ids=[f"{check}: {line}" for check, _, line in WRONGS])
+async def test_the_proof_names_what_is_wrong(book, lived_in: UUID, tamper: Tamper, check: str, statement: str, line: str) -> None:
+    for guard in ("ledger_entries", "ledger_holds"):  # a checked rule is no guard once its constraint is dropped
+        tamper_with_constraints(tamper, guard)
     tamper(statement)
     findings = await verify_ledger_async(book.runtime.engine)
-    assert check in {finding.check for finding in findings}
+    assert [finding for finding in findings if finding.check == check and line in str(finding)], findings
     assert all("\n" not in str(finding) for finding in findings)
     assert lived_in
 
