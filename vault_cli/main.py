@@ -17,6 +17,7 @@ from local_stack.stack import process_environment
 from vault_cli import (
     bench,
     cases,
+    charges,
     collections,
     demo,
     disbursements,
@@ -40,6 +41,7 @@ _ON_THE_INSTALLATION = (
     "wallet",
     "ledger",
     "tariff",
+    "charges",
     "halt",
     "disbursements",
     "collections",
@@ -69,6 +71,7 @@ app.add_typer(partner.app, name="partner")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tariff.app, name="tariff")
+app.add_typer(charges.app, name="charges")
 app.add_typer(disbursements.app, name="disbursements")
 app.command()(halt.halt)
 app.add_typer(collections.app, name="collections")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vault_cli.charges_view import bearers_text, fee_json, fee_text
 from vault_core.clock import NAIROBI
 from vault_core.money import Money
 from vault_core.partners.description import PartnerDescription
@@ -49,8 +50,11 @@ def partner_json(described: PartnerDescription) -> dict[str, Any]:
             "price_cents": partner.sms_price.cents,
         },
         "charges": {
-            "system_fee_cents": partner.system_fee.cents,
+            "system_fees": [fee_json(fee) for fee in described.system_fees],
             "mpesa_fee_paid_by": partner.mpesa_fee_paid_by,
+            "b2c_tariff": partner.b2c_tariff,
+            "c2b_bouquet": partner.c2b_bouquet,
+            "c2b_fee_paid_by": partner.c2b_fee_paid_by,
             "low_balance_cents": partner.low_balance.cents,
         },
         "credentials": {purpose: set_at.isoformat() for purpose, set_at in described.credentials.items()},
@@ -107,7 +111,8 @@ def print_partner(console: Console, described: PartnerDescription) -> None:
         "M-Pesa": f"{partner.mpesa_url}, initiator {partner.mpesa_initiator}, {partner.b2c_command}",
         "short codes": f"pays from {partner.b2c_short_code}, collects on {partner.c2b_short_code}",
         "SMS": f"{partner.sms_url}, user {partner.sms_user}, sender {partner.sms_sender}, {partner.sms_price} a part",
-        "charges": f"{partner.system_fee} a disbursement, M-Pesa fee paid by {partner.mpesa_fee_paid_by}",
+        "our fees": "; ".join(fee_text(fee) for fee in described.system_fees) or "none",
+        "M-Pesa's fees": bearers_text(partner),
         "warn below": _amount(partner.low_balance or None),
         "contacts": "; ".join(f"{each.role} {each.masked_name} {each.masked_phone}" for each in described.contacts),
         "secrets set": ", ".join(f"{purpose} ({_moment(at)})" for purpose, at in described.credentials.items()),

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.collections.charging import ToCharge, price_collections, write_collection_charges
 from vault_core.collections.matching import normalise_reference
 from vault_core.errors import InvalidInput
 from vault_core.ledger.chart import AccountRef
@@ -83,7 +84,8 @@ _RAIL = text(
 async def book_payments(connection: AsyncConnection, runtime: Runtime, payments: Sequence[IncomingPayment]) -> list[Booking]:
     """Books `payments` in the caller's transaction and says for each, in order, what that did.
 
-    A new one gets its row, its rail line, its ledger entries (into collected_unposted) and the call that will match and post it.
+    A new one gets its row, its rail line, its ledger entries (into collected_unposted), its charges and the call that will match
+    and post it.
     A repeat does nothing; a repeat with another amount opens a case 'receipt_conflict' and books nothing.
     """
     # One order for all transactions: two batches that share receipts then wait for each other instead of deadlocking.
@@ -155,7 +157,7 @@ async def _follow_up(connection: AsyncConnection, runtime: Runtime, new: Sequenc
             "event_ids": [payment.event_id for _, payment in new],
         },
     )
-    await post(connection, runtime, [_collected(payment) for _, payment in new])
+    await _post(connection, runtime, new)
     await write_calls(
         connection,
         runtime.clock,
@@ -172,6 +174,21 @@ async def _follow_up(connection: AsyncConnection, runtime: Runtime, new: Sequenc
             for row_id, payment in new
         ],
     )
+
+
+async def _post(connection: AsyncConnection, runtime: Runtime, new: Sequence[tuple[UUID, IncomingPayment]]) -> None:
+    """The money and what it costs, in one batch: the ledger locks all accounts in one order."""
+    charges = await price_collections(connection, runtime, [_to_charge(row_id, payment) for row_id, payment in new])
+    due = [(charge, posting) for charge in charges if (posting := charge.posting) is not None]
+    transactions = await post(
+        connection, runtime, [*(_collected(payment) for _, payment in new), *(posting for _, posting in due)]
+    )
+    taken = {charge.of.collection_id: taken for (charge, _), taken in zip(due, transactions[len(new) :], strict=True)}
+    await write_collection_charges(connection, runtime, [(charge, taken.get(charge.of.collection_id)) for charge in charges])
+
+
+def _to_charge(row_id: UUID, payment: IncomingPayment) -> ToCharge:
+    return ToCharge(row_id, payment.partner_id, payment.short_code, payment.receipt, payment.amount, payment.happened_at)
 
 
 def _collected(payment: IncomingPayment) -> Posting:

@@ -53,10 +53,10 @@ _FORGET = text(
 )
 _WRITE = text(
     """
-    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id)
-    SELECT line.id, :partner_id, 'disbursement', line.subject_id, line.name, line.amount, line.band
+    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id, system_fee_id)
+    SELECT line.id, :partner_id, 'disbursement', line.subject_id, line.name, line.amount, line.band, line.fee
     FROM unnest(CAST(:ids AS uuid[]), CAST(:subjects AS uuid[]), CAST(:names AS text[]), CAST(:amounts AS bigint[]),
-                CAST(:bands AS bigint[])) AS line(id, subject_id, name, amount, band)
+                CAST(:bands AS bigint[]), CAST(:fees AS uuid[])) AS line(id, subject_id, name, amount, band, fee)
     """
 )
 _READ = text(
@@ -67,10 +67,10 @@ _READ = text(
 )
 _CHARGED = text(
     """
-    UPDATE charge_lines SET charged_at = paid.at, transaction_id = h.transaction_id
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS timestamptz[])) AS paid(id, at)
-    JOIN disbursements d ON d.id = paid.id LEFT JOIN ledger_holds h ON h.id = d.hold_id
-    WHERE subject_kind = 'disbursement' AND subject_id = paid.id
+    UPDATE charge_lines SET charged_at = coalesce(t.booked_at, :now), transaction_id = t.id
+    FROM disbursements d
+    LEFT JOIN ledger_holds h ON h.id = d.hold_id LEFT JOIN ledger_transactions t ON t.id = h.transaction_id
+    WHERE subject_kind = 'disbursement' AND subject_id = d.id AND d.id = ANY(:ids)
     """
 )
 
@@ -96,7 +96,7 @@ async def capture_charges(connection: AsyncConnection, runtime: Runtime, paid: S
     """Takes the quoted charges of each paid disbursement from its hold, and returns them by disbursement."""
     lines: dict[UUID, list[ChargeLine]] = {item.attempt.disbursement_id: [] for item in paid}
     for row in await connection.execute(_READ, {"ids": list(lines)}):
-        lines[row.subject_id].append(ChargeLine(row.line, Money(row.amount_cents), None))
+        lines[row.subject_id].append(ChargeLine(row.line, Money(row.amount_cents)))
     captures, nothing_to_take = [], []
     for item in paid:
         if item.attempt.hold_id is None:
@@ -107,7 +107,7 @@ async def capture_charges(connection: AsyncConnection, runtime: Runtime, paid: S
             nothing_to_take.append(item.attempt.hold_id)
     await capture_holds(connection, runtime, captures)
     await release_holds(connection, runtime, nothing_to_take)
-    await connection.execute(_CHARGED, {"ids": list(lines), "ats": [item.paid_at for item in paid]})
+    await connection.execute(_CHARGED, {"ids": list(lines), "now": runtime.clock.now()})
     return {disbursement: sum((line.amount for line in charged), ZERO) for disbursement, charged in lines.items()}
 
 
@@ -145,5 +145,6 @@ async def _write_lines(connection: AsyncConnection, runtime: Runtime, partner: P
                 "names": [line.line for _, line in rows],
                 "amounts": [line.amount.cents for _, line in rows],
                 "bands": [line.tariff_band_id for _, line in rows],
+                "fees": [line.system_fee_id for _, line in rows],
             },
         )

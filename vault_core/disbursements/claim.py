@@ -24,6 +24,7 @@ from vault_core.disbursements.candidates import (
 )
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
+from vault_core.disbursements.float_shortage import keep_what_is_covered
 from vault_core.disbursements.holding import hold_back
 from vault_core.disbursements.payout_quote import payout_quote
 from vault_core.disbursements.sending_gate import enter_claim, why_shut
@@ -32,6 +33,7 @@ from vault_core.ledger.holds import Short
 from vault_core.money import ZERO, Money
 from vault_core.notifications.wallet_texts import tell_wallet_short
 from vault_core.partners.partner import Partner, load_partner
+from vault_core.partners.system_fees import SystemFee, load_system_fees
 from vault_core.runtime import Runtime
 from vault_core.wallets.alerts import raise_alert
 from vault_core.wallets.charges import ChargeQuote, TariffBook
@@ -113,9 +115,10 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
     """Claims up to `most` ready disbursements of one partner, and no more than may be under way at once over all processes.
 
     Held back instead: all of them if all sending is halted or the partner is not active, those to a payee with an unresolved
-    payout of any age (another of the same claim, too), those above a daily limit, and those whose charges the wallet does not
-    cover, with one alert a shortage. A disbursement whose instruction was refused before goes again under the same id and hold.
-    One of which an earlier, failed instruction was later said to be paid is not sent: it stays with the person who has the case.
+    payout of any age (another of the same claim, too), those above a daily limit, those that the expected float does not cover,
+    and those whose charges the wallet does not cover, with one alert a shortage. A disbursement whose instruction was refused
+    before goes again under the same id and hold. One of which an earlier, failed instruction was later said to be paid is not
+    sent: it stays with the person who has the case.
     """
 
     async def work(connection: AsyncConnection) -> Claim:
@@ -147,7 +150,10 @@ class _Decision:
     async def decide(self, candidates: Sequence[Candidate]) -> Claim:
         now = self.runtime.clock.now()
         candidates = await self._perhaps_paid_stopped(await self._awaiting_put_right(candidates))
-        allowed = await self._allowed(candidates, now)
+        allowed, short = await keep_what_is_covered(
+            self.connection, self.runtime, self.partner, await self._allowed(candidates, now)
+        )
+        self.held += short
         fresh = [candidate for candidate in allowed if candidate.open_instruction is None]
         again = [candidate for candidate in allowed if candidate.open_instruction is not None]
         holds = await self._covered(fresh, business_day(now))
@@ -197,7 +203,8 @@ class _Decision:
         return allowed
 
     async def _covered(self, fresh: Sequence[Candidate], day: date) -> dict[UUID, UUID | None]:
-        wanted = [ToHold(candidate.id, self._quote(candidate, day)) for candidate in fresh]
+        fees = (await load_system_fees(self.connection, [self.partner.id]))[self.partner.id]
+        wanted = [ToHold(candidate.id, self._quote(candidate, fees, day)) for candidate in fresh]
         answers = await hold_charges(self.connection, self.runtime, self.partner, wanted)
         shorts = [(disbursement_id, answer) for disbursement_id, answer in answers.items() if isinstance(answer, Short)]
         for disbursement_id, short in shorts:
@@ -210,12 +217,14 @@ class _Decision:
                 await tell_wallet_short(self.connection, self.runtime, self.partner, replace(lowest, needed=needed))
         return {disbursement_id: answer for disbursement_id, answer in answers.items() if not isinstance(answer, Short)}
 
-    def _quote(self, candidate: Candidate, day: date) -> ChargeQuote:
+    def _quote(self, candidate: Candidate, fees: Sequence[SystemFee], day: date) -> ChargeQuote:
         return payout_quote(
             self.tariffs,
             self.partner,
+            fees,
             day,
             payout=candidate.payout,
+            product_id=candidate.product_id,
             client_name=candidate.client_name,
             loan_account_no=candidate.loan_account_no,
         )

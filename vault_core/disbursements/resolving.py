@@ -40,6 +40,7 @@ from vault_core.errors import Conflict, InsufficientFunds, InvalidInput, NotFoun
 from vault_core.ledger.holds import Short
 from vault_core.money import Money
 from vault_core.partners.partner import load_partner
+from vault_core.partners.system_fees import load_system_fees
 from vault_core.runtime import Runtime
 from vault_core.wallets.charges import load_tariffs
 
@@ -90,6 +91,7 @@ _COLUMNS = """
 _OPEN = text(f"{_COLUMNS} WHERE r.state = 'proposed' ORDER BY r.proposed_at, r.id")
 _OPEN_OF = text(f"{_COLUMNS} WHERE r.state = 'proposed' AND r.disbursement_id = :id ORDER BY r.proposed_at, r.id LIMIT 1")
 _ONE = text(f"{_COLUMNS} WHERE r.id = :id")
+_PRODUCT = text("SELECT product_id FROM disbursements WHERE id = :id")
 _REOPEN = text("UPDATE disbursement_attempts SET state = 'unknown', receipt = NULL WHERE id = :id")
 _TO_PERSON = text(
     """
@@ -251,8 +253,10 @@ async def _reopened(connection: AsyncConnection, runtime: Runtime, attempt: Atte
     quoted = payout_quote(
         await load_tariffs(connection),
         partner,
+        (await load_system_fees(connection, [partner.id]))[partner.id],
         business_day(at),
         payout=amount,
+        product_id=(await connection.execute(_PRODUCT, {"id": attempt.disbursement_id})).scalar_one(),
         client_name=name,
         loan_account_no=attempt.loan_account_no,
     )

@@ -10,7 +10,7 @@ def client_text_values(name: str, amount: Money, account: str, receipt: str) -> 
     return {"client_name": name, "amount": str(amount), "account": account, "receipt": receipt}
 
 
-def sms_reserve(partner: Partner, client_name: str, amount: Money, account: str) -> Money:
-    """What the client's text will cost at most, to be held with the charges."""
+def text_parts(partner: Partner, client_name: str, amount: Money, account: str) -> int:
+    """How many parts the client's text will have at most; their price is held with the charges."""
     values = client_text_values(client_name, amount, account, "X" * 10)
-    return partner.sms_price * parts_of("loan_disbursed", values, partner=partner.display_name)
+    return parts_of("loan_disbursed", values, partner=partner.display_name)

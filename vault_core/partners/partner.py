@@ -15,6 +15,8 @@ from vault_core.money import Money
 
 PartnerState = Literal["active", "paused", "halted"]
 MpesaFeePayer = Literal["wallet", "short_code"]
+B2cTariff = Literal["b2c", "b2c_withdrawal_paid"]
+Bouquet = Literal["business", "mgao", "customer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,10 @@ class Partner:
     sms_user: str
     sms_sender: str
     sms_price: Money  # a part
-    system_fee: Money  # a disbursement
-    mpesa_fee_paid_by: MpesaFeePayer
+    mpesa_fee_paid_by: MpesaFeePayer  # of payouts
+    b2c_tariff: B2cTariff
+    c2b_bouquet: Bouquet
+    c2b_fee_paid_by: MpesaFeePayer  # the part of it that the bouquet leaves to the business
     low_balance: Money
     next_poll_at: datetime
     last_poll_at: datetime | None
@@ -58,8 +62,8 @@ class Partner:
 _COLUMNS = """
     id, name, display_name, state, state_reason, mifos_url, mifos_tenant, mifos_user, mifos_ca_pem, mifos_capabilities,
     mifos_payment_type_id, mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, b2c_command, sms_url, sms_user, sms_sender,
-    sms_price_cents, system_fee_cents, mpesa_fee_paid_by, low_balance_cents, next_poll_at, last_poll_at, last_poll_error,
-    created_at
+    sms_price_cents, mpesa_fee_paid_by, b2c_tariff, c2b_bouquet, c2b_fee_paid_by, low_balance_cents, next_poll_at, last_poll_at,
+    last_poll_error, created_at
 """
 _LIST = text(f"SELECT {_COLUMNS} FROM partners ORDER BY name")  # noqa: S608 - the columns stand above
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM partners WHERE id = ANY(:ids)")  # noqa: S608
@@ -91,6 +95,6 @@ async def list_partners(connection: AsyncConnection) -> list[Partner]:
 def _partner(row: Row[Any]) -> Partner:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
     values["mifos_capabilities"] = MifosCapabilities.from_json(values["mifos_capabilities"])
-    for amount in ("sms_price", "system_fee", "low_balance"):
+    for amount in ("sms_price", "low_balance"):
         values[amount] = Money(values.pop(f"{amount}_cents"))
     return Partner(**values)

@@ -12,16 +12,20 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
+from vault_core.partners.system_fees import BASIS_POINTS, SERVICES
 from vault_core.phones import normalise_phone
 
 REQUIRED = object()
 MIFOS_API_PATH = "/fineract-provider/api/v1"
 B2C_COMMANDS = ("BusinessPayment", "SalaryPayment", "PromotionPayment")
 FEE_PAYERS = ("wallet", "short_code")
+B2C_TARIFFS = ("b2c", "b2c_withdrawal_paid")
+BOUQUETS = ("business", "mgao", "customer")
 CONTACT_ROLES = ("operations", "finance")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,40}")  # as the check of partners.name
 _SHORT_CODE = re.compile(r"[0-9]{5,7}")
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?", re.ASCII)
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _SENDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,10}|[0-9]{1,15}")  # GSM: 11 characters, or digits
 _MOST_SHILLINGS = 10**9  # far above any price; keeps a slip of the keyboard out of the ledger
@@ -145,6 +149,28 @@ def read_amount(value: Any) -> Money:
     return amount
 
 
+def read_percent(value: Any) -> int:
+    """A percentage with at most two decimals, as basis points."""
+    if isinstance(value, float):
+        raise InvalidInput('is a floating-point number; put it in quotes, like "0.5"')
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InvalidInput('is not a percentage; write it in quotes, like "0.5"')
+    if not _PERCENT.fullmatch(text := str(value).strip()):
+        raise InvalidInput(f'{text[:20]!r} is not a percentage of at most two decimals; write it like "0.5"')
+    whole, _, part = text.partition(".")
+    basis_points = int(whole) * 100 + int(part.ljust(2, "0") or 0)
+    if basis_points > BASIS_POINTS:
+        raise InvalidInput("is more than 100")
+    return basis_points
+
+
+def read_product(value: Any) -> int:
+    """The id of a loan product in Mifos X."""
+    if type(value) is not int or not 0 < value < 2**62:
+        raise InvalidInput("is not the id of a loan product; write the number that Mifos X shows, without quotes")
+    return value
+
+
 def read_phone(value: Any) -> str:
     """A Kenyan mobile number, normalised."""
     if type(value) is int:
@@ -214,6 +240,18 @@ FIELDS = (
     Field("charges", "system_fee", read_amount, "our fee a disbursement, in shillings", '"50.00"'),
     Field("charges", "mpesa_fee_paid_by", one_of(*FEE_PAYERS), "who pays M-Pesa's B2C fee", '"wallet"', default=FEE_PAYERS[0]),
     Field(
+        "charges", "b2c_tariff", one_of(*B2C_TARIFFS), "M-Pesa's B2C price list for the partner", '"b2c"', default=B2C_TARIFFS[0]
+    ),
+    Field("charges", "c2b_bouquet", one_of(*BOUQUETS), "the pay bill's bouquet at M-Pesa", '"business"', default=BOUQUETS[0]),
+    Field(
+        "charges",
+        "c2b_fee_paid_by",
+        one_of(*FEE_PAYERS),
+        "who pays the business's part of M-Pesa's pay bill fee",
+        '"short_code"',
+        default=FEE_PAYERS[1],
+    ),
+    Field(
         "charges",
         "low_balance",
         read_amount,
@@ -221,6 +259,14 @@ FIELDS = (
         '"5000"',
         default=Money(0),
     ),
+)
+SYSTEM_FEE_FIELDS = (
+    Field("charges.system_fees", "service", one_of(*SERVICES), "what is charged", '"disbursement"'),
+    Field("charges.system_fees", "product", read_product, "loan product (its id in Mifos X) it is for", "3", default=None),
+    Field("charges.system_fees", "flat", read_amount, "the fee, in shillings", '"20.00"', default=Money(0)),
+    Field("charges.system_fees", "percent", read_percent, "percentage of the amount, besides", '"0.5"', default=0),
+    Field("charges.system_fees", "min", read_amount, "least fee, in shillings", '"10.00"', default=Money(0)),
+    Field("charges.system_fees", "max", read_amount, "greatest fee, in shillings", '"100.00"', default=None),
 )
 CONTACT_FIELDS = (
     Field("contacts", "role", one_of(*CONTACT_ROLES), "what the person is told about", '"operations"'),

@@ -11,8 +11,9 @@ from cryptography.x509 import load_pem_x509_certificates
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.contacts import Contact
-from vault_core.partners.partner import MpesaFeePayer
-from vault_core.partners.partner_fields import CONTACT_FIELDS, FIELDS, Field
+from vault_core.partners.partner import B2cTariff, Bouquet, MpesaFeePayer
+from vault_core.partners.partner_fields import CONTACT_FIELDS, FIELDS, SYSTEM_FEE_FIELDS, Field
+from vault_core.partners.system_fees import FeeTerms
 
 _MOST_BYTES = 256 * 1024
 _TABLES = tuple(dict.fromkeys(each.table for each in FIELDS))
@@ -57,10 +58,13 @@ class SmsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChargeSettings:
-    """[charges]. `system_fee` is a disbursement's."""
+    """[charges]: what we charge, and who pays M-Pesa's fees (docs/partners.md)."""
 
-    system_fee: Money
+    system_fees: tuple[FeeTerms, ...]
     mpesa_fee_paid_by: MpesaFeePayer
+    b2c_tariff: B2cTariff
+    c2b_bouquet: Bouquet
+    c2b_fee_paid_by: MpesaFeePayer
     low_balance: Money
 
 
@@ -121,7 +125,10 @@ def partner_from_tables(tables: Mapping[str, Any]) -> PartnerFile:
     values: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
         fields = [each for each in FIELDS if each.table == table]
-        values[table] = _read_table(tables.get(table), f"[{table}]", fields, faults)
+        if table == "charges":
+            values[table] = _read_charges(tables.get(table), fields, faults)
+        else:
+            values[table] = _read_table(tables.get(table), f"[{table}]", fields, faults)
     contacts = _read_contacts(tables.get("contacts"), faults)
     if faults:
         raise InvalidInput("the partner file is not right:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -173,6 +180,48 @@ def _read_table(raw: Any, where: str, fields: list[Field], faults: list[str]) ->
         except InvalidInput as error:
             faults.append(f"{where} {each.key}: {error} (for example {each.key} = {each.example})")
     return values
+
+
+def _read_charges(raw: Any, fields: list[Field], faults: list[str]) -> dict[str, Any]:
+    """[charges] with its fees: `system_fee` is short for a flat fee of every disbursement."""
+    listed: Any = []
+    if isinstance(raw, dict) and "system_fees" in raw:
+        listed = raw["system_fees"]
+        raw = {key: value for key, value in raw.items() if key != "system_fees"}
+        fields = [replace(each, default=None) if each.key == "system_fee" else each for each in fields]
+    values = _read_table(raw, "[charges]", fields, faults)
+    flat = values.pop("system_fee", None)
+    fees = [FeeTerms("disbursement", flat=flat)] if isinstance(flat, Money) else []
+    if not isinstance(listed, list):
+        faults.append("[charges.system_fees] is one table; write [[charges.system_fees]] with two brackets, once a fee")
+        listed = []
+    for number, each in enumerate(listed, 1):
+        where = f"[[charges.system_fees]] number {number}"
+        terms = _read_fee(each, where, faults)
+        if terms is not None and (terms.service, terms.product_id) in [(fee.service, fee.product_id) for fee in fees]:
+            faults.append(f"{where}: a fee of the same service and product stands above; remove one")
+        elif terms is not None:
+            fees.append(terms)
+    return {**values, "system_fees": tuple(fees)}
+
+
+def _read_fee(raw: Any, where: str, faults: list[str]) -> FeeTerms | None:
+    before = len(faults)
+    values = _read_table(raw, where, list(SYSTEM_FEE_FIELDS), faults)
+    if len(faults) > before:
+        return None
+    try:
+        return FeeTerms(
+            service=values["service"],
+            product_id=values["product"],
+            flat=values["flat"],
+            rate_basis_points=values["percent"],
+            least=values["min"],
+            most=values["max"],
+        )
+    except InvalidInput as error:
+        faults.append(f"{where}: {error}")
+        return None
 
 
 def _read_contacts(raw: Any, faults: list[str]) -> list[Contact]:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.audit import record_act
 from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import LoanProduct, MifosCapabilities, MifosLogin, PaymentType
+from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.errors import (
     Conflict,
@@ -31,6 +32,7 @@ from vault_core.partners.credentials import CredentialPurpose, write_credentials
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.partners.partner_file import PartnerFile
 from vault_core.partners.products import write_products
+from vault_core.partners.system_fees import fee_columns, write_system_fees
 from vault_core.runtime import Runtime
 
 PAYMENT_TYPE_NAME = "M-Pesa"
@@ -49,12 +51,12 @@ _INSERT = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_ca_pem, mifos_capabilities,
                           mifos_payment_type_id, mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, b2c_command,
-                          sms_url, sms_user, sms_sender, sms_price_cents, system_fee_cents, mpesa_fee_paid_by, low_balance_cents,
-                          next_poll_at, created_at)
+                          sms_url, sms_user, sms_sender, sms_price_cents, mpesa_fee_paid_by, b2c_tariff, c2b_bouquet,
+                          c2b_fee_paid_by, low_balance_cents, next_poll_at, created_at)
     VALUES (:id, :name, :display_name, :mifos_url, :mifos_tenant, :mifos_user, :mifos_ca_pem, :mifos_capabilities,
             :mifos_payment_type_id, :mpesa_url, :mpesa_initiator, :b2c_short_code, :c2b_short_code, :b2c_command,
-            :sms_url, :sms_user, :sms_sender, :sms_price_cents, :system_fee_cents, :mpesa_fee_paid_by, :low_balance_cents,
-            :now, :now)
+            :sms_url, :sms_user, :sms_sender, :sms_price_cents, :mpesa_fee_paid_by, :b2c_tariff, :c2b_bouquet,
+            :c2b_fee_paid_by, :low_balance_cents, :now, :now)
     """
 ).bindparams(bindparam("mifos_capabilities", type_=JSON))
 _CAPABILITIES = text("UPDATE partners SET mifos_capabilities = :capabilities WHERE id = :id").bindparams(
@@ -263,6 +265,15 @@ async def _write(
     await write_contacts(connection, runtime, partner_id, described.contacts)
     await write_callback_tokens(connection, runtime.sealer, partner_id)
     await write_products(connection, runtime, partner_id, found.products)
+    fees = described.charges.system_fees
+    await write_system_fees(
+        connection,
+        partner_id,
+        [(runtime.new_id(), terms) for terms in fees],
+        valid_from=business_day(runtime.clock.now()),
+        actor=actor,
+        now=runtime.clock.now(),
+    )
     await record_act(
         connection,
         runtime.clock,
@@ -271,7 +282,12 @@ async def _write(
         act="partner.added",
         subject=described.name,
         partner_id=partner_id,
-        after={**row, "contacts": len(described.contacts), "capabilities": found.capabilities.to_json()},
+        after={
+            **row,
+            "system_fees": [fee_columns(terms) for terms in fees],
+            "contacts": len(described.contacts),
+            "capabilities": found.capabilities.to_json(),
+        },
     )
     return await load_partner(connection, id=partner_id)
 
@@ -293,8 +309,10 @@ def _columns(described: PartnerFile) -> dict[str, Any]:
         "sms_user": sms.user,
         "sms_sender": sms.sender,
         "sms_price_cents": sms.price.cents,
-        "system_fee_cents": charges.system_fee.cents,
         "mpesa_fee_paid_by": charges.mpesa_fee_paid_by,
+        "b2c_tariff": charges.b2c_tariff,
+        "c2b_bouquet": charges.c2b_bouquet,
+        "c2b_fee_paid_by": charges.c2b_fee_paid_by,
         "low_balance_cents": charges.low_balance.cents,
     }
 

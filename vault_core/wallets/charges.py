@@ -1,5 +1,11 @@
-"""What a disbursement costs a partner's wallet, line by line. Pure: the price lists come in as values."""
+"""What a transaction costs, line by line: what is due, who pays it, and the row each line came from. Pure.
 
+Price lists, system fees and a partner's terms come in as values. M-Pesa's fee is by band and carries its excise inside; excise of
+the day is due on our system fee alone. What M-Pesa takes from the partner's own short code, or from its customer, is shown and
+never charged to the wallet: it is not charged twice.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -8,22 +14,30 @@ from uuid import UUID
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg
 from vault_core.money import ZERO, Money
-from vault_core.wallets.tariffs import TariffBook, load_tariffs
+from vault_core.partners.partner import Partner
+from vault_core.partners.system_fees import Service, SystemFee, system_fee
+from vault_core.wallets.fee_parts import fee_parts
+from vault_core.wallets.tariffs import Tariff, TariffBand, TariffBook, load_tariffs
 
 __all__ = [
+    "ByBand",
+    "ByParts",
+    "ByRule",
     "ChargeLine",
     "ChargeQuote",
+    "Due",
     "LineName",
-    "MpesaFeePaidBy",
+    "Payer",
     "TariffBook",
     "charge_legs",
     "excise_on",
     "load_tariffs",
-    "quote",
+    "quote_collection",
+    "quote_disbursement",
 ]
 
 LineName = Literal["mpesa_fee", "system_fee", "excise", "sms"]
-MpesaFeePaidBy = Literal["wallet", "short_code"]
+Payer = Literal["wallet", "short_code", "customer"]
 
 _ACCOUNT_OF_LINE = {"mpesa_fee": "fees:mpesa", "system_fee": "fees:system", "excise": "tax:excise", "sms": "fees:sms"}
 _BASIS_POINTS = 10_000
@@ -31,63 +45,121 @@ _BASIS_POINTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ChargeLine:
-    """One line of a charge and the tariff band it came from (None: from the partner's own terms)."""
+    """One line of a wallet's charge and the row it came from: a tariff band, or a system fee (both None: parts times price)."""
 
     line: LineName
     amount: Money
-    tariff_band_id: int | None
+    tariff_band_id: int | None = None
+    system_fee_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByBand:
+    """Priced by a band of a price list. `excise_inside` is what of the amount is excise (M-Pesa's fees carry theirs)."""
+
+    tariff: Tariff
+    band: TariffBand
+    excise_inside: Money = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class ByRule:
+    """Priced by a system fee; None: the partner has none for it, and nothing is due."""
+
+    fee: SystemFee | None
+
+
+@dataclass(frozen=True, slots=True)
+class ByParts:
+    """A text of so many parts at the partner's price a part."""
+
+    parts: int
+    price: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One thing that is due for a transaction, who pays it, and where the price came from."""
+
+    line: LineName
+    amount: Money
+    paid_by: Payer
+    source: ByBand | ByRule | ByParts
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeQuote:
-    """What one disbursement costs. `total` is what to hold; `charged` is what to capture once it is paid.
+    """What one transaction costs. `total` is what to hold; `charged` is what to take once it is done.
 
-    They differ by the SMS reserve: messages are charged one by one, when the gateway accepts them. `confirmed` is False when a
-    band is not stated by its source.
+    They differ by the SMS: messages are charged one by one, when the gateway accepts them.
     """
 
-    lines: tuple[ChargeLine, ...]
-    confirmed: bool = True
+    dues: tuple[Due, ...]
+
+    @property
+    def lines(self) -> tuple[ChargeLine, ...]:
+        """The wallet's lines. One of zero is kept: it says that nothing was due from the wallet, and by which row."""
+        return tuple(_line(due) for due in self.dues if due.paid_by != "customer")
 
     @property
     def total(self) -> Money:
-        """All lines, the SMS reserve with them."""
-        return sum((line.amount for line in self.lines), ZERO)
+        """All the wallet's lines, the SMS with them."""
+        return self.paid_by("wallet")
 
     @property
     def charged(self) -> Money:
-        """The lines that are taken when the disbursement is paid."""
-        return sum((line.amount for line in self.lines if line.line != "sms"), ZERO)
+        """The wallet's lines without the SMS."""
+        return _sum(due.amount for due in self.dues if due.paid_by == "wallet" and due.line != "sms")
+
+    @property
+    def confirmed(self) -> bool:
+        """False when no source states a band that was used."""
+        return all(due.source.band.confirmed for due in self.dues if isinstance(due.source, ByBand))
+
+    def paid_by(self, payer: Payer) -> Money:
+        """What `payer` pays in all."""
+        return _sum(due.amount for due in self.dues if due.paid_by == payer)
 
 
-def quote(
+def quote_disbursement(
     tariffs: TariffBook,
+    partner: Partner,
+    fees: Iterable[SystemFee],
     payout: Money,
     day: date,
     *,
-    system_fee: Money,
-    mpesa_fee_paid_by: MpesaFeePaidBy | str,
-    sms_reserve: Money,
-    product: str = "b2c",
+    product_id: int | None,
+    sms_parts: int,
 ) -> ChargeQuote:
-    """The charges of paying `payout` on `day` (in Nairobi). A line of zero is kept: it says that nothing was due.
+    """The charges of paying `payout` on `day` (in Nairobi), by the partner's terms and system fees.
 
-    M-Pesa's fee is by band, its excise included; it is zero for the wallet when the partner's short code pays it to M-Pesa
-    (`mpesa_fee_paid_by` 'short_code'), so that it is not charged twice. Excise of the day is due on our system fee alone.
     Raises ConfigurationError when no tariff covers the day or the amount.
     """
-    band = tariffs.band("safaricom", product, day, payout)
-    excise_band = tariffs.band("kra", "excise_fees", day, system_fee)
-    mpesa_fee = band.fee if mpesa_fee_paid_by == "wallet" else ZERO
+    source = _mpesa(tariffs, partner.b2c_tariff, day, payout)
     return ChargeQuote(
-        lines=(
-            ChargeLine("mpesa_fee", mpesa_fee, band.id),
-            ChargeLine("system_fee", system_fee, None),
-            ChargeLine("excise", excise_on(system_fee, excise_band.rate_basis_points), excise_band.id),
-            ChargeLine("sms", sms_reserve, None),
-        ),
-        confirmed=band.confirmed,
+        (
+            Due("mpesa_fee", source.band.fee, partner.mpesa_fee_paid_by, source),
+            *_our_fee(tariffs, fees, payout, day, "disbursement", product_id),
+            Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)),
+        )
     )
+
+
+def quote_collection(
+    tariffs: TariffBook, partner: Partner, fees: Iterable[SystemFee], amount: Money, day: date, *, sms_parts: int | None = None
+) -> ChargeQuote:
+    """The charges of a payment of `amount` to the pay bill on `day` (in Nairobi), by its bouquet and the partner's system fees.
+
+    `sms_parts` None leaves the receipt's text out: it is charged by itself. Raises ConfigurationError as `quote_disbursement`.
+    """
+    source = _mpesa(tariffs, f"c2b_{partner.c2b_bouquet}", day, amount)
+    dues = [Due("mpesa_fee", source.band.fee, partner.c2b_fee_paid_by, source)]
+    if source.band.customer_fee:
+        dues.append(Due("mpesa_fee", source.band.customer_fee, "customer", _with_excise(source, source.band.customer_fee)))
+    dues += _our_fee(tariffs, fees, amount, day, "collection", None)
+    if sms_parts is not None:
+        dues.append(Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)))
+    return ChargeQuote(tuple(dues))
 
 
 def excise_on(fee: Money, rate_basis_points: int) -> Money:
@@ -95,7 +167,7 @@ def excise_on(fee: Money, rate_basis_points: int) -> Money:
     return Money((fee.cents * rate_basis_points + _BASIS_POINTS // 2) // _BASIS_POINTS)
 
 
-def charge_legs(partner_id: UUID, lines: tuple[ChargeLine, ...] | list[ChargeLine]) -> tuple[Leg, ...]:
+def charge_legs(partner_id: UUID, lines: Sequence[ChargeLine]) -> tuple[Leg, ...]:
     """The ledger legs of charge lines: the wallet is debited, each line's account credited. Lines of zero have no leg.
 
     For a disbursement pass the lines without 'sms'. Empty when nothing is due: then there is nothing to post, and a hold is
@@ -105,3 +177,37 @@ def charge_legs(partner_id: UUID, lines: tuple[ChargeLine, ...] | list[ChargeLin
     if not credited:
         return ()
     return (Leg(AccountRef(partner_id, "wallet"), -sum(leg.amount_cents for leg in credited)), *credited)
+
+
+def _mpesa(tariffs: TariffBook, product: str, day: date, amount: Money) -> ByBand:
+    tariff, band = tariffs.tariff("safaricom", product, day), tariffs.band("safaricom", product, day, amount)
+    return _with_excise(ByBand(tariff, band), band.fee)
+
+
+def _with_excise(source: ByBand, fee: Money) -> ByBand:
+    tariff = source.tariff
+    if not tariff.excise_included:
+        return source
+    parts = fee_parts(fee, tariff.excise_rate_basis_points, included=True, rounding=tariff.rounding)
+    return ByBand(tariff, source.band, parts.excise)
+
+
+def _our_fee(
+    tariffs: TariffBook, fees: Iterable[SystemFee], amount: Money, day: date, service: Service, product_id: int | None
+) -> tuple[Due, Due]:
+    fee, rule = system_fee(fees, amount, day, service, product_id)
+    tariff, band = tariffs.tariff("kra", "excise_fees", day), tariffs.band("kra", "excise_fees", day, fee)
+    return (
+        Due("system_fee", fee, "wallet", ByRule(rule)),
+        Due("excise", excise_on(fee, band.rate_basis_points), "wallet", ByBand(tariff, band)),
+    )
+
+
+def _line(due: Due) -> ChargeLine:
+    band = due.source.band.id if isinstance(due.source, ByBand) else None
+    rule = due.source.fee.id if isinstance(due.source, ByRule) and due.source.fee is not None else None
+    return ChargeLine(due.line, due.amount if due.paid_by == "wallet" else ZERO, band, rule)
+
+
+def _sum(amounts: Iterable[Money]) -> Money:
+    return sum(amounts, ZERO)

@@ -201,8 +201,8 @@ class Disbursing(RuleBasedStateMachine):
             await connection.execute(
                 text(
                     "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,"
-                    " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, system_fee_cents, next_poll_at,"
-                    " created_at) VALUES (:id, :name, :name, '', 'default', 'mifos', '', 'api', :name, :name, '', 'sim', 'L', 80, 5000,"
+                    " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at,"
+                    " created_at) VALUES (:id, :name, :name, '', 'default', 'mifos', '', 'api', :name, :name, '', 'sim', 'L', 80,"
                     " :now, :now)"
                 ),
                 {"id": partner_id, "name": name, "now": self.clock.now()},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.partner_file import PartnerFile, load_partner_file, parse_partner_file, partner_from_tables
+from vault_core.partners.system_fees import FeeTerms
 
 SAMPLE = Path(__file__).parents[2] / "data" / "partners" / "umoja.toml"
 GOOD = SAMPLE.read_text(encoding="utf-8")
@@ -36,8 +37,8 @@ def test_a_good_file_is_read_whole():
     )
     assert (read.mpesa.b2c_short_code, read.mpesa.c2b_short_code, read.mpesa.command) == ("3000001", "600001", "BusinessPayment")
     assert read.sms.price == Money(80)
-    assert (read.charges.system_fee, read.charges.mpesa_fee_paid_by, read.charges.low_balance) == (
-        Money(5000),
+    assert (read.charges.system_fees, read.charges.mpesa_fee_paid_by, read.charges.low_balance) == (
+        (FeeTerms("disbursement", flat=Money(50_00)),),
         "wallet",
         Money(0),
     )
