@@ -7,7 +7,6 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from vault_cli.session import run
 from vault_core.cases.case_book import OpenCase, list_open_cases
@@ -56,18 +55,12 @@ def _as_json(case: OpenCase, names: dict[UUID, str]) -> dict[str, Any]:
 
 
 def _print(found: list[OpenCase], names: dict[UUID, str]) -> None:
-    table = Table("opened", "partner", "kind", "subject", "amount", "evidence", box=None, pad_edge=False)
     for case in found:
-        evidence = "; ".join(f"{key}: {value}" for key, value in case.evidence.items())
-        table.add_row(
-            f"{case.opened_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}",
-            _name(case, names) or "-",
-            case.kind,
-            escape(case.subject),
-            "" if case.amount is None else str(case.amount),
-            escape(evidence),
-        )
-    console.print(table)
+        amount = "" if case.amount is None else f"  {case.amount}"
+        opened = f"{case.opened_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
+        console.print(f"{opened}  {_name(case, names) or '-'}  [bold]{case.kind}[/]{amount}  {escape(case.subject)}")
+        for key, value in case.evidence.items():
+            console.print(f"    {escape(f'{key}: {value}')}")
 
 
 def _name(case: OpenCase, names: dict[UUID, str]) -> str | None:
