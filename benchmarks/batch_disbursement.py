@@ -31,7 +31,7 @@ from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
 from tests.sandbox_process import start_sandbox
 from vault_core.clock import SystemClock, business_day
-from vault_core.database import open_async_engine, open_owner_engine
+from vault_core.database import APP_ROLE, open_async_engine, open_owner_engine
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.detection import poll_due
 from vault_core.disbursements.sending import send_batch
@@ -276,11 +276,10 @@ def _postgres() -> Iterator[str]:
         folder = Path(name)
         with temporary_postgres(folder, durable=True) as place:
             ensure_databases(place)
-            url = place.url("vault")
-            owner = open_owner_engine(url)
+            owner = open_owner_engine(place.url("vault"))
             migrate(owner, now=datetime.now(UTC))
             owner.dispose()
-            yield url
+            yield place.url("vault", user=APP_ROLE)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from local_stack.embedded_kafka import temporary_kafka
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
 from local_stack.home import REPOSITORY, Home
 from local_stack.topics import ensure_topics
-from vault_core.database import open_owner_engine
+from vault_core.database import APP_ROLE, open_owner_engine
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
 
@@ -65,7 +65,7 @@ def main() -> None:
         ensure_databases(database)
         token = _prepare(database.url("vault"))
         environment = {
-            "VAULT_DATABASE_URL": database.url("vault"),
+            "VAULT_DATABASE_URL": database.url("vault", user=APP_ROLE),
             "VAULT_KAFKA_BOOTSTRAP": kafka,
             "VAULT_MASTER_KEY": f"bench:{base64.b64encode(_KEY).decode()}",
         }

@@ -94,9 +94,9 @@ class PostgresPlace:
     sockets: Path
     account: Account | None
 
-    def url(self, database: str, driver: str = "psycopg") -> str:
-        """The address of `database` for SQLAlchemy with `driver`."""
-        return f"postgresql+{driver}://{_SUPERUSER}@/{database}?host={self.sockets}"
+    def url(self, database: str, *, driver: str = "psycopg", user: str = _SUPERUSER) -> str:
+        """The address of `database` for SQLAlchemy with `driver`, as `user` (without one: as who owns everything)."""
+        return f"postgresql+{driver}://{user}@/{database}?host={self.sockets}"
 
     def libpq_url(self, database: str) -> str:
         """The address of `database` as psql and psycopg read it."""

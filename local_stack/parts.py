@@ -104,7 +104,7 @@ def _part(plan: Plan, name: str, state: ProcessState | None, health: Health) -> 
 def address_of(plan: Plan, name: str) -> str:
     """Where the part is reached; empty for one that nobody calls. Shows no password."""
     if name == "postgres":
-        return plan.postgres.libpq_url("vault") if plan.postgres else _without_password(libpq_url(plan.database_url))
+        return _without_password(libpq_url(plan.database_url))
     if name == "kafka":
         return plan.kafka_bootstrap
     port = {"receiver": "receiver", "dagster-webserver": "dagster", "dagster-code": "dagster_code", "sandbox": "sandbox"}.get(

@@ -15,10 +15,12 @@ from local_stack.home import REPOSITORY, Home, sockets_folder
 from local_stack.ports import Port, settle_ports
 from local_stack.processes import Process, processes_of
 from local_stack.supervision import Supervision
+from vault_core.database import APP_ROLE
 from vault_core.errors import ConfigurationError
 from vault_core.settings import sqlalchemy_url
 
 _MOST_WORKERS = 64
+_OWNER_SETTING = "VAULT_OWNER_DATABASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,24 @@ class Plan:
     ports: dict[str, Port]
     postgres: PostgresPlace | None
     kafka: KafkaPlace | None
-    database_url: str
+    database_url: str  # of the application's login: what every process has
+    given_owner_url: str | None  # see owner_database_url
     dagster_database_url: str
     kafka_bootstrap: str
     processes: tuple[Process, ...]
     environment: dict[str, str]  # of every process
     supervision: Supervision
+
+    def owner_database_url(self) -> str:
+        """The address of who owns the tables; no process has it. Raises ConfigurationError if it is not given."""
+        if self.postgres is not None:
+            return self.postgres.url("vault")
+        if self.given_owner_url is None:
+            raise ConfigurationError(
+                f"{_OWNER_SETTING} is not set. With a database of yours, VAULT_DATABASE_URL is the address under which processes "
+                f"work, as {APP_ROLE}, and {_OWNER_SETTING} the one under which `vault up` makes the tables: see docs/stack.md"
+            )
+        return self.given_owner_url
 
     def fingerprint(self) -> str:
         """Changes when the processes must be started anew to have the present settings."""
@@ -51,7 +65,8 @@ def settle(home: Home, environment: Mapping[str, str]) -> Plan:
     given_kafka = environment.get("VAULT_KAFKA_BOOTSTRAP", "").strip()
     postgres = None if given_database else embedded_postgres.place_for(home.postgres, sockets / "postgres", environment)
     kafka = None if given_kafka else KafkaPlace(home.kafka, home.jars, ports["kafka"].number, ports["kafka_controller"].number)
-    database_url = postgres.url("vault") if postgres else sqlalchemy_url(given_database)
+    given_owner = environment.get(_OWNER_SETTING, "").strip()
+    database_url = postgres.url("vault", user=APP_ROLE) if postgres else sqlalchemy_url(given_database)
     dagster_url = _dagster_database_url(environment, postgres, database_url)
     bootstrap = kafka.bootstrap if kafka else given_kafka
     processes = processes_of(
@@ -68,6 +83,7 @@ def settle(home: Home, environment: Mapping[str, str]) -> Plan:
         postgres=postgres,
         kafka=kafka,
         database_url=database_url,
+        given_owner_url=sqlalchemy_url(given_owner, setting=_OWNER_SETTING) if given_owner else None,
         dagster_database_url=dagster_url,
         kafka_bootstrap=bootstrap,
         processes=tuple(processes),
@@ -84,7 +100,7 @@ def libpq_url(database_url: str) -> str:
 def _environment(
     home: Home, environment: Mapping[str, str], ports: Mapping[str, Port], database_url: str, dagster_url: str, bootstrap: str
 ) -> dict[str, str]:
-    result = dict(environment)
+    result = {name: value for name, value in environment.items() if name != _OWNER_SETTING}
     result.update(
         VAULT_HOME=str(home.path),
         VAULT_DATABASE_URL=database_url,

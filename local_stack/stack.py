@@ -116,13 +116,13 @@ def _has_sealed_data(plan: Plan) -> bool:
     if plan.postgres is not None:
         return (plan.postgres.data / "PG_VERSION").exists()
     try:
-        with psycopg.connect(libpq_url(plan.database_url), connect_timeout=5) as connection:
+        with psycopg.connect(libpq_url(plan.owner_database_url()), connect_timeout=5) as connection:
             there = connection.execute("SELECT to_regclass('public.partner_credentials')").fetchone()
             if there is None or there[0] is None:
                 return False
             return connection.execute("SELECT 1 FROM partner_credentials LIMIT 1").fetchone() is not None
     except psycopg.OperationalError as error:
-        raise Unreachable(f"the database of VAULT_DATABASE_URL does not answer: {str(error).strip()}") from error
+        raise Unreachable(f"the database of VAULT_OWNER_DATABASE_URL does not answer: {str(error).strip()}") from error
 
 
 def _write_dagster_home(plan: Plan) -> None:

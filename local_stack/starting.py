@@ -7,6 +7,7 @@ from threading import Event
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from local_stack import embedded_kafka, embedded_postgres
@@ -16,7 +17,7 @@ from local_stack.ports import require_free
 from local_stack.processes import Process
 from local_stack.topics import ensure_topics
 from local_stack.waiting import wait_for
-from vault_core.database import open_owner_engine
+from vault_core.database import APP_ROLE, open_owner_engine
 from vault_core.errors import ConfigurationError, Unreachable
 
 Report = Callable[[str, str], None]  # (part or step, what is happening to it)
@@ -122,7 +123,7 @@ def quietly(_name: str, _what: str) -> None:
 def _migrate(plan: Plan) -> None:
     from vault_core.schema import migrate  # Alembic takes most of a second to import, and only this needs it
 
-    owner = open_owner_engine(plan.database_url)
+    owner = open_owner_engine(plan.owner_database_url())
     try:
         migrate(owner, now=datetime.now(UTC))
     except OperationalError as error:
@@ -134,13 +135,14 @@ def _migrate(plan: Plan) -> None:
 
 
 def _ensure_dagster_database(plan: Plan) -> None:
-    name = plan.dagster_database_url.split("?")[0].rpartition("/")[2]
+    url = make_url(plan.dagster_database_url)
+    name, login = str(url.database), url.username or APP_ROLE
     try:
         psycopg.connect(libpq_url(plan.dagster_database_url), connect_timeout=5).close()
     except psycopg.OperationalError as missing:
         try:
-            with psycopg.connect(libpq_url(plan.database_url), autocommit=True) as connection:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            with psycopg.connect(libpq_url(plan.owner_database_url()), autocommit=True) as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(login)))
         except psycopg.Error as error:
             raise ConfigurationError(
                 f"Dagster needs a database of its own, {name}. It cannot be reached ({str(missing).strip()}) and could not be "

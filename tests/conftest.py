@@ -17,6 +17,7 @@ from local_stack.embedded_postgres import temporary_postgres
 from local_stack.home import REPOSITORY, Home, prepare
 from local_stack.kafka_jars import ensure_jars
 from local_stack.topics import ensure_topics
+from tests.database_urls import app_url
 from vault_core.database import open_async_engine, open_owner_engine
 from vault_core.identifiers import id_maker
 from vault_core.runtime import Runtime
@@ -80,16 +81,25 @@ def template_database(postgres_url: str) -> str:
 
 
 @pytest.fixture
-def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """The URL of a fresh, migrated database of this test."""
+def owner_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """The URL of this test's fresh, migrated database, for the owner of its tables."""
     name = f"t{random.getrandbits(48):012x}"
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
+        connection.execute(
+            text(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+        )  # as the migration did; a copy is not given that
     yield postgres_url.replace("/postgres?", f"/{name}?")
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture
+def database_url(owner_url: str) -> str:
+    """The URL of this test's fresh, migrated database, as the product's processes have it."""
+    return app_url(owner_url)
 
 
 @pytest.fixture

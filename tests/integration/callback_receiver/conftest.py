@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from tests.database_urls import app_url
 from vault_core.secrets import Sealer
 
 PURPOSES = (
@@ -109,8 +110,8 @@ def add_partner_with_tokens(database_url: str, sealer: Sealer) -> dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """The database of a module's shared receiver."""
+def shared_owner_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """The database of a module's shared receiver, for its owner."""
     name = f"r{random.getrandbits(48):012x}"
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -119,6 +120,12 @@ def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_url(shared_owner_url: str) -> str:
+    """The database of a module's shared receiver, for the receiver."""
+    return app_url(shared_owner_url)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +146,9 @@ def receiver(shared_receiver: ReceiverProcess, inbox_url: str) -> ReceiverProces
 
 
 @pytest.fixture
-def inbox_url(shared_url: str) -> str:
+def inbox_url(shared_url: str, shared_owner_url: str) -> str:
     """The shared database with an empty inbox."""
-    engine = create_engine(shared_url)
+    engine = create_engine(shared_owner_url)
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE inbound_events"))
     engine.dispose()

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
-from vault_core.database import open_owner_engine
+from vault_core.database import APP_ROLE, open_owner_engine
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE, sealed_body_binding
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
@@ -242,8 +242,8 @@ def test_while_postgresql_is_stopped_nothing_is_acknowledged_and_when_it_is_back
     try:
         with temporary_postgres(folder, durable=True) as place:
             ensure_databases(place)
-            url = place.url("vault")
-            owner = open_owner_engine(url)
+            url = place.url("vault", user=APP_ROLE)
+            owner = open_owner_engine(place.url("vault"))
             migrate(owner, now=datetime.now(UTC))
             owner.dispose()
             tokens = add_partner_with_tokens(url, sealer)

@@ -55,9 +55,9 @@ def vault(database_url: str, tmp_path: Path) -> Vault:
 
 
 @pytest.fixture
-def partner(database_url: str) -> str:
+def partner(owner_url: str) -> str:
     """The name of a partner with an empty wallet."""
-    owner = create_engine(database_url)
+    owner = create_engine(owner_url)
     with owner.begin() as connection:
         connection.execute(
             text(

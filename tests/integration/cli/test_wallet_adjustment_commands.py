@@ -68,8 +68,8 @@ def test_an_adjustment_is_told_to_a_program_in_the_documented_keys(vault: Vault,
     assert vault("wallet", "adjustments", "--open").stdout.strip() == "no adjustment"
 
 
-def test_a_topup_is_reversed_by_two_people(vault: Vault, funded: str, database_url: str) -> None:
-    owner = create_engine(database_url)
+def test_a_topup_is_reversed_by_two_people(vault: Vault, funded: str, owner_url: str) -> None:
+    owner = create_engine(owner_url)
     with owner.connect() as connection:
         topup = connection.execute(text("SELECT id FROM ledger_transactions")).scalar_one()
     owner.dispose()

@@ -74,8 +74,15 @@ def test_half_made_kafka_data_is_named_as_damaged(tmp_path, kafka_jars) -> None:
 
 def test_an_unreachable_database_of_the_user_is_named(short_home) -> None:
     url = "postgresql://nobody@127.0.0.1:9/vault"
-    with pytest.raises(Unreachable, match="VAULT_DATABASE_URL"):
-        stack.up(short_home, _given(VAULT_DATABASE_URL=url, VAULT_KAFKA_BOOTSTRAP="127.0.0.1:9"))
+    with pytest.raises(Unreachable, match="VAULT_OWNER_DATABASE_URL"):
+        stack.up(short_home, _given(VAULT_DATABASE_URL=url, VAULT_OWNER_DATABASE_URL=url, VAULT_KAFKA_BOOTSTRAP="127.0.0.1:9"))
+
+
+def test_a_database_of_the_user_needs_both_its_addresses(short_home) -> None:
+    with pytest.raises(ConfigurationError, match="VAULT_OWNER_DATABASE_URL is not set"):
+        stack.up(
+            short_home, _given(VAULT_DATABASE_URL="postgresql://vault_app@127.0.0.1:9/vault", VAULT_KAFKA_BOOTSTRAP="127.0.0.1:9")
+        )
 
 
 def test_a_wrong_setting_of_the_user_is_told_from_the_log_of_postgres(short_folder) -> None:

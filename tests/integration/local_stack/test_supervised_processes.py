@@ -48,7 +48,7 @@ def test_no_receiver_of_a_killed_main_process_goes_on_serving(stack: PrivateStac
 
 
 def test_what_was_committed_outlives_a_killed_database(stack: PrivateStack) -> None:
-    engine = create_engine(stack.plan.database_url)
+    engine = create_engine(stack.plan.owner_database_url())
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE kept (n int)"))
         connection.execute(text("INSERT INTO kept VALUES (42)"))
@@ -82,7 +82,7 @@ def test_two_homes_run_side_by_side(stack: PrivateStack) -> None:
 
 
 def test_down_leaves_nothing_running_and_up_goes_on_with_the_same_data_and_ports(stack: PrivateStack) -> None:
-    engine = create_engine(stack.plan.database_url)
+    engine = create_engine(stack.plan.owner_database_url())
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE stays (n int)"))
     engine.dispose()

@@ -93,8 +93,8 @@ async def test_a_whole_list_is_taken(runtime: Runtime) -> None:
 
 
 @pytest.fixture
-def owner(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url)
+def owner(owner_url: str) -> Iterator[Engine]:
+    engine = create_engine(owner_url)
     yield engine
     engine.dispose()
 
