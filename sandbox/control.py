@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
+from sandbox.daraja.balance import move_float
 from sandbox.daraja.c2b import customer_pays
 from sandbox.faults import FAULTS
 from sandbox.mifos.errors import RefusalError
@@ -27,11 +28,7 @@ async def answer_control(world: World, path: str, request: Request) -> Answer:
 
 async def _answer(world: World, path: str, request: Request) -> Answer:
     if request.method == "GET":
-        if path == "/faults":
-            return json_answer(_faults(world))
-        if path == "/quiet":
-            return json_answer({"pending": world.deliveries.pending})
-        return json_answer({"error": f"no {path} here"}, 404)
+        return _look(world, path)
     if path == "/setup":
         fill_world(world, request.json_object())
         world.note(request)
@@ -46,10 +43,20 @@ async def _answer(world: World, path: str, request: Request) -> Answer:
             world.clock.move_to(moment)
         world.note(request)
         return json_answer({})
+    if path == "/float":
+        return move_float(world, request)
     if path == "/c2b":
         return await _pay(world, request.json_object())
     if path == "/approve":
         return await _approve(world, request)
+    return json_answer({"error": f"no {path} here"}, 404)
+
+
+def _look(world: World, path: str) -> Answer:
+    if path == "/faults":
+        return json_answer(_faults(world))
+    if path == "/quiet":
+        return json_answer({"pending": world.deliveries.pending})
     return json_answer({"error": f"no {path} here"}, 404)
 
 

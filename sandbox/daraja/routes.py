@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable
 
 from sandbox.asgi import Answer, Dropped, Request
-from sandbox.daraja import b2c, c2b, oauth, status
+from sandbox.daraja import b2c, balance, c2b, oauth, status
 from sandbox.daraja.wire import error
 from sandbox.world import World
 
 _POSTS: dict[str, tuple[str, Callable[[World, Request], Awaitable[Answer | Dropped]]]] = {
     "/mpesa/b2c/v3/paymentrequest": ("mpesa b2c", b2c.pay),
     "/mpesa/transactionstatus/v1/query": ("mpesa status", status.ask),
+    "/mpesa/accountbalance/v1/query": ("mpesa balance", balance.ask),
     "/mpesa/c2b/v2/registerurl": ("mpesa c2b register", c2b.register_urls),
 }
 

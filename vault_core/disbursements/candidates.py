@@ -70,7 +70,9 @@ _READY = text(
          ON a.disbursement_id = d.id AND a.state IN ('written', 'accepted', 'unknown', 'refused', 'paid')
     WHERE d.partner_id = :partner_id AND d.state = 'ready' AND d.due_at <= :now
           AND (CAST(:batch_id AS uuid) IS NULL OR d.batch_id = :batch_id) AND (CAST(:ids AS uuid[]) IS NULL OR d.id = ANY(:ids))
-    ORDER BY d.detected_at, d.loan_id LIMIT :most FOR UPDATE OF d SKIP LOCKED
+    ORDER BY CASE CAST(:first AS text) WHEN 'largest' THEN -d.payout_cents WHEN 'smallest' THEN d.payout_cents ELSE 0 END,
+             d.detected_at, d.loan_id
+    LIMIT :most FOR UPDATE OF d SKIP LOCKED
     """
 )
 _PAYEES = text(
@@ -105,7 +107,7 @@ async def take_turns(connection: AsyncConnection, partner_id: UUID) -> None:
 async def lock_ready(
     connection: AsyncConnection, runtime: Runtime, partner_id: UUID, which: Selection, most: int
 ) -> list[Candidate]:
-    """The ready disbursements of the selection that are due and that nobody else has locked, oldest first."""
+    """The ready disbursements of the selection that are due and that nobody else has locked, in their turn by the setting."""
     rows = await connection.execute(
         _READY,
         {
@@ -114,6 +116,7 @@ async def lock_ready(
             "batch_id": which.batch_id,
             "ids": list(which.ids) if which.ids is not None else None,
             "most": most,
+            "first": runtime.pace.first_served,
         },
     )
     return [_candidate(runtime, row) for row in rows]

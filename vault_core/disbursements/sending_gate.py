@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.database import in_transaction
 from vault_core.disbursements.eligibility import Held, HeldFor
+from vault_core.disbursements.float_shortage import why_paused
 from vault_core.disbursements.payout_halt import halt_in_force
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
@@ -43,7 +44,7 @@ async def why_shut(connection: AsyncConnection, partner: Partner) -> Held | None
         return Held(HeldFor.SENDING_HALTED, halt.words)
     if not partner.is_active:
         return Held(HeldFor.PARTNER_HALTED, f"the partner is {partner.state}: {partner.state_reason or 'no reason given'}")
-    return None
+    return await why_paused(connection, partner)
 
 
 class SendingGate:

@@ -19,6 +19,7 @@ from vault_core.disbursements.awaiting import (
     second_conversation_case,
 )
 from vault_core.disbursements.evidence import Evidence, SaysPaid
+from vault_core.disbursements.float_reports import Told, keep_reports
 from vault_core.disbursements.late_payment import LatePayment, stop_for_late_payments
 from vault_core.disbursements.paid import book_payments
 from vault_core.disbursements.payment import Payment
@@ -51,6 +52,7 @@ class _Sorted:
     late: list[LatePayment] = field(default_factory=list)
     unbooked: list[UnbookedPayment] = field(default_factory=list)
     cases: list[NewCase] = field(default_factory=list)
+    balances: list[Told] = field(default_factory=list)
 
 
 async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequence[Finding]) -> list[str]:
@@ -70,6 +72,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     await book_payments(connection, runtime, into.payments)
     await stop_for_late_payments(connection, into.late)
     await keep_unbooked(connection, into.unbooked)
+    await keep_reports(connection, into.balances)
     await open_cases(connection, runtime.clock, runtime.new_id, into.cases)
     return effects
 
@@ -77,6 +80,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
 def _sort(finding: Finding, into: _Sorted) -> str:
     attempt = finding.attempt
     _note_conversation(finding, into)
+    _note_balance(finding, into)
     verdict = _as_a_person_has_it(attempt, judge(attempt.as_instruction(), finding.evidence))
     if isinstance(verdict, Pay | Fail | SendSameAgain):
         for open_ones in (into.waiting, into.resends, into.people):
@@ -121,6 +125,25 @@ def _note_conversation(finding: Finding, into: _Sorted) -> None:
         into.conversations[attempt.id] = seen
         return
     into.cases.append(second_conversation_case(attempt, seen, str(finding.event_id)))
+
+
+def _note_balance(finding: Finding, into: _Sorted) -> None:
+    said = finding.evidence
+    if not isinstance(said, SaysPaid) or said.receipt == finding.attempt.receipt:
+        return  # a repeat tells nothing new
+    if said.utility_balance is not None and said.at is not None:
+        into.balances.append(
+            Told(
+                finding.attempt.partner_id,
+                said.at,
+                said.utility_balance,
+                said.working_balance,
+                said.charges_paid_balance,
+                "result",
+                finding.event_id,
+                finding.seen_at,
+            )
+        )
 
 
 def _contradict(finding: Finding, verdict: Contradict, into: _Sorted) -> str:

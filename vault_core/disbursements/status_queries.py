@@ -17,6 +17,7 @@ from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_
 from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import Attempt, attempt_id_in, lock_attempts
 from vault_core.disbursements.awaiting import Note, give_to_people
+from vault_core.disbursements.balance_queries import apply_balance_answers
 from vault_core.disbursements.evidence import Asked, read_status_answer
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.errors import VaultError
@@ -122,7 +123,7 @@ async def ask_due(runtime: Runtime, connections: Connections) -> int:
 
 
 async def handle_query_results(runtime: Runtime, _connections: Connections, ids: Sequence[UUID]) -> None:
-    """Applies stored answers to status questions, and time-outs of questions, each exactly once."""
+    """Applies stored answers to status and balance questions, and time-outs of questions, each exactly once."""
     await apply_deliveries(runtime, ids, partial(_apply, runtime))
 
 
@@ -192,12 +193,13 @@ async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequ
         attempt.id: attempt for attempt in await lock_attempts(connection, ids=[asked.attempt_id for asked in stored.values()])
     }
     findings: list[Finding] = []
-    effects: dict[UUID, str] = {}
     answered: list[tuple[_Stored, MpesaResult, UUID]] = []
+    others = [(delivery, said) for delivery, said in read if delivery.id not in stored]
+    effects = dict(await apply_balance_answers(connection, runtime, others))
     for delivery, said in read:
         asked = stored.get(delivery.id)
         if asked is None:
-            effects[delivery.id] = "answers no question of ours"
+            effects.setdefault(delivery.id, "answers no question of ours")
         elif isinstance(said, QueueTimeout):
             effects[delivery.id] = "the question timed out: it is asked again as planned"
         else:

@@ -10,12 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_case, open_cases
-from vault_core.clock import business_day
 from vault_core.disbursements.attempts import Attempt
 from vault_core.disbursements.awaiting import UNRESOLVED
 from vault_core.disbursements.charging import release_charges
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.evidence import SaysFailed
+from vault_core.disbursements.float_shortage import note_refusals
 from vault_core.disbursements.halting import Fault, stop_for_faults
 from vault_core.disbursements.payout_backoff import next_payout_try
 from vault_core.disbursements.result_classes import INSUFFICIENT_FLOAT, ResultClass, meaning_of
@@ -40,6 +40,11 @@ class Failure:
     def is_fault(self) -> bool:
         """Whether every other payout of the partner would be refused alike."""
         return self.failed.result_class is ResultClass.HALT
+
+    @property
+    def is_float_short(self) -> bool:
+        """Whether the short code had not the money for it, and so hardly has it for the next."""
+        return self.failed.code == INSUFFICIENT_FLOAT and self.failed.result_class is ResultClass.RETRY_LATER
 
     @property
     def why(self) -> str:
@@ -79,9 +84,9 @@ _DISBURSEMENTS = text(
 
 
 async def book_failures(connection: AsyncConnection, runtime: Runtime, failures: Sequence[Failure]) -> None:
-    """Books each instruction as dead. By its class the disbursement is tried again later with a new instruction, waits for its
-    halted partner, or goes to a person with a case; the partner's people are texted. One that a person has already stays there:
-    they may have paid by other means.
+    """Books each instruction as dead. By its class the disbursement is tried again later with a new instruction, waits for float
+    or its halted partner, or goes to a person with a case; the partner's people are texted. One that a person has already stays
+    there: they may have paid by other means.
     """  # noqa: D205 - one sentence
     if not failures:
         return
@@ -91,6 +96,9 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
         connection, runtime, [Fault(failure.attempt.partner_id, failure.why) for failure in failures if failure.is_fault]
     )
     steps = [_next(failure, now, runtime, stopped) for failure in failures]
+    # Before the charges are given back: claims lock the float and the wallet in this order, too.
+    short = sorted((failure for failure in failures if failure.is_float_short), key=lambda failure: failure.seen_at)
+    await note_refusals(connection, runtime, {failure.attempt.partner_id: failure.seen_at for failure in short})
     await connection.execute(
         _ATTEMPTS,
         {
@@ -124,6 +132,8 @@ def _next(failure: Failure, now: datetime, runtime: Runtime, stopped: AbstractSe
         step = Next(State.NEEDS_REVIEW, None, now)
     elif failure.is_fault and attempt.partner_id in stopped:
         step = Next(State.HELD, HeldFor.PARTNER_HALTED, now)
+    elif failure.is_float_short and attempt.tries < runtime.pace.payout_retry_tries:
+        step = Next(State.HELD, HeldFor.FLOAT_SHORT, now)
     else:
         later = ResultClass.RETRY_LATER if failure.is_fault else result_class  # a first sign: it may pass
         again_at = next_payout_try(now, attempt.tries, later, runtime.pace, runtime.chance)
@@ -139,8 +149,9 @@ async def _tell_and_open(
     steps: Sequence[Next],
     partners: Mapping[UUID, Partner],
 ) -> None:
-    # A fault of the initiator or short code is told once, where the queue is stopped, not for each loan that meets it.
-    await tell_partners(connection, runtime, [_text(failure, partners) for failure in failures if not failure.is_fault])
+    # A fault of the initiator or short code, or a short float, is told once where it stops the queue, not for each loan it meets.
+    told = [failure for failure in failures if not failure.is_fault and not failure.is_float_short]
+    await tell_partners(connection, runtime, [_text(failure, partners) for failure in told])
     for failure in failures:
         if failure.attempt.disbursement_state is State.NEEDS_REVIEW:
             await close_case(
@@ -160,14 +171,9 @@ async def _tell_and_open(
 
 def _text(failure: Failure, partners: Mapping[UUID, Partner]) -> PartnerText:
     attempt, code = failure.attempt, failure.failed.code
-    if code == INSUFFICIENT_FLOAT:
-        # It meets every loan of the partner: one text a day says enough.
-        fact = f"float_short:{attempt.partner_id}:{business_day(failure.seen_at)}"
-    else:
-        fact = f"failed:{attempt.disbursement_id}:{code}"
     return PartnerText(
         partner=partners[attempt.partner_id],
-        fact=fact,
+        fact=f"failed:{attempt.disbursement_id}:{code}",
         template="disbursement_failed",
         values={"account": attempt.loan_account_no, "amount": str(attempt.amount), "reason": f"{meaning_of(code).words}."},
     )

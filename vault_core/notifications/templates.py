@@ -70,6 +70,13 @@ TEMPLATES: Mapping[str, Template] = {
             },
         ),
         Template(
+            "float_short",
+            {
+                "en": "{partner}: loans wait, M-Pesa short code {short_code} has too little float: {waiting} for {needed}, "
+                "{missing} missing. Buy float: they go by themselves once M-Pesa shows it.",
+            },
+        ),
+        Template(
             "wallet_short",
             {
                 "en": "{partner}: loans wait. Payment Vault wallet {available}, charges need {needed}: {missing} missing. "

@@ -10,11 +10,14 @@ import faust
 import structlog
 
 from vault_core.database import in_transaction
+from vault_core.disbursements.balance_queries import ask_balances
+from vault_core.disbursements.float_watch import watch_floats
 from vault_core.disbursements.next_tranches import find_next_tranches
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.ledger.holds import expire_holds
+from vault_core.ledger.proof_history import prove_due
 from vault_core.ledger.sealing import seal_due
 from vault_core.notifications.wallet_texts import watch_wallets
 from vault_core.partitions import cut_ahead
@@ -45,6 +48,8 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
+        Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
+        Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
@@ -52,6 +57,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
+        Job("prove ledger", lambda: prove_due(edge.runtime), idle=600.0, busy=600.0),
     ]
     if heartbeat is not None:
         made.append(Job("heartbeat", partial(_beat, heartbeat), idle=1.0, busy=1.0))
