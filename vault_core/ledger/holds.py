@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.database import in_transaction
 from vault_core.errors import InvalidInput
+from vault_core.ledger.array_literals import integer_array, moment_array, text_array, uuid_array
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Posting, write_postings
 from vault_core.ledger.refusals import ledger_refusals
@@ -92,12 +93,12 @@ async def place_holds(
                 _HOLD,
                 {
                     "now": runtime.clock.now(),
-                    "ids": [runtime.new_id() for _ in requests],
-                    "partners": [request.partner_id for request in requests],
-                    "codes": [request.account.code for request in requests],
-                    "keys": [request.key for request in requests],
-                    "cents": [request.amount.cents for request in requests],
-                    "expires_at": [request.expires_at for request in requests],
+                    "ids": uuid_array([runtime.new_id() for _ in requests]),
+                    "partners": uuid_array([request.partner_id for request in requests]),
+                    "codes": text_array([request.account.code for request in requests]),
+                    "keys": text_array([request.key for request in requests]),
+                    "cents": integer_array([request.amount.cents for request in requests]),
+                    "expires_at": moment_array([request.expires_at for request in requests]),
                 },
             )
         ).all()

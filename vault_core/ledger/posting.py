@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.errors import InvalidInput, NotFound
+from vault_core.ledger.array_literals import boolean_array, integer_array, moment_array, text_array, uuid_array
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.refusals import ledger_refusals
 from vault_core.runtime import Runtime
@@ -67,12 +68,12 @@ class Posting:
                 raise InvalidInput(f"posting {self.key}: account {leg.account.code} is another partner's")
 
 
-_POST = text(
+_POST = text(  # null: every posting is new, under the id it was given
     """
-    SELECT ledger_post(:booked_at, CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:kinds AS text[]),
+    SELECT nullif(ledger_post(:booked_at, CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:kinds AS text[]),
         CAST(:references AS text[]), CAST(:keys AS text[]), CAST(:descriptions AS text[]), CAST(:effective_at AS timestamptz[]),
         CAST(:carried AS boolean[]), CAST(:reverses AS uuid[]), CAST(:holds AS uuid[]), CAST(:leg_posting AS integer[]),
-        CAST(:leg_code AS text[]), CAST(:leg_cents AS bigint[]))
+        CAST(:leg_code AS text[]), CAST(:leg_cents AS bigint[])), CAST(:ids AS uuid[]))
     """
 )
 _ORIGINAL = text(
@@ -101,10 +102,11 @@ async def write_postings(
     """`post`, where each posting may capture a hold. For vault_core/ledger/holds.py; others call `post` or `capture_holds`."""
     if not postings:
         return []
+    new_ids = [runtime.new_id() for _ in postings]
     with ledger_refusals(f"posting {_named(posting.key for posting, _ in postings)}"):
-        answer = await connection.execute(_POST, _arguments(runtime, postings))
-    ids: list[UUID] = answer.scalar_one()
-    return ids
+        answer = await connection.execute(_POST, _arguments(runtime, new_ids, postings))
+    first_ids: list[UUID] | None = answer.scalar_one()
+    return first_ids or new_ids
 
 
 async def reversal_of(
@@ -130,23 +132,24 @@ async def reversal_of(
     )
 
 
-def _arguments(runtime: Runtime, postings: Sequence[tuple[Posting, UUID | None]]) -> dict[str, Any]:
-    legs = [(number, leg) for number, (posting, _) in enumerate(postings, 1) for leg in posting.legs]
+def _arguments(runtime: Runtime, ids: Sequence[UUID], postings: Sequence[tuple[Posting, UUID | None]]) -> dict[str, Any]:
+    alone = [posting for posting, _ in postings]
+    legs = [leg for posting in alone for leg in posting.legs]
     return {
         "booked_at": runtime.clock.now(),
-        "ids": [runtime.new_id() for _ in postings],
-        "partners": [posting.partner_id for posting, _ in postings],
-        "kinds": [posting.kind for posting, _ in postings],
-        "references": [posting.reference for posting, _ in postings],
-        "keys": [posting.key for posting, _ in postings],
-        "descriptions": [posting.description for posting, _ in postings],
-        "effective_at": [posting.effective_at for posting, _ in postings],
-        "carried": [posting.carried for posting, _ in postings],
-        "reverses": [posting.reverses for posting, _ in postings],
-        "holds": [hold for _, hold in postings],
-        "leg_posting": [number for number, _ in legs],
-        "leg_code": [leg.account.code for _, leg in legs],
-        "leg_cents": [leg.amount_cents for _, leg in legs],
+        "ids": uuid_array(ids),
+        "partners": uuid_array([posting.partner_id for posting in alone]),
+        "kinds": text_array([posting.kind for posting in alone]),
+        "references": text_array([posting.reference for posting in alone]),
+        "keys": text_array([posting.key for posting in alone]),
+        "descriptions": text_array([posting.description for posting in alone]),
+        "effective_at": moment_array([posting.effective_at for posting in alone]),
+        "carried": boolean_array([posting.carried for posting in alone]),
+        "reverses": uuid_array([posting.reverses for posting in alone]),
+        "holds": uuid_array([hold for _, hold in postings]),
+        "leg_posting": integer_array([number for number, posting in enumerate(alone, 1) for _ in posting.legs]),
+        "leg_code": text_array([leg.account.code for leg in legs]),
+        "leg_cents": integer_array([leg.amount_cents for leg in legs]),
     }
 
 
