@@ -20,7 +20,7 @@ console = Console(soft_wrap=True, highlight=False)
 def halt(
     reason: Annotated[
         str, typer.Option(help="Shown to whoever asks why nothing is paid; kept in the audit trail.")
-    ] = "no reason given",
+    ] = "on the command line",
     end: Annotated[bool, typer.Option("--end", help="Let sending go on.")] = False,
     within: Annotated[float, typer.Option(min=0, help="Seconds to wait for what is under way.")] = 60,
     yes: Annotated[bool, typer.Option("--yes", help="With --end: do not ask.")] = False,
