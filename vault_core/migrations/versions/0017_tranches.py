@@ -21,7 +21,7 @@ ALTER TABLE disbursements
 UPDATE disbursements SET of_tranches = true WHERE held_for = 'tranche_loan';
 CREATE INDEX disbursements_next_tranche ON disbursements (next_tranche_at) WHERE next_tranche_at IS NOT NULL;
 
-ALTER TABLE core_postings ADD COLUMN tranche integer CHECK (tranche > 0 AND kind = 'disburse');
+ALTER TABLE core_postings ADD COLUMN tranche integer CHECK (tranche IS NULL OR (tranche > 0 AND kind = 'disburse'));
 """
 
 
