@@ -187,6 +187,8 @@ class _Sender:
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
+            if (shut := await self._gate.shut()) is not None:
+                return shut  # those that have no slot yet do not wait for one
             await self._pace.turn()
             if (shut := await self._gate.shut()) is not None:
                 return shut
