@@ -233,22 +233,6 @@ async def test_a_spike_arrest_sends_the_same_id_again(open_day) -> None:
         assert await day.states() == {1: "paid"}
 
 
-async def test_a_short_float_is_told_once_a_day_and_tried_again(open_day) -> None:
-    async with open_day([loan(1), loan(2)]) as day:
-        await day.fund(1000)
-        await day.faults(insufficient_float={"rate": 1.0})
-        await day.poll()
-        await day.send()
-        await day.hear("b2c_result")
-        assert await day.states() == {1: "failed", 2: "failed"}
-        assert len(await day.rows("SELECT id FROM messages")) == 1
-        day.clock.pass_time(minutes=16)
-        assert await day.review() == 2
-        await day.send()
-        await day.hear("b2c_result")
-        assert await day.states() == {1: "paid", 2: "paid"}
-
-
 async def test_a_batch_whose_run_died_is_formed_anew(open_day) -> None:
     async with open_day([loan(1)]) as day:
         await day.fund(1000)
