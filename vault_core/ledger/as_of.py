@@ -36,6 +36,8 @@ _CLOSINGS = text(
     (SELECT number, closed_before FROM ledger_closings WHERE closed_before > :before ORDER BY closed_before LIMIT 1)
     """
 )
+# OFFSET 0 keeps the look-ups of a transaction's entries what they are: one partition each. The planner would rather read all
+# entries there are, because it counts a look-up in every partition.
 _EFFECTIVE = """
     SELECT a.partner_id, a.code, sum(
         CASE WHEN CAST(:closing AS bigint) IS NULL THEN a.balance_cents ELSE coalesce(c.balance_cents, 0) END
@@ -44,7 +46,9 @@ _EFFECTIVE = """
     LEFT JOIN ledger_closing_balances c ON c.closing = :closing AND c.account_id = a.id
     LEFT JOIN (
         SELECT e.account_id, sum(e.amount_cents) AS cents
-        FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id
+        FROM ledger_transactions t
+        CROSS JOIN LATERAL (
+            SELECT account_id, amount_cents FROM ledger_entries WHERE transaction_id = t.id OFFSET 0) AS e
         WHERE t.effective_at >= :low AND t.effective_at < :high {and_of_partner} GROUP BY e.account_id
     ) AS moved ON moved.account_id = a.id
     WHERE (CAST(:scope AS uuid) IS NULL OR a.scope = :scope) AND (CAST(:code AS text) IS NULL OR a.code = :code)
@@ -56,14 +60,16 @@ _BOOKED = text(
     """
     SELECT a.partner_id, a.code, sum(coalesce(settled.balance_after_cents, 0) + near.cents)::bigint AS cents
     FROM ledger_accounts a
+    CROSS JOIN LATERAL (SELECT ledger_version_before(a.id, :low_id) AS settled OFFSET 0) AS low
     CROSS JOIN LATERAL (
-        SELECT ledger_version_before(a.id, :low_id) AS settled, ledger_version_before(a.id, :high_id) AS reach) AS versions
+        SELECT low.settled, ledger_version_before(a.id, :high_id, low.settled) AS reach OFFSET 0) AS versions
     LEFT JOIN ledger_entries settled ON settled.account_id = a.id AND settled.account_version = versions.settled
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(e.amount_cents), 0) AS cents
-        FROM ledger_entries e JOIN ledger_transactions t ON t.id = e.transaction_id
-        WHERE e.account_id = a.id AND e.account_version > versions.settled AND e.account_version <= versions.reach
-              AND t.booked_at < :before) AS near
+        FROM ledger_entries e
+        CROSS JOIN LATERAL (
+            SELECT FROM ledger_transactions WHERE id = e.transaction_id AND booked_at < :before OFFSET 0) AS t
+        WHERE e.account_id = a.id AND e.account_version > versions.settled AND e.account_version <= versions.reach) AS near
     WHERE (CAST(:scope AS uuid) IS NULL OR a.scope = :scope) AND (CAST(:code AS text) IS NULL OR a.code = :code)
     GROUP BY a.partner_id, a.code ORDER BY a.partner_id NULLS FIRST, a.code
     """

@@ -95,8 +95,8 @@ async def export_entries(connection: AsyncConnection, path: Path, start: datetim
     names = await _account_names(connection)
     with table_file(path, ENTRY_COLUMNS, workbook=False) as write:
         async for entry in _entries(connection, start, end, by):
-            amount = Money(entry.amount_cents)
-            debit, credit = max(amount, ZERO), max(-amount, ZERO)
+            cents = entry.amount_cents
+            debit, credit = (Money(cents), ZERO) if cents > 0 else (ZERO, Money(-cents))
             write(
                 (
                     *(entry.booked_at, entry.effective_at, entry.carried_from, entry.id, entry.leg, names[entry.account_id]),
@@ -136,8 +136,9 @@ async def _entries(connection: AsyncConnection, start: datetime, end: datetime, 
         bounds = {"low_id": lowest_id_at(start - BOOKED_WITHIN), "high_id": lowest_id_at(end + BOOKED_WITHIN)}
     values = {"start": start, "end": end, **bounds}
     async with connection.stream(_QUERIES[by], values, execution_options={"yield_per": _CHUNK}) as result:
-        async for entry in result:
-            yield entry
+        async for chunk in result.partitions():
+            for entry in chunk:
+                yield entry
 
 
 async def _account_names(connection: AsyncConnection) -> Mapping[int, str]:

@@ -6,9 +6,11 @@ Opening balance and lines always sum to the closing balance.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import merge
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -60,17 +62,26 @@ class StatementLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPlace:
+    """One row of the account: versions after `after` and up to `reach` are still to be looked at."""
+
+    row: int
+    after: int
+    reach: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page ended: the last line's key by effective time, or the last version read of each of the account's rows."""
+    """Where a page ended: by effective time the last line's key, by booked time what is left of each of the account's rows."""
 
     balance: Money
     last: tuple[datetime, UUID, int] | None = None
-    versions: tuple[tuple[int, int], ...] = ()
+    rows: tuple["RowPlace", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some lines, and where the next page begins (None: these are the last)."""
+    """Some lines, fewer than asked for at times, and where the next page begins (None: these are the last)."""
 
     lines: tuple[StatementLine, ...]
     following: Place | None
@@ -81,23 +92,33 @@ _COLUMNS = """
     e.account_id, e.account_version
     """
 _ROWS = text("SELECT a.id FROM ledger_accounts a WHERE a.scope = :scope AND a.code = :code ORDER BY a.id")
-# A partner's accounts are moved by its own transactions only, so that its index finds them.
+# A partner's accounts are moved by its own transactions only, so that its index finds them. OFFSET 0: as in as_of.py.
 _EFFECTIVE = """
-    SELECT {columns} FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id
-    WHERE t.effective_at >= :start AND t.effective_at < :end AND e.account_id = ANY(:rows) {and_of_partner}
+    SELECT {columns} FROM ledger_transactions t
+    CROSS JOIN LATERAL (
+        SELECT * FROM ledger_entries WHERE transaction_id = t.id AND account_id = ANY(:rows) OFFSET 0) AS e
+    WHERE t.effective_at >= :start AND t.effective_at < :end {and_of_partner}
           AND (CAST(:last_id AS uuid) IS NULL OR (t.effective_at, t.id, e.leg) > (:start, :last_id, :last_leg))
     ORDER BY t.effective_at, t.id, e.leg LIMIT CAST(:most AS bigint)
     """
 _EFFECTIVE_OF_HOUSE = text(_EFFECTIVE.format(columns=_COLUMNS, and_of_partner=""))
 _EFFECTIVE_OF_PARTNER = text(_EFFECTIVE.format(columns=_COLUMNS, and_of_partner="AND t.partner_id = :partner"))
-_VERSIONS = text("SELECT a.id, ledger_version_before(a.id, :bound) AS version FROM unnest(CAST(:rows AS bigint[])) AS a(id)")
+_REACHES = text(
+    """
+    SELECT a.id, low.version AS after, ledger_version_before(a.id, :high_id, low.version) AS reach
+    FROM unnest(CAST(:rows AS bigint[])) AS a(id)
+    CROSS JOIN LATERAL (SELECT ledger_version_before(a.id, :low_id) AS version OFFSET 0) AS low
+    """
+)
 _BOOKED = """
     SELECT page.* FROM unnest(CAST(:rows AS bigint[]), CAST(:afters AS bigint[]), CAST(:reaches AS bigint[]))
         AS a(id, after, reach)
     CROSS JOIN LATERAL (
-        SELECT {columns} FROM ledger_entries e JOIN ledger_transactions t ON t.id = e.transaction_id
+        SELECT {columns} FROM ledger_entries e
+        CROSS JOIN LATERAL (
+            SELECT * FROM ledger_transactions
+            WHERE id = e.transaction_id AND booked_at >= :start AND booked_at < :end OFFSET 0) AS t
         WHERE e.account_id = a.id AND e.account_version > a.after AND e.account_version <= a.reach
-              AND t.booked_at >= :start AND t.booked_at < :end
         ORDER BY e.account_version LIMIT :most) AS page
     ORDER BY page.account_id, page.account_version
     """
@@ -177,29 +198,37 @@ def _effective(statement: Statement, rows: list[int], after: Place | None, most:
 async def _booked_page(
     connection: AsyncConnection, statement: Statement, rows: list[int], after: Place | None, most: int
 ) -> Page:
-    afters = dict(after.versions) if after else await _versions(connection, rows, statement.start - BOOKED_WITHIN)
-    reaches = await _versions(connection, rows, statement.end + BOOKED_WITHIN)
+    places = after.rows if after else await _row_places(connection, statement, rows)
+    # Twice a row's even share. A row that fills it may have more, so nothing is taken beyond its last entry.
+    share = most if len(places) < 2 else -(-2 * most // len(places))  # noqa: PLR2004 - one row needs no share
     values = {
-        "rows": rows,
-        "afters": [afters.get(row, 0) for row in rows],
-        "reaches": [reaches[row] for row in rows],
+        "rows": [place.row for place in places],
+        "afters": [place.after for place in places],
+        "reaches": [place.reach for place in places],
         "start": statement.start,
         "end": statement.end,
-        "most": most,
+        "most": share,
     }
     found = (await connection.execute(_BOOKED_OF_ROWS, values)).all()
-    streams = [[entry for entry in found if entry.account_id == row] for row in rows]
-    chosen = list(merge(*streams, key=lambda entry: (entry.id, entry.leg)))[:most]
+    by_row = {row: list(entries) for row, entries in groupby(found, key=attrgetter("account_id"))}
+    filled = {entries[-1] for entries in by_row.values() if len(entries) == share}
+    chosen: list[Row[Any]] = []
+    for entry in merge(*by_row.values(), key=lambda entry: (entry.id, entry.leg)):
+        chosen.append(entry)
+        if len(chosen) == most or entry in filled:
+            break
     running = _running(statement, chosen, after.balance if after else statement.opening)
-    if len(chosen) < most:
+    if len(chosen) == len(found) and not filled and len(chosen) < most:
         return Page(running, None)
-    reached = afters | {entry.account_id: entry.account_version for entry in chosen}
-    return Page(running, Place(running[-1].balance, versions=tuple(sorted(reached.items()))))
+    reached = {entry.account_id: entry.account_version for entry in chosen}
+    left = tuple(replace(place, after=reached.get(place.row, place.after)) for place in places)
+    return Page(running, Place(running[-1].balance, rows=left))
 
 
-async def _versions(connection: AsyncConnection, rows: list[int], before: datetime) -> dict[int, int]:
-    found = await connection.execute(_VERSIONS, {"rows": rows, "bound": lowest_id_at(before)})
-    return {row.id: row.version for row in found}
+async def _row_places(connection: AsyncConnection, statement: Statement, rows: list[int]) -> tuple[RowPlace, ...]:
+    low_id, high_id = lowest_id_at(statement.start - BOOKED_WITHIN), lowest_id_at(statement.end + BOOKED_WITHIN)
+    found = await connection.execute(_REACHES, {"rows": rows, "low_id": low_id, "high_id": high_id})
+    return tuple(RowPlace(row.id, row.after, row.reach) for row in found)
 
 
 def _running(statement: Statement, entries: Iterable[Row[Any]] | Sequence[Row[Any]], balance: Money) -> tuple[StatementLine, ...]:
@@ -219,8 +248,8 @@ def _running(statement: Statement, entries: Iterable[Row[Any]] | Sequence[Row[An
                 reference=entry.reference,
                 description=entry.description,
                 reverses=entry.reverses,
-                debit=max(amount, ZERO),
-                credit=max(-amount, ZERO),
+                debit=amount if entry.amount_cents > 0 else ZERO,
+                credit=-amount if entry.amount_cents < 0 else ZERO,
                 balance=balance,
             )
         )

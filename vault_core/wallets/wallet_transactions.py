@@ -22,16 +22,20 @@ _BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
 # In the order in which a charge's lines are shown.
 _LINES = {"mpesa_fee": "M-Pesa fee", "system_fee": "system fee", "excise": "excise duty", "sms": "SMS"}
 
+_ROW = text(
+    """
+    SELECT a.id, low.version AS after, ledger_version_before(a.id, :high_id, low.version) AS reach
+    FROM ledger_accounts a CROSS JOIN LATERAL (SELECT ledger_version_before(a.id, :low_id) AS version OFFSET 0) AS low
+    WHERE a.scope = :partner_id AND a.code = 'wallet'
+    """
+)
 # Newest first. The bounds by version only narrow what is looked at: what is shown is said by booked_at.
 _LIST = text(
     """
-    SELECT w.* FROM wallet_transactions w
-    JOIN ledger_accounts a ON a.scope = :partner_id AND a.code = 'wallet'
-    WHERE w.partner_id = :partner_id AND w.booked_at >= :start AND w.booked_at < :end
-          AND w.account_version > (SELECT ledger_version_before(a.id, :low_id))
-          AND w.account_version <= (SELECT ledger_version_before(a.id, :high_id))
-          AND (CAST(:below AS bigint) IS NULL OR w.account_version < :below)
-    ORDER BY w.account_version DESC LIMIT :most
+    SELECT * FROM wallet_transactions
+    WHERE account_id = :row AND account_version > :after AND account_version <= :reach
+          AND booked_at >= :start AND booked_at < :end
+    ORDER BY account_version DESC LIMIT :most
     """
 )
 
@@ -121,18 +125,13 @@ async def list_wallet_transactions(
     if most < 1:
         raise InvalidInput(f"a page of {most} movements shows nothing: ask for at least one")
     start = start or _BEGINNING
-    rows = await connection.execute(
-        _LIST,
-        {
-            "partner_id": partner_id,
-            "start": start,
-            "end": end,
-            "low_id": lowest_id_at(start - BOOKED_WITHIN),
-            "high_id": lowest_id_at(end + BOOKED_WITHIN),
-            "below": below,
-            "most": most,
-        },
-    )
+    bounds = {"low_id": lowest_id_at(start - BOOKED_WITHIN), "high_id": lowest_id_at(end + BOOKED_WITHIN)}
+    row = (await connection.execute(_ROW, {"partner_id": partner_id, **bounds})).one_or_none()
+    if row is None:
+        return []
+    reach = row.reach if below is None else min(row.reach, below - 1)
+    asked = {"row": row.id, "after": row.after, "reach": reach, "start": start, "end": end, "most": most}
+    rows = await connection.execute(_LIST, asked)
     return [
         WalletTransaction(
             at=row.at,

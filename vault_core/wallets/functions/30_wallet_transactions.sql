@@ -19,7 +19,7 @@ SELECT a.scope AS partner_id, t.effective_at AS at, t.booked_at, t.kind, t.refer
                   GROUP BY 1) AS fee),
            '[]') AS fee_lines,
        -e.balance_after_cents AS balance_after_cents, t.id AS transaction_id, e.account_version, t.carried_from,
-       (SELECT o.kind FROM ledger_transactions o WHERE o.id = t.reverses) AS reversed_kind
+       (SELECT o.kind FROM ledger_transactions o WHERE o.id = t.reverses) AS reversed_kind, e.account_id
 FROM ledger_accounts a
 JOIN ledger_entries e ON e.account_id = a.id
 JOIN ledger_transactions t ON t.id = e.transaction_id
