@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.errors import NotFound
-from vault_core.ledger.balances import balances
+from vault_core.ledger.balances import Balance, balances
 from vault_core.ledger.chart import AccountRef
 from vault_core.money import ZERO, Money
 from vault_core.wallets.low_balance import Burn, days_left, load_burns, recommended_topup
@@ -73,20 +74,7 @@ async def load_wallets(connection: AsyncConnection, partner_ids: Sequence[UUID] 
     """The wallets of these partners, or of all, by name."""
     rows = (await connection.execute(_WALLETS, {"ids": None if partner_ids is None else list(partner_ids)})).all()
     standing = await balances(connection, [AccountRef(row.id, "wallet") for row in rows])
-    return [
-        Wallet(
-            partner_id=row.id,
-            partner=row.name,
-            posted=mine.posted,
-            held=mine.held,
-            available=mine.available,
-            low_threshold=Money(row.low_balance_cents),
-            low_since=row.low_since,
-            short_since=row.short_since,
-        )
-        for row in rows
-        for mine in (standing[AccountRef(row.id, "wallet")],)
-    ]
+    return [_wallet(row, standing[AccountRef(row.id, "wallet")]) for row in rows]
 
 
 async def look_ahead(
@@ -95,3 +83,16 @@ async def look_ahead(
     """The outlook of each wallet, in order. `waiting`: the charges that payouts wait for, by partner."""
     burns = await load_burns(connection, now, [wallet.partner_id for wallet in wallets])
     return [WalletOutlook(wallet, burns[wallet.partner_id], waiting.get(wallet.partner_id, ZERO)) for wallet in wallets]
+
+
+def _wallet(row: Row[Any], standing: Balance) -> Wallet:
+    return Wallet(
+        partner_id=row.id,
+        partner=row.name,
+        posted=standing.posted,
+        held=standing.held,
+        available=standing.available,
+        low_threshold=Money(row.low_balance_cents),
+        low_since=row.low_since,
+        short_since=row.short_since,
+    )

@@ -318,10 +318,8 @@ async def test_one_that_is_approved_in_time_does_not_lapse(runtime: Runtime, par
     assert timedelta(days=7) == proposed.lapses_at - proposed.proposed_at
 
 
-async def test_a_hold_that_expired_before_its_proposal_was_ended_takes_nothing(
-    runtime: Runtime, partner_id: UUID, topup_id: UUID, clock
-) -> None:
-    assert topup_id
+@pytest.mark.usefixtures("topup_id")
+async def test_a_hold_that_expired_before_its_proposal_was_ended_takes_nothing(runtime: Runtime, partner_id: UUID, clock) -> None:
     proposed = await propose(runtime, partner_id, -400)
     clock.pass_time(days=7)
     assert await expire_holds(runtime) == 1
@@ -336,20 +334,17 @@ async def test_a_hold_that_expired_before_its_proposal_was_ended_takes_nothing(
 # The proof.
 
 
-async def test_the_proof_holds_over_what_two_people_agreed_on(runtime: Runtime, partner_id: UUID, topup_id: UUID) -> None:
-    for shillings, reference in ((250, "A"), (-400, "B")):
+@pytest.mark.usefixtures("topup_id")
+async def test_the_proof_holds_over_what_two_people_agreed_on(runtime: Runtime, partner_id: UUID) -> None:
+    corrections = [
         await approve_adjustment(runtime, (await propose(runtime, partner_id, shillings, reference)).id, actor=OTIENO)
+        for shillings, reference in ((250, "A"), (-400, "B"))
+    ]
     await reject_adjustment(runtime, (await propose(runtime, partner_id, 9, "C")).id, reason="no", actor=OTIENO)
-    spent = await charges(runtime, partner_id)
-    undone = await propose_reversal(runtime, spent, reason="r", actor=JANE)
-    await approve_adjustment(runtime, undone.id, actor=OTIENO)
-    correction = next(iter(await acts(runtime))).after["adjustment"]
-    async with runtime.engine.connect() as connection:
-        posted = (await load_adjustment(connection, UUID(correction))).transaction_id
-    assert posted is not None
-    again = await propose_reversal(runtime, posted, reason="r", actor=JANE)
-    await approve_adjustment(runtime, again.id, actor=OTIENO)
-    assert topup_id
+    for original in (await charges(runtime, partner_id), corrections[0].transaction_id):
+        assert original is not None
+        undone = await propose_reversal(runtime, original, reason="r", actor=JANE)
+        await approve_adjustment(runtime, undone.id, actor=OTIENO)
     assert await adjustment_findings(runtime.engine) == []
 
 
