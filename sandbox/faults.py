@@ -30,6 +30,7 @@ FAULTS: Mapping[str, str] = {
     "balance_result_lost": "account balance: no answer comes",
     "balance_result_late": "account balance: the answer, of the moment of asking, comes settings.late_ms later",
     "balance_failed": "account balance: result 8006",
+    "tariff_changed": "B2C: M-Pesa takes settings.fee_change_cents more than its form says; a unit is a band, by its upper end",
     "c2b_confirmation_twice": "C2B: the confirmation comes twice",
     "c2b_confirmation_late": "C2B: the confirmation comes settings.late_ms later",
     "mifos_409_lock": "Mifos X: the close-of-business job holds the loan; nothing done, the same key works next time",

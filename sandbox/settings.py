@@ -21,6 +21,7 @@ class Settings:
     in_process_ms: int = 3000  # how long Mifos X waits for a running command of the same key before it says 425
     delivery_tries: int = 12  # sources disagree on whether M-Pesa repeats a callback that met a 5xx or a closed port; 1 = never
     delivery_retry_ms: int = 1000
+    fee_change_cents: int = 200  # how much more than its form M-Pesa takes where tariff_changed fires (below zero: less)
     new_token_kills_old: bool = False  # the portal says so; nobody measured it
 
 

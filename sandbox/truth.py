@@ -31,6 +31,8 @@ def summary(world: World) -> dict[str, Any]:
             "b2c_fee_cents": sum(payout.fee_cents for payout in paid),
             "c2b_count": len(code.payments),
             "c2b_cents": sum(payment.amount_cents for payment in code.payments),
+            "c2b_fee_cents": sum(payment.fee_cents for payment in code.payments),
+            "c2b_customer_fee_cents": sum(payment.customer_fee_cents for payment in code.payments),
         }
     users = {
         user.user: {"messages": len(user.messages), "parts": sum(message.parts for message in user.messages)}
@@ -75,6 +77,8 @@ def _short_code(code: ShortCode) -> dict[str, Any]:
                 "receipt": payment.receipt,
                 "phone": payment.phone,
                 "amount_cents": payment.amount_cents,
+                "fee_cents": payment.fee_cents,
+                "customer_fee_cents": payment.customer_fee_cents,
                 "bill_reference": payment.bill_reference,
                 "at": payment.at.isoformat(),
             }

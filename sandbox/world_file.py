@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.airtouch.books import SmsUser
 from sandbox.asgi import BadBodyError
 from sandbox.daraja.books import App, Customer, ShortCode
+from sandbox.daraja.fees import B2C_TARIFFS, BOUQUETS
 from sandbox.mifos.host_file import add_host
 from sandbox.settings import change_settings
 from sandbox.world import World
@@ -46,13 +47,21 @@ def _add_mpesa(world: World, wish: Any) -> None:
         codes = frozenset(str(code) for code in app.get("short_codes", ()))
         books.apps[app["consumer_key"]] = App(app["consumer_key"], app["consumer_secret"], codes)
     keys = {"utility_cents", "working_cents", "initiator", "security_credential", "external_validation", "register_again"}
+    keys |= {"b2c_tariff", "c2b_bouquet"}
     for code, row in wish.get("short_codes", {}).items():
         check_keys(row, f"short code {code}", keys, {"name"})
+        _check_one_of(row, code, "b2c_tariff", tuple(B2C_TARIFFS))
+        _check_one_of(row, code, "c2b_bouquet", BOUQUETS)
         books.short_codes[str(code)] = ShortCode(code=str(code), **row)
     for customer in wish.get("customers", ()):
         check_keys(customer, "mpesa customer", {"registered", "result_code"}, {"phone", "name"})
         row = customer | {"result_code": str(customer.get("result_code", "0"))}
         books.customers[row["phone"]] = Customer(**row)
+
+
+def _check_one_of(row: dict[str, Any], code: str, key: str, choices: tuple[str, ...]) -> None:
+    if row.get(key, choices[0]) not in choices:
+        raise BadBodyError(f"short code {code}: {key} is one of {', '.join(choices)}, got {row[key]!r}")
 
 
 def _add_sms(world: World, wish: Any) -> None:

@@ -16,6 +16,7 @@ from vault_core.ledger.proof_history import PastProof, past_proofs, record_proof
 from vault_core.ledger.verification import LedgerProof, LedgerSize, ProofScope, ledger_size, prove_ledger_async
 from vault_core.ledger.verification_seals import SealHead, seal_head
 from vault_core.runtime import Runtime
+from vault_core.wallets.charges_proof import charges_findings
 from vault_core.wallets.proof import adjustment_findings
 
 _FINDINGS = 1  # exit code: something is wrong with the books, not with the command
@@ -70,6 +71,7 @@ def _prove(scope: ProofScope, connections: int | None, json_: bool) -> None:
             *ledger.findings,
             *await collections_findings(runtime.engine),
             *await adjustment_findings(runtime.engine),
+            *await charges_findings(runtime.engine),
         ]
         async with runtime.engine.connect() as connection:
             size = await connection.run_sync(ledger_size)

@@ -58,6 +58,8 @@ class Payment:
     bill_reference: str
     at: datetime
     utility_after_cents: int
+    fee_cents: int = 0  # of the business
+    customer_fee_cents: int = 0
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class ShortCode:
     charges_cents: int = 0
     initiator: str | None = None
     security_credential: str | None = None
+    b2c_tariff: str = "b2c"
+    c2b_bouquet: str = "business"
     external_validation: bool = False
     register_again: bool = False
     confirmation_url: str | None = None

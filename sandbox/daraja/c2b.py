@@ -1,5 +1,6 @@
 """C2B: registering the URLs, and a customer's payment with its validation and confirmation."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ import orjson
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.clock import eat
 from sandbox.daraja.books import Payment, ShortCode
+from sandbox.daraja.fees import c2b_fee
 from sandbox.daraja.oauth import app_of
 from sandbox.daraja.wire import amount_text, error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
@@ -52,16 +54,29 @@ async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, 
     books, at = world.mpesa, world.clock.now()
     receipt = books.receipt(at, "c2b", code.code, phone, cents, reference)
     payer = books.customer(phone)
-    payment = Payment(receipt, code.code, phone, payer.name, cents, reference, at, code.utility_cents + cents)
+    fee = c2b_fee(cents, code.c2b_bouquet)
+    payment = Payment(
+        receipt,
+        code.code,
+        phone,
+        payer.name,
+        cents,
+        reference,
+        at,
+        code.utility_cents + cents,
+        fee_cents=fee.business_cents,
+        customer_fee_cents=fee.customer_cents,
+    )
     third_party_id = ""
     if code.external_validation and code.validation_url:
         answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), _VALIDATION_SECONDS)
         verdict, third_party_id = _verdict(answer, code)
         if verdict != "0":
             return {"taken": False, "result_code": verdict}
-        payment = Payment(receipt, code.code, phone, payer.name, cents, reference, at, code.utility_cents + cents)
+        payment = replace(payment, utility_after_cents=code.utility_cents + cents)
     world.note(request)
     code.utility_cents += cents
+    code.charges_cents -= payment.fee_cents
     code.payments.append(payment)
     books.receipts[receipt] = payment
     _tell_confirmation(world, code, payment, third_party_id)

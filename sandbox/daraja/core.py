@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sandbox.chance import draw
 from sandbox.daraja.books import Payout, ShortCode
-from sandbox.daraja.fees import b2c_fee_cents
+from sandbox.daraja.fees import b2c_fee
 from sandbox.world import World
 
 MINIMUM_CENTS = 10_00
@@ -48,7 +48,7 @@ def pay_out(world: World, order: Instruction) -> Payout:
     receipt = books.receipt(at, "b2c", code.code, order.phone, order.amount_cents)
     fee = 0
     if result == "0":
-        fee = b2c_fee_cents(order.amount_cents)
+        fee = _fee_cents(world, order)
         code.utility_cents -= order.amount_cents
         code.charges_cents -= fee
     payout = Payout(
@@ -90,6 +90,14 @@ def _verdict(world: World, order: Instruction) -> str:
     if order.amount_cents > code.utility_cents or _fault(world, "insufficient_float", order):
         return "1"
     return "0"
+
+
+def _fee_cents(world: World, order: Instruction) -> int:
+    """By the short code's price list, or by the one that `tariff_changed` says M-Pesa has brought in since."""
+    fee = b2c_fee(order.amount_cents, order.code.b2c_tariff)
+    if world.faults.fires("tariff_changed", order.code.code, str(fee.band), order.originator_conversation_id):
+        return max(0, fee.business_cents + world.settings.fee_change_cents)
+    return fee.business_cents
 
 
 def _fault(world: World, fault: str, order: Instruction) -> bool:

@@ -137,7 +137,7 @@ def _payment_rows(payment: Payment, code: ShortCode) -> list[dict[str, Any]]:
         parameter("DebitPartyName", f"{payment.phone} - {payment.payer_name}"),
         parameter("CreditPartyName", f"{code.code} - {code.name}".ljust(50)),
         parameter("InitiatedTime", stamp),
-        parameter("CreditPartyCharges"),
+        parameter("CreditPartyCharges", f"Pay Bill Charge|KES|{amount_text(payment.fee_cents)}" if payment.fee_cents else None),
         parameter("DebitAccountType", "MMF Account For Customer"),
         parameter("TransactionReason"),
         parameter("ReasonType", "Pay Bill Online"),

@@ -88,6 +88,11 @@ class MpesaResult:
         return _amount_or_none(self._first("B2CChargesPaidAccountAvailableFunds"))
 
     @property
+    def debit_party_fee(self) -> Money | None:
+        """What M-Pesa took from us, as a status answer names it ("Fee For B2C Payment|KES|22.40"); None when it names nothing."""
+        return _fee_in(self._first("DebitPartyCharges") or "")
+
+    @property
     def transaction_status(self) -> str | None:
         """The payout's fate in the answer to a status question: Completed, Cancelled, Declined, Expired, Initiated ..."""
         return self._first("TransactionStatus")
@@ -252,6 +257,19 @@ def _amount_or_none(text: str | None) -> Money | None:
         return Money.parse(text) if text else None
     except InvalidInput:
         return None
+
+
+def _fee_in(text: str) -> Money | None:
+    """The sum of charges `name|KES|amount`, joined by `&` as M-Pesa joins accounts; None if any of them is something else."""
+    fee = Money(0)
+    for charge in text.split("&"):
+        _, _, priced = charge.partition("|")
+        currency, _, amount = priced.partition("|")
+        part = _amount_or_none(amount.strip()) if currency.strip() == "KES" else None
+        if part is None:
+            return None
+        fee += part
+    return fee
 
 
 def _phone_in(text: str) -> str | None:

@@ -10,6 +10,7 @@ from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
 from vault_core.disbursements.attempts import AttemptIndex, attempt_id_in, lock_attempts
 from vault_core.disbursements.evidence import SaysNothing, read_result
+from vault_core.disbursements.fee_readings import FeeReading, keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
@@ -54,6 +55,7 @@ async def _apply(
     )
     findings: list[Finding] = []
     effects: dict[UUID, str] = {}
+    fees: list[FeeReading] = []
     strays: list[NewCase] = []
     for delivery, said in read:
         attempt = index.find(
@@ -67,8 +69,11 @@ async def _apply(
             strays.append(_stray(delivery, said))
             continue
         evidence = read_result(said) if isinstance(said, MpesaResult) else SaysNothing("timeout", "timed out in M-Pesa's queue")
+        if isinstance(said, MpesaResult) and (fee := read_fee(said, attempt.id, delivery.id, "result")) is not None:
+            fees.append(fee)
         findings.append(Finding(attempt, evidence, delivery.id, delivery.received_at, said.conversation_id))
     done = await settle(connection, runtime, findings)
+    await keep_fee_readings(connection, fees)
     effects.update({finding.event_id: effect for finding, effect in zip(findings, done, strict=True)})
     await open_cases(connection, runtime.clock, runtime.new_id, strays)
     return effects

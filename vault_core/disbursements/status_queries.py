@@ -19,6 +19,7 @@ from vault_core.disbursements.attempts import Attempt, attempt_id_in, lock_attem
 from vault_core.disbursements.awaiting import Note, give_to_people
 from vault_core.disbursements.balance_queries import apply_balance_answers
 from vault_core.disbursements.evidence import Asked, read_status_answer
+from vault_core.disbursements.fee_readings import keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.errors import VaultError
 from vault_core.inbox.applying import apply_deliveries
@@ -215,6 +216,8 @@ async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequ
         {finding.event_id: effect for finding, effect in zip(findings, await settle(connection, runtime, findings), strict=True)}
     )
     await _note_answers(connection, runtime, answered)
+    fees = [read_fee(said, asked.attempt_id, event_id, "status_answer") for asked, said, event_id in answered]
+    await keep_fee_readings(connection, [fee for fee in fees if fee is not None])
     return effects
 
 

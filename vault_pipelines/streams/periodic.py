@@ -16,6 +16,7 @@ from vault_core.disbursements.next_tranches import find_next_tranches
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
+from vault_core.disbursements.tariff_audit import audit_tariffs
 from vault_core.ledger.holds import expire_holds
 from vault_core.ledger.proof_history import prove_due
 from vault_core.ledger.sealing import seal_due
@@ -55,6 +56,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
         Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
+        Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=60.0, busy=5.0),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
         Job("prove ledger", lambda: prove_due(edge.runtime), idle=600.0, busy=600.0),
