@@ -17,7 +17,7 @@ from vault_core.disbursements.claim import Claimed, claim
 from vault_core.disbursements.eligibility import Held
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
 from vault_core.disbursements.send_pace import SendPace
-from vault_core.disbursements.sending_gate import SendingGate
+from vault_core.disbursements.sending_gate import FRESH, SendingGate
 from vault_core.errors import NotFound, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
@@ -187,10 +187,7 @@ class _Sender:
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
-            if (shut := await self._gate.shut()) is not None:
-                return shut  # those that have no slot yet do not wait for one
-            await self._pace.turn()
-            if (shut := await self._gate.shut()) is not None:
+            if (shut := await self._turn()) is not None:
                 return shut
             left = (item.send_by - self._runtime.clock.now()).total_seconds()
             if left <= 0:
@@ -201,6 +198,20 @@ class _Sender:
                     return await self._daraja.pay(self._instruction(item))
             except TimeoutError:
                 return Unknown("given up at the end of its time: it may or may not have been sent")
+
+    async def _turn(self) -> Held | None:
+        """Waits for this send's slot; ends at once, with the reason, when sending is stopped before it or meanwhile."""
+        slot = asyncio.create_task(self._pace.turn())
+        try:
+            while True:
+                if (shut := await self._gate.shut()) is not None or slot.done():
+                    break
+                await asyncio.wait({slot}, timeout=FRESH)
+            if shut is None:
+                slot.result()
+            return shut
+        finally:
+            slot.cancel()
 
     def _instruction(self, item: Claimed) -> B2CInstruction:
         reference = item.attempt_id.hex

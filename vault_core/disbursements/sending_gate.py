@@ -18,7 +18,7 @@ from vault_core.disbursements.payout_halt import halt_in_force
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 
-_FRESH = 0.5  # seconds that one look at the gate serves the sends of a process
+FRESH = 0.5  # seconds that one look at the gate serves the sends of a process
 
 _SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtextextended('payouts may be claimed', 0))")
 _EXCLUSIVE = text("SELECT pg_advisory_xact_lock(hashtextextended('payouts may be claimed', 0))")
@@ -61,7 +61,7 @@ class SendingGate:
         """Why the next payout may not be sent; None if it may. Asked right before each."""
         async with self._turn:
             now = asyncio.get_running_loop().time()  # how fresh a look is, not what time it is
-            if self._looked_at is None or now - self._looked_at >= _FRESH:
+            if self._looked_at is None or now - self._looked_at >= FRESH:
                 async with self._runtime.engine.connect() as connection:
                     self._shut = await why_shut(connection, await load_partner(connection, id=self._partner_id))
                 self._looked_at = now

@@ -193,7 +193,7 @@ async def test_an_instruction_that_the_halt_kept_back_goes_again_under_its_own_i
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(MifosClient, "loan", halted_meanwhile)
-            patch.setattr("vault_core.disbursements.sending_gate._FRESH", 0.0)
+            patch.setattr("vault_core.disbursements.sending_gate.FRESH", 0.0)
             assert (await day.send()).accepted == 0
         (attempt,) = await day.attempts(1)
         assert (attempt["state"], (await day.loan_row(1))["held_for"]) == ("refused", "sending_halted")
@@ -243,3 +243,26 @@ async def test_let_claims_end_does_not_wait_for_claims_that_are_over(open_day) -
             await enter_claim(claiming)
         async with asyncio.timeout(5):
             await let_claims_end(day.runtime)
+
+
+async def test_a_send_that_waits_for_its_slot_does_not_outwait_the_stop(open_day, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vault_core.disbursements.send_pace import SendPace
+
+    waits = asyncio.Event()
+
+    async def never(_self: SendPace) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SendPace, "turn", never)
+    async with open_day([loan(1), loan(2)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        sending = asyncio.create_task(day.send())
+        async with asyncio.timeout(30):
+            await waits.wait()
+            await halt(day)
+            assert await await_quiet(day.runtime, within=30) == []
+            assert (await sending).accepted == 0
+        assert await day.payments() == []
+        assert {row["held_for"] for row in await day.rows("SELECT held_for FROM disbursements")} == {"sending_halted"}
