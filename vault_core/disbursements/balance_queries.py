@@ -18,6 +18,7 @@ from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout
 from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import attempt_id_in
 from vault_core.disbursements.float_reports import Told, keep_reports
+from vault_core.disbursements.float_rules import is_credible
 from vault_core.disbursements.result_classes import ResultClass, meaning_of
 from vault_core.errors import VaultError
 from vault_core.inbox.delivery import Delivery
@@ -205,8 +206,8 @@ async def apply_balance_answers(
             continue
         balances = read_balances(said)
         answers.append(_Answer(question, delivery, said, balances))
-        known = balances is not None and balances.utility is not None
-        effects[delivery.id] = "balance noted" if known else f"no utility balance in the answer ({said.code})"
+        known = balances is not None and balances.utility is not None and is_credible(balances.at, delivery.received_at)
+        effects[delivery.id] = "balance noted" if known else f"no credible utility balance ({said.code})"
     await _note(connection, runtime, answers)
     return effects
 
