@@ -94,7 +94,7 @@ _FROM = text(
                      WHERE short_code = :short_code AND said_by = 'result' AND judged_at IS NOT NULL
                        AND paid_at < (SELECT min(paid_at) FROM mpesa_fee_readings
                                       WHERE short_code = :short_code AND judged_at IS NULL) - CAST(:slack AS interval)),
-                    '-infinity') AS start
+                    (SELECT min(paid_at) FROM mpesa_fee_readings WHERE short_code = :short_code)) AS start
     """
 )
 _READINGS = text(
