@@ -42,7 +42,7 @@ _LIST = text(
 
 @dataclass(frozen=True, slots=True)
 class FeeLine:
-    """One line of a charge, and the dated tariff it came from (None: the partner's own terms). Negative: given back."""
+    """One line of a charge, and the dated tariff or terms it came from (None: not known). Negative: given back."""
 
     line: str
     amount: Money
@@ -86,7 +86,8 @@ def words_for(kind: str, reference: str, description: str, reversed_kind: str | 
         case "topup":
             return f"Top-up, bank reference {reference}"
         case "charges":
-            return f"{_sentence(description or 'charges')}, M-Pesa receipt {reference}"
+            words = _sentence(description or "charges")
+            return words if reference in words else f"{words}, M-Pesa receipt {reference}"
         case "sms":
             return f"SMS: {description.replace('_', ' ')}" if description else "SMS"
         case "correction":

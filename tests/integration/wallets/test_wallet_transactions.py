@@ -17,10 +17,12 @@ from vault_core.wallets.wallet_transactions import WalletTransaction, list_walle
 
 _CHARGE_LINE = text(
     """
-    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id, charged_at, transaction_id)
+    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id, charged_at,
+                              transaction_id, system_fee_id)
     VALUES (:id, :partner, 'disbursement', :subject, :line, :cents,
             (SELECT b.id FROM tariffs t JOIN tariff_bands b ON b.tariff_id = t.id
-             WHERE t.product = 'excise_fees' AND :line = 'excise' ORDER BY t.valid_from DESC LIMIT 1), now(), :transaction)
+             WHERE t.product = 'excise_fees' AND :line = 'excise' ORDER BY t.valid_from DESC LIMIT 1), now(), :transaction,
+            (SELECT id FROM system_fees WHERE partner_id = :partner AND :line = 'system_fee'))
     """
 )
 
@@ -37,6 +39,14 @@ def charges(partner_id: UUID, at: datetime, key: str = "charges:1") -> Posting:
         Leg(AccountRef(None, "tax:excise"), -7_50),
     )
     return Posting(partner_id, "charges", key, "SKL9X8Y7Z6", at, legs, description="charges of loan 000000012")
+
+
+_TERMS = text(
+    """
+    INSERT INTO system_fees (id, partner_id, service, flat_cents, valid_from, set_by, set_at)
+    VALUES (gen_random_uuid(), :partner, 'disbursement', 5000, '2026-01-01', 'test', now())
+    """
+)
 
 
 async def write(runtime: Runtime, *postings: Posting) -> list[UUID]:
@@ -56,6 +66,7 @@ async def test_each_movement_shows_what_it_was_what_was_charged_and_what_was_lef
     clock.pass_time(minutes=1)
     (charged,) = await write(runtime, charges(partner_id, clock.now() - timedelta(seconds=20)))
     async with runtime.engine.begin() as connection:
+        await connection.execute(_TERMS, {"partner": partner_id})
         for line, cents in (("mpesa_fee", 0), ("system_fee", 50_00), ("excise", 7_50)):
             values = {"id": uuid4(), "partner": partner_id, "subject": UUID(int=1), "line": line, "cents": cents}
             await connection.execute(_CHARGE_LINE, {**values, "transaction": charged})
@@ -78,7 +89,7 @@ async def test_each_movement_shows_what_it_was_what_was_charged_and_what_was_lef
         Money(7_50),
         "system fee",
         Money(50_00),
-        None,
+        "terms of 2026-01-01",
     )
     assert excise.tariff is not None
     assert excise.tariff.startswith("kra excise_fees 20")
@@ -154,6 +165,7 @@ async def test_the_view_has_every_wallet_entry_once(runtime: Runtime, partner_id
         ("correction", "", "Correction, reference R1"),
         ("charges", "", "Charges, M-Pesa receipt R1"),
         ("charges", "charges of loan LN-0012", "Charges of loan LN-0012, M-Pesa receipt R1"),
+        ("charges", "charges of payment R1", "Charges of payment R1"),
         ("something_new", "", "Something new, reference R1"),
         ("reversal", "", "Reversal, reference R1"),
     ],

@@ -8,8 +8,10 @@ SELECT a.scope AS partner_id, t.effective_at AS at, t.booked_at, t.kind, t.refer
        -e.amount_cents AS amount_cents,
        coalesce(
            (SELECT jsonb_agg(jsonb_build_object('line', l.line, 'amount_cents', l.amount_cents,
-                                                'tariff', f.provider || ' ' || f.product || ' ' || f.valid_from) ORDER BY l.line)
+                                                'tariff', coalesce(f.provider || ' ' || f.product || ' ' || f.valid_from,
+                                                                   'terms of ' || s.valid_from)) ORDER BY l.line)
             FROM charge_lines l LEFT JOIN tariff_bands b ON b.id = l.tariff_band_id LEFT JOIN tariffs f ON f.id = b.tariff_id
+            LEFT JOIN system_fees s ON s.id = l.system_fee_id
             WHERE l.transaction_id = t.id AND l.amount_cents > 0),
            (SELECT jsonb_agg(jsonb_build_object('line', fee.line, 'amount_cents', -fee.cents, 'tariff', NULL) ORDER BY fee.line)
             FROM (SELECT CASE h.code WHEN 'fees:mpesa' THEN 'mpesa_fee' WHEN 'fees:system' THEN 'system_fee' WHEN 'fees:sms' THEN 'sms'
