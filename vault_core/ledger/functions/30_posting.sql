@@ -36,6 +36,10 @@ BEGIN
                                     cardinality(_descriptions), cardinality(_effective_at), cardinality(_carried), cardinality(_reverses), cardinality(_holds)]) THEN
         RAISE EXCEPTION 'the lists of a batch differ in length or hold nulls' USING ERRCODE = 'PV001';
     END IF;
+    SELECT p.id INTO wrong FROM unnest(_partners) AS p(id) WHERE p.id IS NOT NULL AND NOT EXISTS (SELECT FROM partners WHERE id = p.id) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% is no partner''s id', wrong.id USING ERRCODE = 'PV001';
+    END IF;
     SELECT array_agg(coalesce(p.partner, the_house) ORDER BY p.n) INTO scopes FROM unnest(_partners) WITH ORDINALITY AS p(partner, n);
 
     -- What is posted makes sense: known accounts, the posting's own partner, whole legs that sum to zero.

@@ -20,7 +20,7 @@ BEGIN
     IF requests = 0 THEN RETURN; END IF;
     IF NOT requests = ALL (ARRAY[cardinality(_partners), cardinality(_codes), cardinality(_keys), cardinality(_cents), cardinality(_expires_at)])
        OR EXISTS (SELECT FROM unnest(_partners, _codes, _cents) AS r(partner, code, cents) LEFT JOIN ledger_chart c ON c.code = r.code
-                  WHERE r.partner IS NULL OR c.holdable IS NOT TRUE OR r.cents IS NULL OR r.cents <= 0) THEN
+                  WHERE coalesce(r.partner, '00000000-0000-0000-0000-000000000000') = '00000000-0000-0000-0000-000000000000' OR c.holdable IS NOT TRUE OR r.cents IS NULL OR r.cents <= 0) THEN
         RAISE EXCEPTION 'a hold is a positive amount on a partner''s holdable account' USING ERRCODE = 'PV001';
     END IF;
     IF _now >= ANY (_expires_at) THEN
