@@ -29,7 +29,10 @@ def test_a_span_is_this_month_up_to_now_unless_it_is_said() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "20-11-2026", "2026-11-20T25:00", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["yesterday", "2026-13-01", "20-11-2026", "2026-11-20T25:00", "", "20261120", "2026-W47-1", "0001-01-01", "9999-12-31T10:00"],
+)
 def test_what_is_no_time_is_told(text: str) -> None:
     with pytest.raises(InvalidInput, match="neither a day nor a time"):
         read_instant(text, day="end")
