@@ -12,12 +12,14 @@ from vault_core.reconciliation.report_columns import CHARGES
 _LINES = text(
     """
     SELECT partners.name AS partner, l.charged_at, l.subject_kind AS subject,
-           coalesce(d.receipt, l.subject_id::text) AS reference, l.line, l.amount_cents,
+           coalesce(d.receipt, c.receipt, l.subject_id::text) AS reference, l.line, l.amount_cents,
            tariffs.provider || ' ' || tariffs.product || ' ' || tariffs.valid_from AS tariff,
+           b.from_cents AS band_from_cents, b.to_cents AS band_to_cents, l.system_fee_id::text AS system_fee,
            coalesce(b.confirmed, true) AS tariff_confirmed, l.transaction_id::text AS ledger_transaction
     FROM charge_lines l
     JOIN partners ON partners.id = l.partner_id
     LEFT JOIN disbursements d ON l.subject_kind = 'disbursement' AND d.id = l.subject_id
+    LEFT JOIN collections c ON l.subject_kind = 'collection' AND c.id = l.subject_id
     LEFT JOIN tariff_bands b ON b.id = l.tariff_band_id
     LEFT JOIN tariffs ON tariffs.id = b.tariff_id
     WHERE l.charged_at >= :start AND l.charged_at < :end AND l.amount_cents > 0

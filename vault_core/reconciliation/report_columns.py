@@ -41,11 +41,14 @@ RECONCILIATION = (
 CHARGES = (
     Column("partner", "text", "short name of the lender"),
     Column("charged_at", "moment", "when the wallet was charged"),
-    Column("subject", "text", "disbursement or message"),
-    Column("reference", "text", "M-Pesa receipt of the disbursement, or our id of the message"),
+    Column("subject", "text", "disbursement, collection or message"),
+    Column("reference", "text", "M-Pesa receipt of the disbursement or collection, or our id of the message"),
     Column("line", "text", "mpesa_fee, system_fee, excise or sms"),
     Column("amount_cents", "cents", "the charge"),
     Column("tariff", "text", "provider, product and first day of the tariff the amount came from", optional=True),
+    Column("band_from_cents", "cents", "where the tariff's band begins", optional=True),
+    Column("band_to_cents", "cents", "where it ends, included", optional=True),
+    Column("system_fee", "text", "our id of the system fee the amount came from", optional=True),
     Column("tariff_confirmed", "flag", "false where no source states the band"),
     Column("ledger_transaction", "text", "the ledger transaction that took it from the wallet"),
 )

@@ -19,7 +19,14 @@ def charges(context: dg.AssetExecutionContext, vault: VaultResource) -> dg.Mater
     with vault.reading() as connection:
         frame = read_charges(connection, day)
     return make_report(
-        vault, "charges", day, frame, CHARGES, total_column="amount_cents", split_by="line", hidden=("ledger_transaction",)
+        vault,
+        "charges",
+        day,
+        frame,
+        CHARGES,
+        total_column="amount_cents",
+        split_by="line",
+        hidden=("system_fee", "ledger_transaction"),
     )
 
 

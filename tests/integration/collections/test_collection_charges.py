@@ -53,8 +53,8 @@ async def test_each_line_is_a_leg_of_its_own_with_the_row_it_came_from_and_the_w
     assert None not in (rows["mpesa_fee"].tariff_band_id, rows["excise"].tariff_band_id)
     (taken,) = {row.transaction_id for row in rows.values()}
     legs = await umoja.rows(
-        "SELECT a.code, e.amount_cents, t.key, t.reference FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id"
-        f" JOIN ledger_accounts a ON a.id = e.account_id WHERE t.id = '{taken}' ORDER BY a.code"
+        "SELECT a.code, e.amount_cents, t.id, t.key, t.reference FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id"
+        " JOIN ledger_accounts a ON a.id = e.account_id WHERE t.kind = 'charges' ORDER BY a.code"
     )
     assert [(leg.code, leg.amount_cents) for leg in legs] == [
         ("fees:mpesa", -5_00),
@@ -62,6 +62,7 @@ async def test_each_line_is_a_leg_of_its_own_with_the_row_it_came_from_and_the_w
         ("tax:excise", -90),
         ("wallet", 11_90),
     ]
+    assert {leg.id for leg in legs} == {taken}
     assert (legs[0].key, legs[0].reference) == (f"charges:{(await umoja.collection('R1')).id}", "R1")
 
 
