@@ -125,7 +125,7 @@ TABLES = (
 )  # fmt: skip
 
 
-def fingerprint(target: Target) -> list[object]:
+def fingerprint(target: Target) -> list[tuple[Any, ...]]:
     """Every row of the ledger, and what guards them."""
     row = "SELECT '{0}', md5(coalesce(string_agg(t::text, '' ORDER BY t::text), '')) FROM {0} t"
     rows = [row.format(table) for table in TABLES]
@@ -181,7 +181,7 @@ def test_what_the_lies_begin_with_is_taken(target: Target) -> None:
 
 # 1. The entries of a transaction sum to zero, and come in by one function.
 
-UNBALANCED = {
+UNBALANCED: dict[str, Attack] = {
     "an entry is inserted": "INSERT INTO ledger_entries VALUES ('{topup}', 9, 1, 5, 0, 5, 99)",
     "an entry is inserted into a partition": "INSERT INTO {entries} VALUES ('{topup}', 9, 1, 5, 0, 5, 99)",
     "an entry is inserted into the default partition": "INSERT INTO ledger_entries_default VALUES ('{topup}', 9, 1, 5, 0, 5, 99)",
@@ -242,7 +242,7 @@ def test_1_every_transaction_sums_to_zero(target: Target, lie: Lie, answer: str)
 
 # 2. Entries and transactions are never changed or deleted.
 
-REWRITTEN = {
+REWRITTEN: dict[str, Attack] = {
     f"{table.replace('_', ' ').strip('{}')}, {name}": statement.format(table=table)
     for table in ("ledger_entries", "{entries}", "ledger_transactions", "{transactions}", "ledger_entries_default")
     for name, statement in {
@@ -262,7 +262,7 @@ REWRITTEN = {
     "rows are taken for update": "SELECT * FROM ledger_entries FOR UPDATE",
     "a column is dropped": "ALTER TABLE ledger_entries DROP COLUMN amount_cents",
     "a type is changed": "ALTER TABLE ledger_entries ALTER COLUMN amount_cents TYPE int",
-    "a view lets one write": ("WITH gone AS (DELETE FROM ledger_entries RETURNING 1) SELECT * FROM gone", DENIED),
+    "rows are deleted inside a query": "WITH gone AS (DELETE FROM ledger_entries RETURNING 1) SELECT * FROM gone",
     "row security hides rows": "ALTER TABLE ledger_entries ENABLE ROW LEVEL SECURITY",
 }  # fmt: skip
 
@@ -302,7 +302,7 @@ def test_2_even_the_owner_meets_the_guards(target: Target, attack: str) -> None:
 
 # 3. A balance is the sum of its entries, which are numbered without a gap.
 
-BALANCES = {
+BALANCES: dict[str, Attack] = {
     "a balance is changed": "UPDATE ledger_accounts SET balance_cents = balance_cents - 1",
     "a version is changed": "UPDATE ledger_accounts SET version = version + 1",
     "an account is made": "INSERT INTO ledger_accounts (code, shard, normal_side) VALUES ('fees:sms', 9, 'debit')",
@@ -332,7 +332,7 @@ def test_3_entries_are_of_known_accounts(target: Target, lie: Lie, answer: str) 
 
 # 4. available = posted - held, looked at when money is held.
 
-HELD = {
+HELD: dict[str, Attack] = {
     "held money is forgotten": "UPDATE ledger_accounts SET held_cents = 0",
     "a hold is inserted": "INSERT INTO ledger_holds (id, account_id, partner_id, key, amount_cents, placed_at) "
     "VALUES (gen_random_uuid(), 1, '{alpha}', 'k', 1, now())",
@@ -381,7 +381,7 @@ def test_4_more_than_is_available_is_not_held_alone_or_together(target: Target, 
 
 # 5. A hold is resolved once, by at most what it holds.
 
-RESOLVED = {
+RESOLVED: dict[str, Attack] = {
     "a hold is reopened": "UPDATE ledger_holds SET state = 'held', resolved_at = NULL",
     "a hold is captured past the function": "UPDATE ledger_holds SET state = 'captured'",
     "a hold is given an expiry": "UPDATE ledger_holds SET expires_at = now()",
@@ -433,7 +433,7 @@ def test_5_a_hold_without_an_expiry_is_ended_by_no_time(target: Target) -> None:
 
 # 6. A key stands for one posting, in the transaction of that posting.
 
-KEYS = {
+KEYS: dict[str, Attack] = {
     "a key is taken without a posting": "INSERT INTO ledger_keys VALUES ('{alpha}', 'k', '', gen_random_uuid())",
     "a key is freed": "DELETE FROM ledger_keys",
     "a key is given another body": "UPDATE ledger_keys SET body_hash = ''",
@@ -612,7 +612,7 @@ def test_8_no_transaction_of_the_ledger_has_two_partners(target: Target) -> None
 
 # 9. A reversal points to its original, undoes it to the cent, and comes once.
 
-UNLINKED = {
+UNLINKED: dict[str, Attack] = {
     "a reversal is unlinked": "DELETE FROM ledger_reversals",
     "a reversal is linked past the function": "INSERT INTO ledger_reversals VALUES ('{topup}', '{charge}')",
     "a reversal is pointed elsewhere": "UPDATE ledger_reversals SET original = '{topup}'",
@@ -630,7 +630,7 @@ REVERSAL_LIES: dict[str, tuple[Lie, str]] = {
     "into another account": (
         lambda f: {"reverses": [f["topup"]], "leg_code": ["bank:settlement", "suspense"], "leg_cents": [-1_000, 1_000]}, "do not mirror"
     ),
-    "of itself": (lambda _: (lambda own: {"ids": [own], "reverses": [own]})(uuid4()), "cannot be reversed|a reversal itself"),
+    "of itself": (lambda _: {"ids": [OWN], "reverses": [OWN]}, "cannot be reversed|a reversal itself"),
 }  # fmt: skip
 
 
@@ -646,7 +646,7 @@ def test_9_a_reversal_undoes_its_own_original_once(target: Target, lie: Lie, ans
 
 # 10. When it happened and when it was booked are told apart, and nothing is effective in a closed period.
 
-REOPENED = {
+REOPENED: dict[str, Attack] = {
     "a period is opened again": "DELETE FROM ledger_closings",
     "a closing is moved": "UPDATE ledger_closings SET closed_before = '2020-01-01'",
     "a closing is inserted": "INSERT INTO ledger_closings VALUES (99, now(), now(), 'me', 0, 0)",
@@ -696,7 +696,7 @@ def test_10_what_happened_in_a_closed_period_is_effective_in_the_open_one(target
 
 # 11. The trial balance is zero, and what was proved is sealed.
 
-SEALS = {
+SEALS: dict[str, Attack] = {
     "a seal is made": "INSERT INTO ledger_seals VALUES (9, 0, 9, gen_random_uuid(), gen_random_uuid(), 1, '', '', now())",
     "a seal is changed": "UPDATE ledger_seals SET digest = ''",
     "a seal is deleted": "DELETE FROM ledger_seals",
