@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from vault_core.database import in_transaction
+from vault_core.database import in_transaction, open_owner_engine
 from vault_core.errors import Conflict, InvalidInput
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.holds import HoldRequest, Short, expire_holds, keep_holds, place_holds
@@ -169,3 +170,29 @@ async def test_expiries_at_once_end_each_hold_once(book, clock, topped_up: UUID)
     ended = await asyncio.gather(*(expire_holds(book.runtime, most=3) for _ in range(4)))
     assert sum(ended) == 20
     assert (await book.wallet(topped_up)).held == Money(0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger_holds SET state = 'held', resolved_at = NULL",
+        "UPDATE ledger_holds SET state = 'expired', expires_at = placed_at + interval '1 us'",
+        "DELETE FROM ledger_holds",
+        "DELETE FROM ledger_accounts",
+        "TRUNCATE ledger_holds CASCADE",
+    ],
+)
+async def test_not_even_the_owner_ends_a_hold_twice_or_loses_one(book, topped_up: UUID, owner_url: str, statement: str) -> None:
+    await book.release([await hold(book, topped_up, "a", None)])
+    owner = open_owner_engine(owner_url)
+    with owner.connect() as connection, pytest.raises(DBAPIError, match=r"is released already|append-only"):
+        connection.execute(text(statement))
+    owner.dispose()
+
+
+async def test_not_even_the_owner_expires_what_carries_no_expiry(book, topped_up: UUID, owner_url: str) -> None:
+    await hold(book, topped_up, "a", None)
+    owner = open_owner_engine(owner_url)
+    with owner.connect() as connection, pytest.raises(DBAPIError, match="ledger_holds_expired_by_their_time"):
+        connection.execute(text("UPDATE ledger_holds SET state = 'expired', resolved_at = now()"))
+    owner.dispose()

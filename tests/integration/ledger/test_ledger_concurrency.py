@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.database import open_async_engine
-from vault_core.errors import Conflict
+from vault_core.database import in_transaction, open_async_engine
+from vault_core.errors import Conflict, DatabaseBusy
 from vault_core.ledger.holds import Short
 from vault_core.ledger.posting import post, reversal_of
 from vault_core.ledger.verification import verify_ledger_async
@@ -53,12 +54,12 @@ async def test_six_holds_of_1000_on_5000_at_once_give_exactly_five(book, partner
     assert (await book.wallet(partner_id)).available == Money(0)
 
 
-async def test_a_never_used_account_locks(book, partner_id: UUID) -> None:
+async def test_a_never_used_account_locks(book, partner_id: UUID, until_someone_waits) -> None:
     """The first two postings of a new partner at once: neither starts from a balance that the other has moved."""
     async with book.runtime.engine.connect() as first:
         await post(first, book.runtime, [book.topup(partner_id, 100, key="topup:1")])
         second = asyncio.create_task(book.post(book.topup(partner_id, 50, key="topup:2")))
-        await _until_someone_waits(book)
+        await until_someone_waits()
         assert not second.done()
         await first.commit()
     await second
@@ -66,11 +67,11 @@ async def test_a_never_used_account_locks(book, partner_id: UUID) -> None:
     assert await verify_ledger_async(book.runtime.engine) == []
 
 
-async def test_a_hold_waits_for_the_topup_that_is_being_posted(book, partner_id: UUID) -> None:
+async def test_a_hold_waits_for_the_topup_that_is_being_posted(book, partner_id: UUID, until_someone_waits) -> None:
     async with book.runtime.engine.connect() as first:
         await post(first, book.runtime, [book.topup(partner_id, 100)])
         held = asyncio.create_task(book.hold(partner_id, ("a", 100)))
-        await _until_someone_waits(book)
+        await until_someone_waits()
         await first.commit()
     assert isinstance((await held)[0], UUID)
 
@@ -163,12 +164,62 @@ def test_two_processes_posting_the_same_key_give_one(database_url: str, posting_
     assert verified() == (1, [])
 
 
-async def _until_someone_waits(book) -> None:
-    """Returns once a connection waits for a lock."""
-    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    for _ in range(1_000):
-        async with book.runtime.engine.connect() as connection:
-            if (await connection.execute(query)).scalar_one():
-                return
-        await asyncio.sleep(0.005)
-    pytest.fail("nobody came to wait for a lock")
+async def test_a_deadlock_is_tried_anew_and_both_transactions_end(book) -> None:
+    """Two transactions that post twice each, in opposite order: one is ended by the database, and in_transaction starts it over."""
+    partners = [await book.partner(f"p{n}") for n in range(2)]
+    both_have_one = asyncio.Barrier(2)
+    tries = 0
+
+    async def twice(first: UUID, second: UUID) -> None:
+        met = False
+
+        async def work(connection: AsyncConnection) -> None:
+            nonlocal met, tries
+            tries += 1
+            await post(connection, book.runtime, [book.topup(first, 10, key=f"first:{first}")])
+            if not met:
+                met = True
+                await both_have_one.wait()
+            await post(connection, book.runtime, [book.topup(second, 10, key=f"second:{first}")])
+
+        await in_transaction(book.runtime.engine, work)
+
+    await asyncio.gather(twice(*partners), twice(*reversed(partners)))
+    assert tries == 3
+    assert [(await book.wallet(partner)).posted for partner in partners] == [Money(20)] * 2
+    assert await verify_ledger_async(book.runtime.engine) == []
+
+
+async def test_a_serialisation_failure_is_tried_anew(book, partner_id: UUID) -> None:
+    tries = 0
+
+    async def work(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await connection.execute(text("SELECT count(*) FROM ledger_accounts"))
+        if tries == 1:
+            await book.post(book.topup(partner_id, 1, key="between"))
+        await post(connection, book.runtime, [book.topup(partner_id, 10)])
+
+    await in_transaction(book.runtime.engine, work)
+    assert tries == 2
+    assert (await book.wallet(partner_id)).posted == Money(11)
+
+
+async def test_a_conflict_that_never_ends_is_given_up_after_five_tries(book, partner_id: UUID) -> None:
+    await book.post(book.topup(partner_id, 1))
+    tries = 0
+
+    async def work(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await connection.execute(text("SELECT count(*) FROM ledger_accounts"))
+        await book.post(book.topup(partner_id, 1, key=f"between:{tries}"))
+        await post(connection, book.runtime, [book.topup(partner_id, 10, key="never")])
+
+    with pytest.raises(DatabaseBusy, match="5 times"):
+        await in_transaction(book.runtime.engine, work)
+    assert tries == 5
+    assert (await book.wallet(partner_id)).posted == Money(6)

@@ -4,10 +4,13 @@
 -- its key stands for the time that was asked for, so a repeat is a repeat whatever was closed meanwhile.
 -- Legs name an account by its code alone: a partner's code means the posting's own partner, so two partners cannot meet in
 -- one transaction.
+-- Whatever the tables grow to, each row is one look-up in an index: the planner may not think otherwise while they are young, nor
+-- plan anew for each batch.
 CREATE OR REPLACE FUNCTION ledger_post(
     _booked_at timestamptz, _ids uuid[], _partners uuid[], _kinds text[], _references text[], _keys text[], _descriptions text[],
     _effective_at timestamptz[], _carried boolean[], _reverses uuid[], _holds uuid[], _leg_posting integer[], _leg_code text[], _leg_cents bigint[]
-) RETURNS uuid[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+) RETURNS uuid[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     the_house CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
     postings CONSTANT integer := cardinality(_ids);
@@ -36,7 +39,8 @@ BEGIN
                                     cardinality(_descriptions), cardinality(_effective_at), cardinality(_carried), cardinality(_reverses), cardinality(_holds)]) THEN
         RAISE EXCEPTION 'the lists of a batch differ in length or hold nulls' USING ERRCODE = 'PV001';
     END IF;
-    SELECT p.id INTO wrong FROM unnest(_partners) AS p(id) WHERE p.id IS NOT NULL AND NOT EXISTS (SELECT FROM partners WHERE id = p.id) LIMIT 1;
+    SELECT p.id INTO wrong FROM (SELECT DISTINCT unnest(_partners) AS id) AS p
+    WHERE p.id IS NOT NULL AND NOT EXISTS (SELECT FROM partners WHERE id = p.id) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION '% is no partner''s id', wrong.id USING ERRCODE = 'PV001';
     END IF;
@@ -109,17 +113,15 @@ BEGIN
          WITH ORDINALITY AS p(id, partner, kind, reference, key, description, effective_at, reverses, n)
     WHERE fresh[p.n];
 
-    WITH written AS (
-        INSERT INTO ledger_entries (transaction_id, leg, account_id, amount_cents, balance_before_cents, balance_after_cents, account_version)
-        SELECT _ids[l.posting], row_number() OVER (PARTITION BY l.posting ORDER BY l.n), account_ids[l.slot], l.cents,
-               balances[l.slot] + sum(l.cents) OVER running - l.cents, balances[l.slot] + sum(l.cents) OVER running,
-               versions[l.slot] + row_number() OVER running
-        FROM unnest(_leg_posting, _leg_cents, leg_slots) WITH ORDINALITY AS l(posting, cents, slot, n)
-        WINDOW running AS (PARTITION BY l.slot ORDER BY l.n)
-        RETURNING account_id, amount_cents)
+    INSERT INTO ledger_entries (transaction_id, leg, account_id, amount_cents, balance_before_cents, balance_after_cents, account_version)
+    SELECT _ids[l.posting], row_number() OVER (PARTITION BY l.posting ORDER BY l.n), account_ids[l.slot], l.cents,
+           balances[l.slot] + sum(l.cents) OVER running - l.cents, balances[l.slot] + sum(l.cents) OVER running,
+           versions[l.slot] + row_number() OVER running
+    FROM unnest(_leg_posting, _leg_cents, leg_slots) WITH ORDINALITY AS l(posting, cents, slot, n)
+    WINDOW running AS (PARTITION BY l.slot ORDER BY l.n);
     UPDATE ledger_accounts a SET balance_cents = a.balance_cents + total.cents, version = a.version + total.entries
-    FROM (SELECT account_id, sum(amount_cents) AS cents, count(*) AS entries FROM written GROUP BY account_id) AS total
-    WHERE a.id = total.account_id;
+    FROM (SELECT slot, sum(cents) AS cents, count(*) AS entries FROM unnest(leg_slots, _leg_cents) AS l(slot, cents) GROUP BY slot) AS total
+    WHERE a.id = account_ids[total.slot];
 
     IF cardinality(array_remove(_reverses, NULL)) > 0 THEN PERFORM ledger_link_reversals(_ids, _partners, _reverses, fresh); END IF;
     IF cardinality(array_remove(_holds, NULL)) > 0 THEN

@@ -3,7 +3,8 @@
 CREATE OR REPLACE FUNCTION ledger_hold(
     _now timestamptz, _ids uuid[], _partners uuid[], _codes text[], _keys text[], _cents bigint[], _expires_at timestamptz[])
 RETURNS TABLE (hold_id uuid, available_cents bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     requests CONSTANT integer := cardinality(_ids);
     request record;
@@ -91,7 +92,8 @@ $$;
 
 -- Gives held money back and returns how many holds that ended; a released hold stays released, a captured or expired one is refused.
 CREATE OR REPLACE FUNCTION ledger_release(_now timestamptz, _holds uuid[])
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     wrong record;
 BEGIN
@@ -107,7 +109,8 @@ END $$;
 
 -- Takes the expiry off holds, before an outside act begins whose outcome may become unknown. One that is not held any more is refused.
 CREATE OR REPLACE FUNCTION ledger_keep(_holds uuid[])
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     wrong record;
 BEGIN
@@ -123,7 +126,8 @@ END $$;
 
 -- Ends the holds whose time is over, `_most` at once, the earliest first, and returns how many that were.
 CREATE OR REPLACE FUNCTION ledger_expire(_now timestamptz, _most integer)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     due uuid[];
 BEGIN

@@ -29,6 +29,10 @@ BEGIN
 END $$;
 CREATE TRIGGER ends_once BEFORE UPDATE ON ledger_holds FOR EACH ROW WHEN (OLD.state <> 'held') EXECUTE FUNCTION ledger_hold_ends_once();
 CREATE TRIGGER append_only BEFORE DELETE ON ledger_holds FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only();
+-- No account ever goes, and only ledger_hold makes holds, from account rows it has locked: a foreign key would look each up once more.
+ALTER TABLE ledger_holds DROP CONSTRAINT ledger_holds_account_id_fkey;
+CREATE TRIGGER append_only BEFORE DELETE ON ledger_accounts FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ledger_accounts FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ledger_holds FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 
 -- What is effective before `closed_before` is final: the balances as of that instant are kept, and nothing may be posted there.
