@@ -22,7 +22,7 @@ async def standing(day: Day, loan_id: int = 1) -> tuple[str, str | None]:
 
 async def test_a_failed_payout_is_tried_now_instead_of_later(open_day) -> None:
     async with open_day([loan(1)]) as day:
-        await tell(day, result(await sent(day), code=1))
+        await tell(day, result(await sent(day), code=8))
         assert await day.review() == 0
         await do(day, "retry")
         assert (await day.send()).accepted == 1
@@ -103,7 +103,7 @@ async def test_a_held_loan_waits_for_its_release_and_is_then_read_again(open_day
 
 async def test_a_cancelled_loan_is_never_paid_by_a_poll_a_hook_or_the_clock(open_day) -> None:
     async with open_day([loan(1)]) as day:
-        await tell(day, result(await sent(day), code=1))
+        await tell(day, result(await sent(day), code=8))
         await do(day, "cancel")
         assert await standing(day) == ("held", "cancelled")
         day.clock.pass_time(days=3)
@@ -172,7 +172,7 @@ async def test_nothing_is_done_about_a_paid_loan(open_day, what: str) -> None:
 async def test_nothing_is_done_about_a_loan_that_was_said_to_be_paid_after_it_failed(open_day, what: str) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
-        await tell(day, result(attempt, code=1))
+        await tell(day, result(attempt, code=8))
         await tell(day, result(attempt))
         with pytest.raises(Conflict, match="--paid UKO1234567"):
             await do(day, what)

@@ -181,7 +181,7 @@ async def test_a_result_that_comes_before_the_second_person_overtakes_the_propos
 async def test_a_payment_that_was_booked_as_failed_is_booked_by_a_person_with_its_charges(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
-        await tell(day, result(attempt, code=1))
+        await tell(day, result(attempt, code=8))
         await tell(day, result(attempt))
         assert await day.cases() == ["contradicting_result"]
         assert await day.held_cents() == 0
@@ -202,10 +202,10 @@ async def test_a_payment_that_was_booked_as_failed_is_booked_by_a_person_with_it
 async def test_a_payment_that_was_booked_as_failed_waits_for_a_wallet_that_covers_its_charges(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
-        await tell(day, result(attempt, code=1))
+        await tell(day, result(attempt, code=8))
         await tell(day, result(attempt))
         async with day.runtime.engine.begin() as connection:
-            await connection.execute(text("UPDATE partners SET system_fee_cents = 100000000"))
+            await connection.execute(text("UPDATE partners SET sms_price_cents = 100000000"))
         with pytest.raises(InsufficientFunds, match="top it up"):
             await resolve(day)
         assert await day.states() == {1: "needs_review"}
@@ -215,7 +215,7 @@ async def test_a_payment_that_was_booked_as_failed_waits_for_a_wallet_that_cover
 async def test_a_late_payment_that_a_person_did_not_find_lets_the_loan_go_on(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
-        await tell(day, result(attempt, code=1))
+        await tell(day, result(attempt, code=8))
         await tell(day, result(attempt))
         await resolve(day, SeenUnpaid())
         assert await day.cases() == []
@@ -227,7 +227,7 @@ async def test_a_late_payment_that_a_person_did_not_find_lets_the_loan_go_on(ope
 async def test_two_payments_of_one_loan_are_not_booked_as_one(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
-        await tell(day, result(attempt, code=1))
+        await tell(day, result(attempt, code=8))
         day.clock.pass_time(hours=1)
         await day.review()
         await day.send()
