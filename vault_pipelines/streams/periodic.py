@@ -11,6 +11,7 @@ import structlog
 
 from vault_core.database import in_transaction
 from vault_core.disbursements.balance_queries import ask_balances
+from vault_core.disbursements.float_audit import audit_floats
 from vault_core.disbursements.float_watch import watch_floats
 from vault_core.disbursements.next_tranches import find_next_tranches
 from vault_core.disbursements.recovery import recover_sending
@@ -50,6 +51,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
+        Job("audit floats", lambda: audit_floats(edge.runtime), idle=30.0, busy=30.0),
         Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),

@@ -59,6 +59,7 @@ CREATE TABLE float_movements (
     from_at timestamptz NOT NULL,
     to_at timestamptz NOT NULL CHECK (to_at > from_at),
     amount_cents bigint NOT NULL CHECK (amount_cents <> 0),
+    drawn_cents bigint NOT NULL,              -- what we paid between the two, as far as it was known
     settled boolean NOT NULL,                 -- false: at least so much, payouts were under way between the two reports
     found_at timestamptz NOT NULL,
     explained_at timestamptz,                 -- later evidence left nothing of it
