@@ -7,8 +7,21 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-_FIRST = ("Amina", "Brian", "Cherono", "Daudi", "Esther", "Faith", "Grace", "Hassan", "Irene", "Juma", "Kamau", "Lilian")
-_LAST = ("Achieng", "Barasa", "Chebet", "Kilonzo", "Maina", "Mutua", "Njeri", "Odhiambo", "Otieno", "Wanjiru", "Were", "Yusuf")
+FIRST_NAMES = ("Amina", "Brian", "Cherono", "Daudi", "Esther", "Faith", "Grace", "Hassan", "Irene", "Juma", "Kamau", "Lilian")
+LAST_NAMES = (
+    "Achieng",
+    "Barasa",
+    "Chebet",
+    "Kilonzo",
+    "Maina",
+    "Mutua",
+    "Njeri",
+    "Odhiambo",
+    "Otieno",
+    "Wanjiru",
+    "Were",
+    "Yusuf",
+)
 
 
 class Found(StrEnum):
@@ -38,6 +51,11 @@ class PlannedLoan:
     fee_at_disbursement: int
     found: Found | None  # None: disbursed before the day, to be repaid on it
 
+    @property
+    def approved_before(self) -> bool:
+        """Whether it was approved before the day began."""
+        return self.found is not Found.HOOK
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedSavings:
@@ -59,15 +77,32 @@ class PlannedPayment:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedCollectionCharges:
+    """What a payment in costs the wallet: a rate (basis points) of it within bounds in shillings, and M-Pesa's fee by bouquet."""
+
+    rate_basis_points: int
+    least: int
+    most: int
+    bouquet: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedPartner:
-    """One lender's part of the day. Amounts in whole shillings."""
+    """One lender's part of the day. Amounts in whole shillings.
+
+    `host` names its books in the truth; `live`: they are on a running server, not in the sandbox. `products` are enabled.
+    """
 
     name: str
     display_name: str
     host: str
+    live: bool
+    products: tuple[str, ...]
+    external_prefix: str
     b2c_short_code: str
     c2b_short_code: str
     system_fee: int
+    collections: PlannedCollectionCharges | None  # None: M-Pesa's fee is the customer's, and we charge nothing
     first_top_up: int
     second_top_up: int
     clients: tuple[PlannedClient, ...]
@@ -79,6 +114,10 @@ class PlannedPartner:
     def approved(self) -> list[PlannedLoan]:
         """The loans to be paid out on the day."""
         return [loan for loan in self.loans if loan.found is not None]
+
+    def external_id(self, kind: str, number: int) -> str:
+        """The external id of a client, loan or savings account: what a payer may write as his reference."""
+        return f"{self.external_prefix}-{kind[0].upper()}{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +164,7 @@ def _partner(
     rich: bool,
 ) -> PlannedPartner:
     clients = [
-        PlannedClient(number, f"{chance.choice(_FIRST)} {chance.choice(_LAST)}", _phone(chance, index, number))
+        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", _phone(chance, index, number))
         for number in range(1, _APPROVED + _RUNNING + 1)
     ]
     loans = [_approved_loan(chance, number) for number in range(1, _APPROVED + 1)]
@@ -140,9 +179,13 @@ def _partner(
         name=name,
         display_name=display_name,
         host=host,
+        live=False,
+        products=tuple(ENABLED_PRODUCTS.values()),
+        external_prefix=name.upper(),
         b2c_short_code=b2c,
         c2b_short_code=c2b,
         system_fee=system_fee,
+        collections=PlannedCollectionCharges(50, 4, 10, "mgao") if rich else None,
         # One wallet is short at first: about half of its loans wait until the second top-up comes.
         first_top_up=20_000 if rich else 2_500,
         second_top_up=0 if rich else 20_000,

@@ -1,39 +1,35 @@
 """The proof table: what really happened outside, what our ledger says, what the reports say, and the difference.
 
-The truth comes from the sandbox's own books, which the product never reads; the ledger from its entries; the reports from the
-Parquet files that finance would open. A difference is allowed only if open cases name exactly that money.
+The truth comes from the sandbox's own books, which the product never reads; the ledger's side is its trial balance, as auditors
+see it; the reports are the Parquet files that finance would open. A difference is allowed only if open cases name that money.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
-from sqlalchemy import Connection, text
+
+from local_stack.demo.day_plan import PlannedCollectionCharges
+from vault_core.ledger.balances import TrialLine
 
 PAID = "paid out over M-Pesa"
 COLLECTED = "collected over M-Pesa"
 DISBURSED = "disbursed in Mifos X (principal)"
 REPAID = "repaid and deposited in Mifos X"
 SUSPENSE = "held in suspense"
-MPESA_FEES = "M-Pesa fees of payouts"
+MPESA_FEES = "M-Pesa fees that the wallet bears"
 SYSTEM_FEES = "system fees and their excise"
 SMS = "SMS, at the lender's price a part"
+LENT = "disbursed less repaid in Mifos X"
+WALLET = "left in the wallet"
+TOPPED_UP = "topped up through the bank"
+HOUSE = "house"
 LINES = (PAID, COLLECTED, DISBURSED, REPAID, SUSPENSE, MPESA_FEES, SYSTEM_FEES, SMS)
 
 _EXCISE = Decimal("0.15")
-
-_LEDGER = text(
-    """
-    SELECT p.name AS partner, t.kind, a.code, sum(e.amount_cents)::bigint AS cents
-    FROM ledger_transactions t
-    JOIN partners p ON p.id = t.partner_id
-    JOIN ledger_entries e ON e.transaction_id = t.id
-    JOIN ledger_accounts a ON a.id = e.account_id
-    GROUP BY 1, 2, 3
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +67,7 @@ class PartnerTerms:
     sms_user: str
     sms_price_cents: int
     system_fee_cents: int
+    collections: PlannedCollectionCharges | None = None
 
 
 def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, int]:
@@ -80,8 +77,6 @@ def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str,
     collected = _total(payments)
     disbursed, repaid = _in_core(truth, terms.host), _in_core(before, terms.host)
     posted_in = disbursed[1] - repaid[1]
-    fee = Decimal(terms.system_fee_cents)
-    fee_and_excise = int(fee + (fee * _EXCISE).to_integral_value(ROUND_HALF_UP))
     messages = truth["sms"]["users"].get(terms.sms_user, {}).get("messages", [])
     return {
         PAID: _total(payouts),
@@ -89,34 +84,69 @@ def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str,
         DISBURSED: disbursed[0] - repaid[0],
         REPAID: posted_in,
         SUSPENSE: collected - posted_in,
-        MPESA_FEES: sum(payout["fee_cents"] for payout in payouts),
-        SYSTEM_FEES: fee_and_excise * len(payouts),
+        MPESA_FEES: sum(paid["fee_cents"] for paid in [*payouts, *(payments if terms.collections else [])]),
+        SYSTEM_FEES: _with_excise(terms.system_fee_cents) * len(payouts) + _collection_fees(terms, payments),
         SMS: sum(message["parts"] for message in messages) * terms.sms_price_cents,
     }
 
 
-def ledger_lines(connection: Connection) -> dict[str, dict[str, int]]:
-    """Every partner's lines from the ledger's entries."""
-    moved: dict[str, dict[tuple[str, str], int]] = {}
-    for row in connection.execute(_LEDGER):
-        moved.setdefault(row.partner, {})[row.kind, row.code] = row.cents
+def _collection_fees(terms: PartnerTerms, payments: Iterable[Mapping[str, int]]) -> int:
+    charges = terms.collections
+    if charges is None:
+        return 0
+    rate = Decimal(charges.rate_basis_points) / 10_000
+    shares = [int((payment["amount_cents"] * rate).to_integral_value(ROUND_HALF_UP)) for payment in payments]
+    return sum(_with_excise(min(max(share, charges.least * 100), charges.most * 100)) for share in shares)
 
-    def lines(of: Mapping[tuple[str, str], int]) -> dict[str, int]:
-        def sum_of(code: str, *kinds: str) -> int:
-            return sum(cents for (kind, account), cents in of.items() if account == code and (not kinds or kind in kinds))
 
-        return {
-            PAID: -sum_of("b2c_float", "disbursement_paid"),
-            COLLECTED: sum_of("c2b_float", "collection"),
-            DISBURSED: sum_of("loan_book", "disbursement_posted"),
-            REPAID: -sum_of("loan_book", "collection_posted") - sum_of("savings_book", "collection_posted"),
-            SUSPENSE: -sum_of("suspense") - sum_of("collected_unposted"),
-            MPESA_FEES: -sum_of("fees:mpesa"),
-            SYSTEM_FEES: -sum_of("fees:system") - sum_of("tax:excise"),
-            SMS: -sum_of("fees:sms"),
+def _with_excise(cents: int) -> int:
+    return cents + int((cents * _EXCISE).to_integral_value(ROUND_HALF_UP))
+
+
+def ledger_lines(trial: Iterable[TrialLine], names: Mapping[UUID, str]) -> dict[str, dict[str, int]]:
+    """Every partner's lines, and the HOUSE's, from the trial balance of a ledger in which nothing was before the day."""
+    balances: dict[str, dict[str, int]] = {}
+    for line in trial:
+        owner = HOUSE if line.account.partner_id is None else names[line.account.partner_id]
+        balances.setdefault(owner, {})[line.account.code] = line.debit.cents - line.credit.cents
+
+    def debits(owner: str, *codes: str) -> int:
+        return sum(balances.get(owner, {}).get(code, 0) for code in codes)
+
+    lines = {
+        partner: {
+            PAID: -debits(partner, "b2c_float"),
+            COLLECTED: debits(partner, "c2b_float"),
+            LENT: debits(partner, "loan_book", "savings_book"),
+            SUSPENSE: -debits(partner, "suspense", "collected_unposted"),
+            WALLET: -debits(partner, "wallet"),
         }
+        for partner in names.values()
+    }
+    house = {
+        TOPPED_UP: debits(HOUSE, "bank:settlement"),
+        MPESA_FEES: -debits(HOUSE, "fees:mpesa"),
+        SYSTEM_FEES: -debits(HOUSE, "fees:system", "tax:excise"),
+        SMS: -debits(HOUSE, "fees:sms"),
+    }
+    return {**lines, HOUSE: house}
 
-    return {partner: lines(of) for partner, of in moved.items()}
+
+def partner_lines(day: Mapping[str, int], topped_up: int) -> dict[str, int]:
+    """A partner's day (by LINES) in the lines that its accounts show. `topped_up` is what came into its wallet, in cents."""
+    return {
+        PAID: day[PAID],
+        COLLECTED: day[COLLECTED],
+        LENT: day[DISBURSED] - day[REPAID],
+        SUSPENSE: day[SUSPENSE],
+        WALLET: topped_up - day[MPESA_FEES] - day[SYSTEM_FEES] - day[SMS],
+    }
+
+
+def house_lines(days: Iterable[Mapping[str, int]], topped_up: int) -> dict[str, int]:
+    """All partners' days in the lines that the house's accounts show, which are theirs together."""
+    together = list(days)
+    return {TOPPED_UP: topped_up} | {line: sum(day[line] for day in together) for line in (MPESA_FEES, SYSTEM_FEES, SMS)}
 
 
 def report_lines(reconciliation: pd.DataFrame, charges: pd.DataFrame, sms: pd.DataFrame, partner: str) -> dict[str, int]:
@@ -141,10 +171,10 @@ def report_lines(reconciliation: pd.DataFrame, charges: pd.DataFrame, sms: pd.Da
 
 
 def prove(
-    partner: str, truth: Mapping[str, int], ledger: Mapping[str, int], report: Mapping[str, int], cases: Mapping[str, int]
+    owner: str, truth: Mapping[str, int], ledger: Mapping[str, int], report: Mapping[str, int], cases: Mapping[str, int]
 ) -> list[ProofLine]:
-    """The partner's proof lines, in the order of LINES. `cases` is the money that open cases name, by line."""
-    return [ProofLine(partner, line, truth[line], ledger.get(line, 0), report[line], cases.get(line, 0)) for line in LINES]
+    """The proof lines of a partner or the HOUSE, in the order of `truth`. `cases`: the money that open cases name, by line."""
+    return [ProofLine(owner, line, truth[line], ledger.get(line, 0), report[line], cases.get(line, 0)) for line in truth]
 
 
 def _total(movements: Iterable[Mapping[str, int]]) -> int:

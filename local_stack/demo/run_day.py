@@ -1,6 +1,7 @@
 """The demo's day from beginning to end: start the parts, act it out, wait until nothing moves, report, prove."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,18 +11,33 @@ from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from local_stack import stack
 from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
 from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner, plan_day
-from local_stack.demo.proof import DISBURSED, SMS, PartnerTerms, ProofLine, ledger_lines, prove, report_lines, truth_of
+from local_stack.demo.proof import (
+    HOUSE,
+    LENT,
+    SMS,
+    WALLET,
+    PartnerTerms,
+    ProofLine,
+    house_lines,
+    ledger_lines,
+    partner_lines,
+    prove,
+    report_lines,
+    truth_of,
+)
 from local_stack.demo.reporting import make_reports, read_reports
 from local_stack.demo.watching import Picture, open_cases, take_picture
 from local_stack.demo.world import FAULTS, SMS_PRICE, sandbox_world
-from local_stack.home import Home, exists, remove
+from local_stack.home import REPOSITORY, Home, exists, remove
 from local_stack.plan import Plan
 from vault_core.clock import NAIROBI
-from vault_core.database import open_sync_engine
 from vault_core.errors import Unreachable, VaultError
+from vault_core.ledger.balances import trial_balance
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
@@ -49,7 +65,10 @@ _WAVE_SECONDS = 2.0
 _REST_SECONDS = 420.0
 _LOOK_EVERY = 0.5
 # Money that a difference may be about, by the kind of the open case that names it.
-_CASES_OF_LINE = {SMS: {"sms_unknown"}, DISBURSED: {"disbursement_unposted"}}
+_CASES_OF_PARTNER = {WALLET: {"sms_unknown"}, LENT: {"disbursement_unposted"}}
+_CASES_OF_HOUSE = {SMS: {"sms_unknown"}}
+
+_PARTNERS = text("SELECT id, name FROM partners ORDER BY name")
 
 
 @dataclass(slots=True)
@@ -63,12 +82,13 @@ class DayOutcome:
     faults: dict[str, int]
     cases: list[dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)  # of `vault verify`
     problem: str | None = None  # why the day did not come to its end
 
     @property
     def ok(self) -> bool:
-        """Whether every line of the proof holds, and all of the day was done."""
-        return self.problem is None and bool(self.proof) and all(line.holds for line in self.proof)
+        """Whether every line of the proof holds, `vault verify` finds nothing, and all of the day was done."""
+        return self.problem is None and not self.findings and bool(self.proof) and all(line.holds for line in self.proof)
 
 
 async def run_day(home: Home, environment: Mapping[str, str], *, seed: int, day: date, show: Show) -> tuple[DayOutcome, Plan]:
@@ -135,8 +155,9 @@ async def _live(
     async with _timed(seconds, "proof"):
         show("holding the books against each other", None)
         proof, cases, picture = await _prove(runtime, plan, planned, day, before, await outside.truth(), reported=problem is None)
+        findings = await _verified(plan)
     faults = (await outside.summary())["faults"]
-    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, problem)
+    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, findings, problem)
 
 
 async def _wait_for_rest(
@@ -180,20 +201,40 @@ async def _prove(
         picture = await take_picture(connection)
     if not reported:
         return [], cases, picture
-    engine = open_sync_engine(plan.database_url)
-    with engine.connect() as connection:
-        ledger = ledger_lines(connection)
-    engine.dispose()
+    async with runtime.engine.connect() as connection:
+        names = {row.id: row.name for row in await connection.execute(_PARTNERS)}
+        ledger = ledger_lines(await trial_balance(connection), names)
     reports = read_reports(Path(plan.environment["VAULT_REPORTS_DIR"]), day)
+    truths = {partner.name: truth_of(_terms(partner), truth, before) for partner in planned.partners}
+    told = {partner.name: report_lines(*reports, partner.name) for partner in planned.partners}
+    topped_up = {partner.name: (partner.first_top_up + partner.second_top_up) * 100 for partner in planned.partners}
     lines: list[ProofLine] = []
-    for partner in planned.partners:
-        in_cases = {
-            line: sum(case["amount_cents"] or 0 for case in cases if case["partner"] == partner.name and case["kind"] in kinds)
-            for line, kinds in _CASES_OF_LINE.items()
-        }
-        truth_lines = truth_of(_terms(partner), truth, before)
-        lines += prove(partner.name, truth_lines, ledger.get(partner.name, {}), report_lines(*reports, partner.name), in_cases)
+    for name, cents in topped_up.items():
+        in_cases = _in_cases(cases, _CASES_OF_PARTNER, name)
+        lines += prove(name, partner_lines(truths[name], cents), ledger[name], partner_lines(told[name], cents), in_cases)
+    total = sum(topped_up.values())
+    of_house = house_lines(truths.values(), total), ledger[HOUSE], house_lines(told.values(), total)
+    lines += prove(HOUSE, *of_house, _in_cases(cases, _CASES_OF_HOUSE, None))
     return lines, cases, picture
+
+
+def _in_cases(cases: list[dict[str, Any]], kinds_of: Mapping[str, set[str]], partner: str | None) -> dict[str, int]:
+    """What open cases name, by line; of one partner, or (None) of all."""
+    return {
+        line: sum(c["amount_cents"] or 0 for c in cases if partner in {None, c["partner"]} and c["kind"] in kinds)
+        for line, kinds in kinds_of.items()
+    }
+
+
+async def _verified(plan: Plan) -> list[str]:
+    """What `vault verify` finds, run as an auditor runs it."""
+    process = await asyncio.create_subprocess_exec(
+        str(REPOSITORY / "vault"), "verify", "--json", env=plan.environment, stdout=asyncio.subprocess.PIPE
+    )  # fmt: skip
+    told, _ = await process.communicate()
+    if process.returncode not in {0, 1}:
+        raise Unreachable(f"`vault verify` ended with {process.returncode}")
+    return [f"{finding['check']}: {finding['where']}: {finding['what']}" for finding in json.loads(told)["findings"]]
 
 
 def _terms(partner: PlannedPartner) -> PartnerTerms:
@@ -205,6 +246,7 @@ def _terms(partner: PlannedPartner) -> PartnerTerms:
         sms_user=partner.name,
         sms_price_cents=Money.parse(SMS_PRICE).cents,
         system_fee_cents=partner.system_fee * 100,
+        collections=partner.collections,
     )
 
 

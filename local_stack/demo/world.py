@@ -1,5 +1,6 @@
 """The sandbox's world for a planned day, and what each lender would write into its partner file."""
 
+import json
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ from local_stack.demo.day_plan import (
     PlannedPartner,
     PlannedPayment,
 )
+from local_stack.demo.live_office import LiveMifos
+from vault_core.partners.system_fees import percent_text
 from vault_core.phones import normalise_phone
 
 MIFOS_USER, MIFOS_PASSWORD = "payments", "demo-password"
@@ -61,6 +64,7 @@ def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
                 code: {
                     "name": p.display_name.upper(),
                     "utility_cents": cents,
+                    "c2b_bouquet": p.collections.bouquet if p.collections else "business",
                     "initiator": "vaultapi",
                     "security_credential": f"cred-{p.name}",
                 }
@@ -68,7 +72,7 @@ def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
                 for code, cents in ((p.b2c_short_code, 1_000_000_000), (p.c2b_short_code, 0))
             },
         },
-        "mifos": {p.host: _host(p, day) for p in plan.partners},
+        "mifos": {p.host: _host(p, day) for p in plan.partners if not p.live},
         "sms": {
             "users": [
                 {"user": p.name, "api_key": f"sms-{p.name}", "senders": ["LENDER"], "balance_cents": 10_000_000}
@@ -86,18 +90,19 @@ def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
     }
 
 
-def partner_file(partner: PlannedPartner, sandbox_url: str) -> str:
-    """The TOML that `vault partner add` would be given for this lender."""
+def partner_file(partner: PlannedPartner, sandbox_url: str, server: LiveMifos | None = None) -> str:
+    """The TOML that `vault partner add` would be given for this lender; `server` is the Mifos X of the live one."""
+    core = server if partner.live and server is not None else _sandbox_core(partner, sandbox_url)
     return f"""
 [partner]
 name = "{partner.name}"
 display_name = "{partner.display_name}"
 
 [mifos]
-url = "{sandbox_url}/mifos/{partner.host}/fineract-provider/api/v1"
-tenant = "default"
-user = "{MIFOS_USER}"
-password = "{MIFOS_PASSWORD}"
+url = {_toml(core.url)}
+tenant = {_toml(core.tenant)}
+user = {_toml(core.user)}
+password = {_toml(core.password)}
 
 [mpesa]
 url = "{sandbox_url}/daraja"
@@ -118,11 +123,35 @@ price = "{SMS_PRICE}"
 [charges]
 system_fee = "{partner.system_fee}.00"
 low_balance = "500.00"
-
+{_collection_charges(partner)}
 [[contacts]]
 role = "operations"
 name = "Operations of {partner.display_name}"
 phone = "{_contact_phone(partner)}"
+"""
+
+
+def _sandbox_core(partner: PlannedPartner, sandbox_url: str) -> LiveMifos:
+    url = f"{sandbox_url}/mifos/{partner.host}/fineract-provider/api/v1"
+    return LiveMifos(url, "default", MIFOS_USER, MIFOS_PASSWORD)
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)  # a basic string of TOML is one of JSON, but for characters that no login has
+
+
+def _collection_charges(partner: PlannedPartner) -> str:
+    charges = partner.collections
+    if charges is None:
+        return ""
+    return f"""c2b_bouquet = "{charges.bouquet}"
+c2b_fee_paid_by = "wallet"
+
+[[charges.system_fees]]
+service = "collection"
+percent = "{percent_text(charges.rate_basis_points)}"
+min = {charges.least}
+max = {charges.most}
 """
 
 
@@ -153,7 +182,7 @@ def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
                 "id": s.number,
                 "client": s.client,
                 "account_no": _savings_number(partner, s.number),
-                "external_id": _external_id(partner, "savings", s.number),
+                "external_id": partner.external_id("savings", s.number),
             }
             for s in partner.savings
         ],
@@ -170,7 +199,7 @@ def _loan(partner: PlannedPartner, loan: PlannedLoan, day: date) -> dict[str, An
         "fee_cents": loan.fee_at_disbursement * 100,
         "status": status,
         "account_no": _loan_number(loan.number),
-        "external_id": _external_id(partner, "loan", loan.number),
+        "external_id": partner.external_id("loan", loan.number),
         "expected_on": day.isoformat(),
         "approved_on": day.isoformat(),
     }
@@ -182,12 +211,8 @@ def _bill_reference(partner: PlannedPartner, payment: PlannedPayment) -> str:
         return f"SCHOOL FEES {payment.number}"
     kind, number = payment.target
     plain = _loan_number(number) if kind == "loan" else _savings_number(partner, number)
-    external = _external_id(partner, kind, number)
+    external = partner.external_id(kind, number)
     return {"plain": plain, "spaced": f" {plain} ", "external": external, "lower": external.lower()}[payment.spelling]
-
-
-def _external_id(partner: PlannedPartner, kind: str, number: int) -> str:
-    return f"{partner.name.upper()}-{kind[0].upper()}{number}"
 
 
 def _loan_number(number: int) -> str:

@@ -1,9 +1,15 @@
+from dataclasses import replace
+from uuid import uuid4
+
 import pandas as pd
 import pytest
 
+from local_stack.demo.day_plan import PlannedCollectionCharges
 from local_stack.demo.proof import (
     COLLECTED,
     DISBURSED,
+    HOUSE,
+    LENT,
     LINES,
     MPESA_FEES,
     PAID,
@@ -11,12 +17,19 @@ from local_stack.demo.proof import (
     SMS,
     SUSPENSE,
     SYSTEM_FEES,
+    TOPPED_UP,
+    WALLET,
     PartnerTerms,
     ProofLine,
+    house_lines,
+    ledger_lines,
+    partner_lines,
     prove,
     report_lines,
     truth_of,
 )  # fmt: skip
+from vault_core.ledger.balances import TrialLine
+from vault_core.ledger.chart import AccountRef
 
 TERMS = PartnerTerms("alpha", "a", "600100", "700100", "alpha", 80, 25_50)
 
@@ -47,6 +60,20 @@ def test_the_truth_is_read_from_the_books_without_reversals_and_without_what_was
         PAID: 4_850_00, COLLECTED: 130_00, DISBURSED: 5_000_00, REPAID: 100_00, SUSPENSE: 30_00,
         MPESA_FEES: 9_00, SYSTEM_FEES: 25_50 + 3_83, SMS: 240,
     }  # fmt: skip
+
+
+def test_what_a_wallet_bears_of_payments_in_is_counted_where_the_plan_says_so() -> None:
+    told = truth()
+    told["mpesa"]["short_codes"]["700100"]["c2b"] = [
+        {"amount_cents": 100_00, "fee_cents": 0},
+        {"amount_cents": 1_250_00, "fee_cents": 5_00},
+        {"amount_cents": 9_000_00, "fee_cents": 30_00},
+    ]
+    charged = replace(TERMS, collections=PlannedCollectionCharges(50, 4, 10, "mgao"))
+    lines = truth_of(charged, told, truth(old=True))
+    assert lines[MPESA_FEES] == 9_00 + 5_00 + 30_00
+    assert lines[SYSTEM_FEES] == 25_50 + 3_83 + 4_60 + (6_25 + 94) + 11_50
+    assert truth_of(TERMS, told, truth(old=True))[MPESA_FEES] == 9_00
 
 
 def test_equal_books_hold_and_every_line_is_drawn() -> None:
@@ -88,3 +115,26 @@ def test_the_reports_are_read_for_one_partner_only() -> None:
     assert report_lines(reconciliation, charges, sms, "alpha") == {
         PAID: 500, COLLECTED: 40, DISBURSED: 520, REPAID: 0, SUSPENSE: 40, MPESA_FEES: 5, SYSTEM_FEES: 2, SMS: 80,
     }  # fmt: skip
+
+
+def test_a_trial_balance_and_the_day_it_tells_of_give_the_same_lines() -> None:
+    alpha = uuid4()
+    day = truth_of(TERMS, truth(), truth(old=True))
+    charges = day[MPESA_FEES] + day[SYSTEM_FEES] + day[SMS]
+    trial = [
+        TrialLine.of(AccountRef(owner, code), cents)
+        for owner, code, cents in (
+            (None, "bank:settlement", 900_00), (alpha, "wallet", charges - 900_00), (alpha, "b2c_float", -4_850_00), (alpha, "c2b_float", 130_00),
+            (alpha, "loan_book", 4_900_00), (alpha, "suspense", -20_00), (alpha, "collected_unposted", -10_00), (None, "fees:mpesa", -9_00),
+            (None, "fees:system", -25_50), (None, "tax:excise", -3_83), (None, "fees:sms", -240),
+        )
+    ]  # fmt: skip
+    ledger = ledger_lines(trial, {alpha: "alpha"})
+    assert ledger["alpha"] == partner_lines(day, 900_00)
+    assert ledger[HOUSE] == house_lines([day], 900_00)
+    assert set(ledger["alpha"]) == {PAID, COLLECTED, LENT, SUSPENSE, WALLET}
+    assert set(ledger[HOUSE]) == {TOPPED_UP, MPESA_FEES, SYSTEM_FEES, SMS}
+
+
+def test_a_partner_without_accounts_has_lines_of_nothing() -> None:
+    assert set(ledger_lines([], {uuid4(): "alpha"})["alpha"].values()) == {0}
