@@ -40,7 +40,8 @@ async def start_sender(day: Day, database_url: str, batch: str) -> asyncio.subpr
         "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:9",
         "VAULT_MASTER_KEY": f"test:{base64.b64encode(b'0123456789abcdef0123456789abcdef').decode()}",
         "VAULT_PUBLIC_URL": day.runtime.public_url,
-        "VAULT_B2C_IN_FLIGHT": "4",
+        "VAULT_B2C_IN_FLIGHT": "16",
+        "VAULT_B2C_PER_SECOND": "40",  # so that many are claimed and wait for their turn when the stop comes
     }
     command = (sys.executable, "-m", "tests.integration.disbursements.sender_process", batch)
     return await asyncio.create_subprocess_exec(*command, cwd=REPOSITORY, env=environment)
