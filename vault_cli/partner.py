@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from vault_cli.float_view import float_lines
 from vault_cli.halt import sendable_words
 from vault_cli.partner_questions import Answers
 from vault_cli.partner_view import (
@@ -23,6 +24,7 @@ from vault_cli.partner_view import (
     summary_json,
 )
 from vault_cli.session import actor, attempt, failures_told, run
+from vault_core.disbursements.float_description import FloatDescription, describe_float
 from vault_core.disbursements.payout_halt import Halt, halt_in_force
 from vault_core.disbursements.sendable import Sendable, sendable_loans
 from vault_core.disbursements.under_way import UnderWay, await_quiet
@@ -30,7 +32,7 @@ from vault_core.errors import InvalidInput, LoginRefused, NotUnderstood, Unreach
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.credentials import CredentialPurpose, parse_purpose, replace_credential
-from vault_core.partners.description import describe_partner
+from vault_core.partners.description import PartnerDescription, describe_partner
 from vault_core.partners.partner import Partner, list_partners, load_partner
 from vault_core.partners.partner_fields import read_secret
 from vault_core.partners.partner_file import PartnerFile, load_partner_file
@@ -83,12 +85,20 @@ def list_(json_: Json = False) -> None:
 
 @app.command()
 def show(name: Name, json_: Json = False) -> None:
-    """One partner: state, what its Mifos X can do, callback URLs, products, masked contacts."""
-    described = run(lambda runtime: describe_partner(runtime, name))
+    """One partner: state, what its Mifos X can do, its float, callback URLs, products, masked contacts."""
+
+    async def work(runtime: Runtime) -> tuple[PartnerDescription, FloatDescription]:
+        described = await describe_partner(runtime, name)
+        async with runtime.engine.connect() as connection:
+            return described, await describe_float(connection, described.partner.id)
+
+    described, its_float = run(work)
     if json_:
-        _print_json(partner_json(described))
-    else:
-        print_partner(console, described)
+        _print_json(partner_json(described) | {"float": its_float.to_json()})
+        return
+    print_partner(console, described)
+    for line in float_lines(its_float):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
