@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sandbox.airtouch.segments import part_count
 from sandbox.chance import fraction, letters
 from sandbox.daraja.books import MpesaBooks
-from sandbox.daraja.fees import b2c_fee_cents
+from sandbox.daraja.fees import b2c_fee, c2b_fee
 from sandbox.daraja.wire import amount_number
 from sandbox.mifos.amounts import cents_of, number
 from sandbox.mifos.schedule import schedule, spread
@@ -31,7 +31,18 @@ def test_parts_are_counted_as_the_vectors_say(vector):
     [(1, 0), (100, 0), (101, 5), (1500, 5), (1501, 9), (5000, 9), (5001, 11), (20_000, 11), (20_001, 13), (250_000, 13)],
 )
 def test_the_fee_follows_the_form_of_august_2023(shillings, fee):
-    assert b2c_fee_cents(shillings * 100) == fee * 100
+    assert b2c_fee(shillings * 100).business_cents == fee * 100
+
+
+@pytest.mark.parametrize(
+    ("shillings", "total", "mgao"), [(100, 0, 0), (500, 5, 5), (1_200, 15, 10), (2_501, 25, 16), (50_000, 108, 24)]
+)
+def test_the_pay_bills_fee_is_split_as_its_bouquet_says(shillings, total, mgao):
+    split = {
+        bouquet: ((fee := c2b_fee(shillings * 100, bouquet)).business_cents // 100, fee.customer_cents // 100)
+        for bouquet in ("business", "mgao", "customer")
+    }
+    assert split == {"business": (0, total), "mgao": (total - mgao, mgao), "customer": (total, 0)}
 
 
 def test_a_schedule_is_the_one_the_real_server_made():
