@@ -22,6 +22,7 @@ from callback_receiver.token_directory import TokenDirectory
 from vault_core.clock import SystemClock
 from vault_core.database import open_async_engine
 from vault_core.errors import ConfigurationError
+from vault_core.fault_points import arm
 from vault_core.identifiers import id_maker
 from vault_core.inbox.receiving import open_delivery_store
 from vault_core.settings import read_settings
@@ -84,6 +85,7 @@ async def open_receiver(environment: Mapping[str, str]) -> AsyncIterator[Receive
     Raises ConfigurationError for a setting that is missing or wrong.
     """
     settings = read_settings(environment)
+    arm(settings.fault_point)
     bounds = read_receiver_settings(environment)
     clock = SystemClock(settings.clock_offset)
     metrics = Metrics()

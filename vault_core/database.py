@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from vault_core.errors import ConfigurationError, DatabaseBusy
+from vault_core.fault_points import reach
 
 T = TypeVar("T")
 
@@ -64,7 +65,10 @@ async def in_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], 
         ):
             with attempt:
                 async with engine.begin() as connection:
-                    return await work(connection)
+                    result = await work(connection)
+                    reach("before commit", work)
+                reach("after commit", work)
+                return result
     except DBAPIError as error:
         if _is_contention(error):
             raise DatabaseBusy(f"the transaction met a lock conflict {_TRANSACTION_TRIES} times: {error.orig}") from error

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from vault_core.clock import Clock, SystemClock
 from vault_core.database import open_async_engine
+from vault_core.fault_points import arm
 from vault_core.http_pool import SpreadTransport
 from vault_core.identifiers import IdMaker, id_maker
 from vault_core.secrets import Sealer
@@ -39,6 +40,7 @@ async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncItera
     Silences httpx's line for each request: a URL may hold what a payer typed, a phone or a name.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    arm(settings.fault_point)
     clock = SystemClock(settings.clock_offset)
     engine = open_async_engine(settings.database_url, pool_size=pool_size)
     http = httpx.AsyncClient(

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vault_core.errors import ConfigurationError
+from vault_core.fault_points import Wish, read_wish
 from vault_core.secrets import Sealer, parse_master_key, read_master_key_file
 
 _LONGEST_PORTAL = 80  # it stands in texts, whole
@@ -64,20 +65,23 @@ class Settings:
     reports_dir: Path
     clock_offset: timedelta
     pace: Pace
+    fault_point: Wish | None  # only where M-Pesa cannot reach us: vault_core/fault_points.py
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Settings from `environment` (usually os.environ). Raises ConfigurationError naming the variable that is wrong."""
     home = Path(environment.get("VAULT_HOME", ".vault"))
+    public_url = environment.get("VAULT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
     return Settings(
         database_url=sqlalchemy_url(_required(environment, "VAULT_DATABASE_URL")),
         kafka_bootstrap=_required(environment, "VAULT_KAFKA_BOOTSTRAP"),
         sealer=_sealer(environment, home),
-        public_url=environment.get("VAULT_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/"),
+        public_url=public_url,
         portal_url=_portal(environment.get("VAULT_PORTAL_URL", "")),
         reports_dir=Path(environment.get("VAULT_REPORTS_DIR", str(home / "reports"))),
         clock_offset=timedelta(seconds=_number(environment, "VAULT_CLOCK_OFFSET_SECONDS", 0.0)),
         pace=_pace(environment),
+        fault_point=read_wish(environment.get("VAULT_FAULT_POINT", ""), public_url),
     )
 
 

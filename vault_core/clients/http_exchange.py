@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from vault_core.errors import ConfigurationError
+from vault_core.fault_points import place_of, reach, watch
 
 _LARGEST_ANSWER = 64 * 2**20
 _CAUSE_LENGTH = 200
@@ -58,6 +59,9 @@ async def exchange(
         async with asyncio.timeout(timeout):
             request = http.build_request(method, url, params=params, headers=headers, content=content, timeout=_waits(timeout))
             request.headers.pop("cookie", None)  # the pool is shared: one partner's session must never travel with another's call
+            place = place_of(request)
+            reach("before send", place)
+            watch(request)
             response = await http.send(request, stream=True, follow_redirects=False)
             try:
                 body = bytearray()
@@ -67,6 +71,7 @@ async def exchange(
                         return NoAnswer(f"the answer is larger than {_LARGEST_ANSWER} bytes")
             finally:
                 await response.aclose()
+            reach("after receive", place)
             return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
     except _NEVER_LEFT as error:
         return NotSent(_cause(error))

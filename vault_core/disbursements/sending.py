@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.daraja import B2CAck, B2CInstruction, DarajaClient
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
+from vault_core.database import in_transaction
 from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import Claimed, claim
@@ -71,9 +74,12 @@ async def send_batch(runtime: Runtime, connections: Connections, batch_id: UUID)
         raise NotFound(f"there is no disbursement batch {batch_id}")
     report = SendReport()
     await _Sender.send(runtime, connections, partner_id, Selection(batch_id=batch_id), report)
-    async with runtime.engine.begin() as connection:
-        await connection.execute(_FINISH, {"id": batch_id, "now": runtime.clock.now()})
+    await in_transaction(runtime.engine, partial(_finish_batch, runtime, batch_id))
     return report
+
+
+async def _finish_batch(runtime: Runtime, batch_id: UUID, connection: AsyncConnection) -> None:
+    await connection.execute(_FINISH, {"id": batch_id, "now": runtime.clock.now()})
 
 
 async def send_ready(runtime: Runtime, connections: Connections, disbursement_ids: Sequence[UUID]) -> SendReport:

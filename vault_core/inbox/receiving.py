@@ -15,6 +15,7 @@ import orjson
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from vault_core.fault_points import reach
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE, sealed_body_binding
 from vault_core.secrets import Sealer
 
@@ -70,6 +71,7 @@ class DeliveryStore:
         Raises psycopg.Error and then none or all of them are stored (a lost connection cannot say which).
         """
         seal = self._sealer.seal
+        reach("before commit", self.store)
         await self._connection.execute(
             _STORE,
             (
@@ -89,6 +91,7 @@ class DeliveryStore:
             ),
             prepare=True,
         )
+        reach("after commit", self.store)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.fault_points import reach
 from vault_core.runtime import Runtime
 
 TokenFetch = Callable[[], Awaitable[tuple[str, timedelta]]]
@@ -62,6 +63,8 @@ class AccessTokens:
                 return copy
             async with self._runtime.engine.begin() as connection:
                 self._copy = await self._stored(connection, refused) or await self._refreshed(connection, fetch, refused)
+                reach("before commit", self.token)
+            reach("after commit", self.token)
             return self._copy[0]
 
     def _usable_copy(self, refused: str | None) -> str | None:

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.database import in_transaction
 from vault_core.errors import InvalidInput, TransientError
+from vault_core.fault_points import reach
 from vault_core.inbox.applying import set_aside
 from vault_core.inbox.envelope import event_id_of
 from vault_core.outbox.calls import Call, claim_calls, record_failure
@@ -105,11 +106,14 @@ class Edge:
 
     async def apply(self, topic: str, messages: Sequence[Message], handler: DeliveryHandler) -> None:
         """Applies the stored deliveries that `messages` name. When it returns, each is applied, an exception, or the sweep's."""
+        reach("before take", topic)
         found = await self._read(topic, messages, event_id_of)
         await self._apply(topic, list(dict.fromkeys(event_id for event_id, _ in found)), handler)
+        reach("after take", topic)
 
     async def make_calls(self, topic: str, messages: Sequence[Message], handlers: Mapping[str, CallHandler]) -> None:
         """Makes the outbox calls that `messages` name; calls of one key one after another, as the outbox asks."""
+        reach("before take", topic)
         found = await self._read(topic, messages, call_id_of)
         for wave in waves(found):
             try:
@@ -119,6 +123,7 @@ class Edge:
                 return
             for kind in dict.fromkeys(call.kind for call in calls):
                 await self._make([call for call in calls if call.kind == kind], handlers.get(kind, _nobody_handles))
+        reach("after take", topic)
 
     async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> bool:
         """Applies `ids`; False if what may pass did not pass in time, so that going on would only wait again."""
