@@ -4,12 +4,10 @@ The evidence goes the way of an M-Pesa result (settlement.py): books, charges, p
 result that still comes and says otherwise opens a case as ever.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
@@ -20,6 +18,14 @@ from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.evidence import Evidence, SaysFailed, SaysPaid
 from vault_core.disbursements.payout_quote import payout_quote
+from vault_core.disbursements.resolution_rows import (
+    Resolution,
+    list_proposals,
+    open_proposal,
+    read_resolution,
+    write_decision,
+    write_proposal,
+)
 from vault_core.disbursements.resolution_rules import (
     Seen,
     SeenPaid,
@@ -31,12 +37,12 @@ from vault_core.disbursements.resolution_rules import (
 )
 from vault_core.disbursements.result_classes import NOT_PAID, ResultClass
 from vault_core.disbursements.settlement import Finding, settle
-from vault_core.disbursements.standing import Standing, read_standing
+from vault_core.disbursements.standing import InstructionFacts, Standing, read_standing
 from vault_core.disbursements.states import AttemptState, State, require_move
 from vault_core.disbursements.unbooked_payment import forget_unbooked
 from vault_core.disbursements.under_way import longest_call
 from vault_core.disbursements.unpaid import FAILED_CASE
-from vault_core.errors import Conflict, InsufficientFunds, InvalidInput, NotFound
+from vault_core.errors import Conflict, InsufficientFunds, InvalidInput
 from vault_core.ledger.holds import Short
 from vault_core.money import Money
 from vault_core.partners.partner import load_partner
@@ -44,53 +50,11 @@ from vault_core.partners.system_fees import load_system_fees
 from vault_core.runtime import Runtime
 from vault_core.wallets.charges import load_tariffs
 
+__all__ = ["Resolution", "approve_resolution", "list_proposals", "reject_resolution", "resolve_payout"]
+
 _BY_PERSON = "BY_PERSON"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a person stated about one instruction. `effect`: what applying it did; None: it is not applied."""
-
-    id: UUID
-    partner: str
-    loan_account_no: str
-    disbursement_id: UUID
-    attempt_id: UUID
-    number: int
-    verdict: str  # 'paid' or 'not_paid'
-    receipt: str | None
-    amount: Money
-    paid_at: datetime | None
-    evidence: str
-    second_person: bool
-    proposed_by: str
-    proposed_at: datetime
-    state: str
-    effect: str | None
-
-
-_WRITE = text(
-    """
-    INSERT INTO disbursement_resolutions (id, partner_id, disbursement_id, attempt_id, verdict, receipt, amount_cents, paid_at,
-                                          evidence, second_person, proposed_by, proposed_at)
-    VALUES (:id, :partner_id, :disbursement_id, :attempt_id, :verdict, :receipt, :amount, :paid_at, :evidence, :second_person,
-            :actor, :now)
-    """
-)
-_DECIDE = text(
-    """
-    UPDATE disbursement_resolutions
-    SET state = :state, decided_by = :actor, decided_at = :now, decision_note = :note, effect = :effect WHERE id = :id
-    """
-)
-_COLUMNS = """
-    SELECT r.*, p.name AS partner, d.loan_account_no, a.number, a.amount_cents AS instructed_cents
-    FROM disbursement_resolutions r JOIN partners p ON p.id = r.partner_id JOIN disbursements d ON d.id = r.disbursement_id
-    JOIN disbursement_attempts a ON a.id = r.attempt_id
-"""
-_OPEN = text(f"{_COLUMNS} WHERE r.state = 'proposed' ORDER BY r.proposed_at, r.id")
-_OPEN_OF = text(f"{_COLUMNS} WHERE r.state = 'proposed' AND r.disbursement_id = :id ORDER BY r.proposed_at, r.id LIMIT 1")
-_ONE = text(f"{_COLUMNS} WHERE r.id = :id")
 _PRODUCT = text("SELECT product_id FROM disbursements WHERE id = :id")
 _REOPEN = text("UPDATE disbursement_attempts SET state = 'unknown', receipt = NULL WHERE id = :id")
 _TO_PERSON = text(
@@ -121,10 +85,13 @@ async def resolve_payout(
         statement = stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=number)
         alone_up_to = Money.shillings(runtime.pace.resolve_alone_up_to)
         second = needs_second_person(statement.amount, alone_up_to)
-        made = await _propose(connection, runtime, standing, statement, evidence, actor, second=second)
+        made = await write_proposal(
+            connection, runtime, standing, statement, evidence=evidence, actor=actor, second_person=second
+        )
+        await _audit(connection, runtime, standing, "disbursement.resolution_proposed", actor, evidence, _facts(made))
         if not second:
             await _apply(connection, runtime, standing, statement, made, actor)
-        return await _read(connection, made.id)
+        return await read_resolution(connection, made.id)
 
     return await in_transaction(runtime.engine, work)
 
@@ -137,19 +104,17 @@ async def approve_resolution(runtime: Runtime, disbursement_id: UUID, *, actor: 
 
     async def work(connection: AsyncConnection) -> Resolution:
         standing = await read_standing(connection, disbursement_id, lock=True)
-        proposed = await _open_of(connection, standing)
+        proposed = await open_proposal(connection, standing)
         if actor == proposed.proposed_by:
             raise Conflict(f"{actor} proposed it: another login must approve it")
         instruction = next(one for one in standing.instructions if one.id == proposed.attempt_id)
-        try:
-            statement = stated(
-                standing, _seen_again(proposed), runtime.clock.now(), longest_call(runtime), number=instruction.number
-            )
-        except (Conflict, InvalidInput) as error:
-            await _decide(connection, runtime, proposed.id, "overtaken", actor, str(error))
+        why_not, statement = _still_stands(proposed, standing, instruction, runtime)
+        if statement is None:
+            await write_decision(connection, runtime, proposed.id, "overtaken", actor, why_not)
+            await _audit(connection, runtime, standing, "disbursement.resolution_overtaken", actor, why_not, _facts(proposed))
         else:
             await _apply(connection, runtime, standing, statement, proposed, actor)
-        return await _read(connection, proposed.id)
+        return await read_resolution(connection, proposed.id)
 
     return await in_transaction(runtime.engine, work)
 
@@ -161,53 +126,14 @@ async def reject_resolution(runtime: Runtime, disbursement_id: UUID, *, actor: s
 
     async def work(connection: AsyncConnection) -> Resolution:
         standing = await read_standing(connection, disbursement_id, lock=True)
-        proposed = await _open_of(connection, standing)
-        await _decide(connection, runtime, proposed.id, "rejected", actor, reason)
+        proposed = await open_proposal(connection, standing)
+        await write_decision(connection, runtime, proposed.id, "rejected", actor, reason)
         await _audit(
             connection, runtime, standing, "disbursement.resolution_rejected", actor, reason, {"by": proposed.proposed_by}
         )
-        return await _read(connection, proposed.id)
+        return await read_resolution(connection, proposed.id)
 
     return await in_transaction(runtime.engine, work)
-
-
-async def list_proposals(connection: AsyncConnection) -> list[Resolution]:
-    """What waits for a second person, oldest first."""
-    return [_resolution(row) for row in await connection.execute(_OPEN)]
-
-
-async def _propose(
-    connection: AsyncConnection,
-    runtime: Runtime,
-    standing: Standing,
-    statement: Statement,
-    evidence: str,
-    actor: str,
-    *,
-    second: bool,
-) -> Resolution:
-    resolution_id = runtime.new_id()
-    receipt, amount, paid_at = statement.paid or (None, None, None)
-    await connection.execute(
-        _WRITE,
-        {
-            "id": resolution_id,
-            "partner_id": standing.partner_id,
-            "disbursement_id": standing.id,
-            "attempt_id": statement.instruction.id,
-            "verdict": "not_paid" if receipt is None else "paid",
-            "receipt": receipt,
-            "amount": None if amount is None else amount.cents,
-            "paid_at": paid_at,
-            "evidence": evidence,
-            "second_person": second,
-            "actor": actor,
-            "now": runtime.clock.now(),
-        },
-    )
-    made = await _read(connection, resolution_id)
-    await _audit(connection, runtime, standing, "disbursement.resolution_proposed", actor, evidence, _facts(made))
-    return made
 
 
 async def _apply(
@@ -231,7 +157,7 @@ async def _apply(
         )
     cases = [case for case in cases if statement.paid is not None or case[0] != FAILED_CASE]
     await close_cases(connection, runtime.clock, cases, resolution=words[:500])
-    await _decide(connection, runtime, made.id, "applied", actor, None, effect)
+    await write_decision(connection, runtime, made.id, "applied", actor, None, effect)
     await _audit(connection, runtime, standing, "disbursement.resolved", actor, made.evidence, _facts(made) | {"effect": effect})
 
 
@@ -273,34 +199,17 @@ async def _reopened(connection: AsyncConnection, runtime: Runtime, attempt: Atte
     return reopened
 
 
-async def _decide(
-    connection: AsyncConnection,
-    runtime: Runtime,
-    resolution_id: UUID,
-    state: str,
-    actor: str,
-    note: str | None,
-    effect: str | None = None,
-) -> None:
-    await connection.execute(
-        _DECIDE,
-        {"id": resolution_id, "state": state, "actor": actor, "now": runtime.clock.now(), "note": note, "effect": effect},
-    )
-
-
-async def _open_of(connection: AsyncConnection, standing: Standing) -> Resolution:
-    row = (await connection.execute(_OPEN_OF, {"id": standing.id})).one_or_none()
-    if row is None:
-        raise NotFound(f"{standing.loan}: nothing waits for a second person; `vault disbursements resolve` states what was seen")
-    return _resolution(row)
-
-
-async def _read(connection: AsyncConnection, resolution_id: UUID) -> Resolution:
-    return _resolution((await connection.execute(_ONE, {"id": resolution_id})).one())
-
-
-def _seen_again(proposed: Resolution) -> Seen:
-    return SeenUnpaid() if proposed.receipt is None else SeenPaid(proposed.receipt, proposed.amount, proposed.paid_at)
+def _still_stands(
+    proposed: Resolution, standing: Standing, instruction: InstructionFacts, runtime: Runtime
+) -> tuple[str, Statement | None]:
+    """The proposal's statement if nothing settled the instruction since; else None, with why."""
+    if instruction.result_at is not None and instruction.result_at > proposed.proposed_at:
+        return f"M-Pesa settled it meanwhile: {instruction.state}, {instruction.receipt or instruction.result_code}", None
+    seen = SeenUnpaid() if proposed.receipt is None else SeenPaid(proposed.receipt, proposed.amount, proposed.paid_at)
+    try:
+        return "", stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=instruction.number)
+    except (Conflict, InvalidInput) as error:
+        return str(error), None
 
 
 def _facts(made: Resolution) -> dict[str, Any]:
@@ -327,25 +236,4 @@ async def _audit(
         before={"state": standing.state},
         after=after,
         reason=reason,
-    )
-
-
-def _resolution(row: Row[Any]) -> Resolution:
-    return Resolution(
-        id=row.id,
-        partner=row.partner,
-        loan_account_no=row.loan_account_no,
-        disbursement_id=row.disbursement_id,
-        attempt_id=row.attempt_id,
-        number=row.number,
-        verdict=row.verdict,
-        receipt=row.receipt,
-        amount=Money(row.instructed_cents if row.amount_cents is None else row.amount_cents),
-        paid_at=row.paid_at,
-        evidence=row.evidence,
-        second_person=row.second_person,
-        proposed_by=row.proposed_by,
-        proposed_at=row.proposed_at,
-        state=row.state,
-        effect=row.effect,
     )

@@ -16,7 +16,14 @@ _US = "vault"
 _MPESA = "M-Pesa"
 _CORE = "Mifos X"
 # By the rows of the resolutions themselves, with their evidence.
-_TOLD_ELSEWHERE = frozenset({"disbursement.resolution_proposed", "disbursement.resolution_rejected", "disbursement.resolved"})
+_TOLD_ELSEWHERE = frozenset(
+    {
+        "disbursement.resolution_proposed",
+        "disbursement.resolution_rejected",
+        "disbursement.resolution_overtaken",
+        "disbursement.resolved",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

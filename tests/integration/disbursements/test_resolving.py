@@ -178,6 +178,20 @@ async def test_a_result_that_comes_before_the_second_person_overtakes_the_propos
         assert day.ledger_findings() == []
 
 
+async def test_a_failure_that_comes_before_the_second_person_is_not_overruled_by_the_approval(open_day) -> None:
+    async with open_day([loan(1, LARGE)]) as day:
+        await with_a_person(day)
+        await resolve(day)
+        (attempt,) = await day.attempts(1)
+        day.clock.pass_time(minutes=1)
+        await tell(day, result(attempt, code=8))
+        assert (await approve(day, "ops:barasa")).state == "overtaken"
+        assert await day.states() == {1: "needs_review"}
+        assert await day.balance("b2c_float") == 0
+        acts = await day.rows("SELECT 1 FROM audit_log WHERE act = 'disbursement.resolution_overtaken'")
+        assert len(acts) == 1
+
+
 async def test_a_payment_that_was_booked_as_failed_is_booked_by_a_person_with_its_charges(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
