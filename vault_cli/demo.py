@@ -87,6 +87,7 @@ def as_json(outcome: "DayOutcome") -> dict[str, Any]:
             }
             for line in outcome.proof
         ],
+        "findings": outcome.findings,
         "counts": counts,
         "faults": outcome.faults,
         "open_cases": [
@@ -154,11 +155,15 @@ def _print_outcome(outcome: "DayOutcome") -> None:
     table = Table(
         title=f"What really happened on {outcome.day}, what our ledger says, what the reports say (KES)", title_justify="left"
     )
-    table.add_column("lender", no_wrap=True)
+    table.add_column("accounts of", no_wrap=True)
     table.add_column("line", no_wrap=True)
     for column in ("outside", "ledger", "reports", "difference"):
         table.add_column(column, justify="right", no_wrap=True)
+    owner = ""
     for line in outcome.proof:
+        if owner and line.partner != owner:
+            table.add_section()
+        owner = line.partner
         mark = "" if line.difference_cents == 0 else (" (open case)" if line.holds else " [red]UNEXPLAINED[/]")
         figures = (line.truth_cents, line.ledger_cents, line.report_cents)
         table.add_row(
@@ -166,6 +171,9 @@ def _print_outcome(outcome: "DayOutcome") -> None:
             f"{Money(line.difference_cents).as_decimal():,}{mark}",
         )  # fmt: skip
     out.print(table)
+    out.print("`vault verify` finds nothing wrong." if not outcome.findings else "[bold red]`vault verify` finds:[/]")
+    for finding in outcome.findings:
+        out.print(f"  {escape(finding)}", highlight=False)
     faults = ", ".join(f"{name} {times}" for name, times in sorted(outcome.faults.items()))
     out.print(f"Faults met: {faults or 'none'}.", highlight=False)
     out.print("Open cases, each for a person:" if outcome.cases else "No open case.")
