@@ -11,7 +11,7 @@ import pytest
 import stamina
 
 from vault_core.clients.airtouch import AirTouchClient, AirTouchLogin, classify_send
-from vault_core.clients.daraja import B2CInstruction, DarajaClient, DarajaLogin, StatusQuestion
+from vault_core.clients.daraja import B2CInstruction, BalanceQuestion, DarajaClient, DarajaLogin, StatusQuestion
 from vault_core.clients.http_exchange import Answer, NoAnswer, NotSent, exchange
 from vault_core.clients.mifos import CoreWrite, MifosCapabilities, MifosClient, MifosLogin
 from vault_core.clients.sms_gateway import SmsAck, SmsOut
@@ -542,6 +542,19 @@ async def test_a_status_question_names_our_id_and_leaves_the_receipt_out():
     assert wire.last_body["Occasion"] == "attempt-9"
     assert "TransactionID" not in wire.last_body
     assert "OriginatorConversationID" not in wire.last_body
+
+
+async def test_a_balance_question_has_the_documented_fields_and_no_other():
+    wire = Wire(TOKEN, ACK)
+    outcome = await daraja(wire).query_balance(BalanceQuestion("600992", "https://us.example/i/r", "https://us.example/i/t"))
+    assert outcome.value.conversation_id == "AG_1"
+    assert wire.requests[-1].url.path == "/mpesa/accountbalance/v1/query"
+    assert wire.last_body.keys() == {
+        "Initiator", "SecurityCredential", "CommandID", "PartyA", "IdentifierType", "ResultURL", "QueueTimeOutURL", "Remarks"
+    }  # fmt: skip
+    assert (wire.last_body["CommandID"], wire.last_body["PartyA"], wire.last_body["IdentifierType"]) == (
+        "AccountBalance", "600992", "4"
+    )  # fmt: skip
 
 
 async def test_the_pay_bill_addresses_are_registered_on_version_two():
