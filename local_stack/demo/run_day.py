@@ -16,6 +16,9 @@ from sqlalchemy import text
 from local_stack import stack
 from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
 from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner, plan_day
+from local_stack.demo.live_lender import LiveLender
+from local_stack.demo.live_office import LiveMifos, Office
+from local_stack.demo.live_plan import plan_live
 from local_stack.demo.proof import (
     HOUSE,
     LENT,
@@ -57,6 +60,7 @@ PACE = {
     "VAULT_STATUS_QUERY_TRIES": "12",
     "VAULT_SEND_WITHIN": "20",
     "VAULT_PAYOUT_RETRY_BASE": "4",
+    "VAULT_BALANCE_QUERY_EVERY": "2",
     "VAULT_WALLET_RETRY_AFTER": "3",
     "VAULT_MIFOS_WRITE_TIMEOUT": "10",
 }
