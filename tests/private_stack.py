@@ -27,7 +27,7 @@ class PrivateStack:
         self.plan = plan
         self.home = plan.home
         self.environment = plan.environment
-        self._given = given
+        self.given = given
 
     @property
     def receiver_url(self) -> str:
@@ -72,7 +72,7 @@ class PrivateStack:
         return self.plan.supervision.log_of(name).read_text(errors="replace")
 
     def stop(self) -> None:
-        stack.down(self.home, self._given)
+        stack.down(self.home, self.given)
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """What people outside do on the demo's day: the office adds lenders, officers approve loans, customers pay, finance tops up."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx
 
-from local_stack.demo.day_plan import ENABLED_PRODUCTS, LIMITS, DayPlan, Found, PlannedPartner
+from local_stack.demo.day_plan import LIMITS, DayPlan, Found, PlannedLoan, PlannedPartner
+from local_stack.demo.live_lender import LiveLender
+from local_stack.demo.live_office import LiveMifos
 from local_stack.demo.world import partner_file, payment_order
 from vault_core.errors import Unreachable
 from vault_core.money import Money
@@ -53,11 +55,16 @@ class Outside:
         return result
 
 
-async def take_in_lender(runtime: Runtime, connections: Connections, planned: PlannedPartner, sandbox_url: str) -> Partner:
-    """Adds a lender as `vault partner add`, `enable`, `register-urls` and `hook` do, and pays in its first top-up."""
-    partner = await register_partner(runtime, parse_partner_file(partner_file(planned, sandbox_url)), actor=ACTOR)
+async def take_in_lender(
+    runtime: Runtime, connections: Connections, planned: PlannedPartner, sandbox_url: str, server: LiveMifos | None = None
+) -> Partner:
+    """Adds a lender as `vault partner add`, `enable`, `register-urls` and `hook` do, and pays in its first top-up.
+
+    `server` is the Mifos X of a live one.
+    """
+    partner = await register_partner(runtime, parse_partner_file(partner_file(planned, sandbox_url, server)), actor=ACTOR)
     limits = Limits(Money.shillings(LIMITS[0]), Money.shillings(LIMITS[1]), None)
-    for name in ENABLED_PRODUCTS.values():
+    for name in planned.products:
         await enable_product(runtime, partner, name, limits, actor=ACTOR)
     await register_c2b_urls(runtime, connections, partner, actor=ACTOR)
     await ensure_mifos_hook(runtime, connections, partner, actor=ACTOR)
@@ -74,17 +81,24 @@ async def top_up_again(runtime: Runtime, partner: Partner, planned: PlannedPartn
     )
 
 
-async def live_the_day(outside: Outside, plan: DayPlan, *, wave_seconds: float) -> None:
-    """Officers approve and customers pay, in waves `wave_seconds` apart. Returns when the last has been told to the sandbox."""
+async def live_the_day(outside: Outside, plan: DayPlan, *, wave_seconds: float, live: LiveLender | None = None) -> None:
+    """Officers approve and customers pay, in waves `wave_seconds` apart. Returns when the last has been told to the outside."""
     for wave in range(_WAVES):
         for partner in plan.partners:
-            approvals = [loan.number for loan in partner.approved if loan.found is Found.HOOK]
+            approvals = list(_share([loan for loan in partner.approved if loan.found is Found.HOOK], wave))
             payments = [payment_order(partner, payment) for payment in partner.payments]
-            answers = await outside.pull("approve", {"host": partner.host, "loans": list(_share(approvals, wave))})
-            if refused := {loan: status for loan, status in answers["statuses"].items() if status != _OK}:
-                raise Unreachable(f"the sandbox did not approve loans of {partner.host}: {refused}")
+            if live is not None and partner is live.planned:
+                await live.office.approve(approvals, live.day)
+            else:
+                await _approve_in_sandbox(outside, partner, approvals)
             await outside.pull("c2b", {"payments": list(_share(payments, wave))})
         await asyncio.sleep(wave_seconds)
+
+
+async def _approve_in_sandbox(outside: Outside, partner: PlannedPartner, loans: Sequence[PlannedLoan]) -> None:
+    answers = await outside.pull("approve", {"host": partner.host, "loans": [loan.number for loan in loans]})
+    if refused := {loan: status for loan, status in answers["statuses"].items() if status != _OK}:
+        raise Unreachable(f"the sandbox did not approve loans of {partner.host}: {refused}")
 
 
 def _share(things: list[Any], wave: int) -> Iterable[Any]:

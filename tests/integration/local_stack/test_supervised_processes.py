@@ -63,7 +63,7 @@ def test_what_was_committed_outlives_a_killed_database(stack: PrivateStack) -> N
 
 def test_up_again_changes_nothing_that_runs(stack: PrivateStack) -> None:
     before = {name: state.pid for name, state in stack.plan.supervision.states().items()}
-    plan = stacks.up(stack.home, stack._given, without=DAGSTER)
+    plan = stacks.up(stack.home, stack.given, without=DAGSTER)
     assert {name: state.pid for name, state in plan.supervision.states().items()} == before
 
 
@@ -87,10 +87,10 @@ def test_down_leaves_nothing_running_and_up_goes_on_with_the_same_data_and_ports
         connection.execute(text("CREATE TABLE stays (n int)"))
     engine.dispose()
     key, ports = stack.home.master_key.read_bytes(), stack.home.ports_file.read_bytes()
-    assert stacks.down(stack.home, stack._given)
-    assert not stacks.down(stack.home, stack._given)
-    assert [part for part in stacks.status(stack.home, stack._given) if part.healthy] == []
-    stacks.up(stack.home, stack._given, without=DAGSTER)
+    assert stacks.down(stack.home, stack.given)
+    assert not stacks.down(stack.home, stack.given)
+    assert [part for part in stacks.status(stack.home, stack.given) if part.healthy] == []
+    stacks.up(stack.home, stack.given, without=DAGSTER)
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE stays"))
     engine.dispose()
@@ -100,13 +100,13 @@ def test_down_leaves_nothing_running_and_up_goes_on_with_the_same_data_and_ports
 def test_processes_that_a_killed_supervisor_left_behind_do_not_stop_the_next_up(stack: PrivateStack) -> None:
     left = stack.state("kafka").pid
     os.kill(int(stack.plan.supervision.pid_file.read_text()), signal.SIGKILL)
-    stacks.up(stack.home, stack._given, without=DAGSTER)
+    stacks.up(stack.home, stack.given, without=DAGSTER)
     stack.wait_until_serving("kafka", other_than=left)
 
 
 def test_a_part_that_keeps_ending_is_told_with_the_end_of_its_log_without_a_long_wait(stack: PrivateStack) -> None:
     started = time.monotonic()
     with pytest.raises(Unreachable, match=r"receiver does not serve[\s\S]*VAULT_RECEIVER_WRITERS"):
-        stacks.up(stack.home, stack._given | {"VAULT_RECEIVER_WRITERS": "many"}, without=DAGSTER)
+        stacks.up(stack.home, stack.given | {"VAULT_RECEIVER_WRITERS": "many"}, without=DAGSTER)
     assert time.monotonic() - started < 100
-    stacks.up(stack.home, stack._given, without=DAGSTER)
+    stacks.up(stack.home, stack.given, without=DAGSTER)

@@ -1,0 +1,82 @@
+"""The part of the day of the lender whose Mifos X is a running server. A pure function of the seed and the run's number.
+
+The server keeps what earlier runs made; external ids, phones and product names are unique in it, so the run's number is in all.
+"""
+
+import random
+
+from local_stack.demo.day_plan import (
+    FIRST_NAMES,
+    LAST_NAMES,
+    Found,
+    PlannedClient,
+    PlannedLoan,
+    PlannedPartner,
+    PlannedPayment,
+    PlannedSavings,
+)
+
+HOST = "live"
+_RUNNING = 10
+_SAVINGS = 5
+_PAYMENTS = 20
+_PHONES = 100_000_000
+_CHARGES_A_LOAN = 200  # more than M-Pesa's fee, ours, the excise and two texts
+
+
+def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
+    """`loans` approved loans, every other one found by hook, and a few customers' payments. `run` is new for every run."""
+    chance = random.Random(f"{seed} live")  # noqa: S311 - a plan, not a secret
+    clients = [
+        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", f"07{(run + number) % _PHONES:08d}")
+        for number in range(1, loans + _RUNNING + 1)
+    ]
+    approved = [
+        PlannedLoan(
+            number,
+            number,
+            1,
+            chance.randrange(1_000, 50_000, 50),
+            chance.choice([0, 0, 0, 150, 300]),
+            Found.POLL if number % 2 else Found.HOOK,
+        )
+        for number in range(1, loans + 1)
+    ]
+    running = [
+        PlannedLoan(number, number, 1, chance.randrange(40_000, 60_000, 100), 0, None)
+        for number in range(loans + 1, loans + _RUNNING + 1)
+    ]
+    return PlannedPartner(
+        name="live",
+        display_name="Live Lender",
+        host=HOST,
+        live=True,
+        products=(f"Vault Demo {_letters(run)}",),
+        external_prefix=f"LIVE{run}",
+        b2c_short_code="600300",
+        c2b_short_code="700300",
+        system_fee=30,
+        collections=None,
+        first_top_up=loans * _CHARGES_A_LOAN + 5_000,
+        second_top_up=0,
+        clients=tuple(clients),
+        loans=tuple(approved + running),
+        savings=tuple(PlannedSavings(number, loans + number) for number in range(1, _SAVINGS + 1)),
+        payments=tuple(_payment(chance, number, loans, clients) for number in range(1, _PAYMENTS + 1)),
+    )
+
+
+def _payment(chance: random.Random, number: int, loans: int, clients: list[PlannedClient]) -> PlannedPayment:
+    # By external id only: a client, a loan and a savings account of a real server may share an account number.
+    kind, account = ("savings", chance.randrange(1, _SAVINGS + 1)) if number % 4 == 0 else ("loan", loans + number % _RUNNING + 1)
+    payer = chance.choice(clients).phone or ""
+    return PlannedPayment(number, payer, chance.randrange(50, 3_000, 10), (kind, account), "external")
+
+
+def _letters(run: int) -> str:
+    """The run's number in 26 letters; the last four of them are the short name of the run's product."""
+    text = ""
+    while run:
+        run, digit = divmod(run, 26)
+        text = chr(ord("A") + digit) + text
+    return text
