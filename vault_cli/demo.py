@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -18,11 +19,13 @@ from local_stack import stack
 from local_stack.demo.watching import Picture
 from local_stack.home import demo_home, home_of
 from local_stack.plan import Plan
+from vault_cli.demo_live import live_server
 from vault_cli.session import fail, failures_told
 from vault_core.clock import business_day
 from vault_core.money import Money
 
 if TYPE_CHECKING:
+    from local_stack.demo.live_lender import LiveOutcome
     from local_stack.demo.run_day import DayOutcome
 
 console = Console(stderr=True)
@@ -36,6 +39,13 @@ def demo(
     day: Annotated[str, typer.Option(help="The day to live, YYYY-MM-DD; today unless given, never a later one.")] = "",
     leave: Annotated[bool, typer.Option("--exit", help="Stop everything after the proof.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the outcome to this file.")] = None,
+    mifos: Annotated[str, typer.Option(help="One lender more, on this running Mifos X (docs/live_mifos.md).")] = "",
+    mifos_user: Annotated[str, typer.Option(help="A super user there.")] = "mifos",
+    mifos_tenant: Annotated[str, typer.Option(help="Its tenant.")] = "default",
+    mifos_password_file: Annotated[Path | None, typer.Option(help="A file that holds the user's password.")] = None,
+    mifos_loans: Annotated[int, typer.Option(help="How many loans are approved there.")] = 200,
+    mifos_restart: Annotated[str, typer.Option(help="A command that kills and restarts it, run once in the middle.")] = "",
+    mifos_is_a_test_server: Annotated[bool, typer.Option("--mifos-is-a-test-server", help="No real people are in it.")] = False,
 ) -> None:
     """Live a lender's day on this machine, faults included, and prove every shilling. Ends with 0 only if the proof holds.
 
@@ -44,11 +54,14 @@ def demo(
     from local_stack.demo.run_day import run_day  # pandas and Dagster, which no other command needs
 
     chosen = _chosen_day(day)
+    server = live_server(
+        mifos, mifos_user, mifos_tenant, mifos_password_file, mifos_loans, mifos_restart, for_tests=mifos_is_a_test_server
+    )
     home = demo_home(home_of(os.environ))
     with failures_told():
         try:
             with _View(seed, chosen) as view:
-                outcome, plan = asyncio.run(run_day(home, os.environ, seed=seed, day=chosen, show=view.show))
+                outcome, plan = asyncio.run(run_day(home, os.environ, seed=seed, day=chosen, show=view.show, server=server))
             if json_file is not None:
                 json_file.write_text(json.dumps(as_json(outcome), indent=2) + "\n", encoding="utf-8")
             _print_outcome(outcome)
@@ -94,6 +107,18 @@ def as_json(outcome: "DayOutcome") -> dict[str, Any]:
             {"kind": case["kind"], "subject": case["subject"], "amount_cents": case["amount_cents"]} for case in outcome.cases
         ],
         "seconds": outcome.seconds,
+        **({} if outcome.live is None else {"live": _live_as_json(outcome.live)}),
+    }
+
+
+def _live_as_json(live: "LiveOutcome") -> dict[str, Any]:
+    span = live.span
+    return {
+        "url": live.url,
+        "disbursements_posted": span.postings,
+        "calls_again": span.calls_again,
+        "posting_seconds": round(span.seconds, 1),
+        "kill": None if live.kill is None else asdict(live.kill),
     }
 
 
@@ -180,9 +205,19 @@ def _print_outcome(outcome: "DayOutcome") -> None:
     for case in outcome.cases:
         amount = "" if case["amount_cents"] is None else f", {Money(case['amount_cents'])}"
         out.print(f"  {case['partner'] or 'house'}: {case['kind']}, {case['subject']}{amount}", highlight=False)
+    if outcome.live:
+        out.print(_live_in_words(outcome.live), highlight=False, markup=False)
     if outcome.problem:
         out.print(f"[bold red]The day did not end:[/] {escape(outcome.problem)}")
     out.print("[bold green]Every shilling is where it should be.[/]" if outcome.ok else "[bold red]The proof does not hold.[/]")
+
+
+def _live_in_words(live: "LiveOutcome") -> str:
+    told = f"On {live.url}: {live.span.postings} disbursements posted, {live.span.calls_again} calls made again."
+    if live.kill is None:
+        return told
+    was = f"{live.kill.posted} were posted and {live.kill.under_way} under way"
+    return f"{told} It was killed when {was}; the command took {live.kill.seconds:.0f} s."
 
 
 def _print_addresses(plan: Plan) -> None:

@@ -88,7 +88,7 @@ async def live_the_day(outside: Outside, plan: DayPlan, *, wave_seconds: float, 
             approvals = list(_share([loan for loan in partner.approved if loan.found is Found.HOOK], wave))
             payments = [payment_order(partner, payment) for payment in partner.payments]
             if live is not None and partner is live.planned:
-                await live.office.approve(approvals, live.day)
+                await live.approve(approvals)
             else:
                 await _approve_in_sandbox(outside, partner, approvals)
             await outside.pull("c2b", {"payments": list(_share(payments, wave))})

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from sqlalchemy import text
 
-from local_stack.demo.day_plan import PlannedPartner
+from local_stack.demo.day_plan import PlannedLoan, PlannedPartner
 from local_stack.demo.live_office import LiveMifos, Office
 from vault_core.errors import PermanentError
 from vault_core.runtime import Runtime
@@ -16,10 +17,10 @@ from vault_core.runtime import Runtime
 _LOOK_EVERY = 0.05
 _PATIENCE = 300.0  # a Fineract needs one to two minutes to come up on a small machine
 _TAIL = 500
-_POSTED = text(
+_STANDING = text(
     """
-    SELECT count(*) FROM core_postings c JOIN partners p ON p.id = c.partner_id
-    WHERE p.name = :name AND c.kind = 'disburse' AND c.state = 'posted'
+    SELECT count(*) FILTER (WHERE c.state = 'posted') AS posted, count(*) FILTER (WHERE c.lease_until > :now) AS under_way
+    FROM core_postings c JOIN partners p ON p.id = c.partner_id WHERE p.name = :name AND c.kind = 'disburse'
     """
 )
 _SPAN = text(
@@ -46,43 +47,82 @@ class Span:
         return self.postings / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The kill in the middle: how many loans were posted and how many calls under way just before, how long the command took."""
+
+    posted: int
+    under_way: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOutcome:
+    """What the day was to the lender on the running server."""
+
+    url: str
+    span: Span
+    kill: Kill | None
+
+
 @dataclass(slots=True)
 class LiveLender:
-    """The lender's plan and office. `down_seconds` is how long the command took that killed and restarted its server."""
+    """The lender's plan and its office. `before` is what stood in its books before the day; `kill`: once it has happened."""
 
     server: LiveMifos
     planned: PlannedPartner
     office: Office
     day: date
     before: dict[str, Any] = field(default_factory=dict)
-    down_seconds: float | None = None
-    posted_when_killed: int | None = None
+    kill: Kill | None = None
+    _officers: asyncio.Lock = field(default_factory=asyncio.Lock)  # they approve nothing while their server is down
 
     async def open(self) -> None:
         """The office makes people and accounts; what stands in its books before the day is kept."""
         await self.office.open(self.planned, self.day)
         self.before = await self.office.books()
 
+    async def approve(self, loans: Sequence[PlannedLoan]) -> None:
+        """Officers approve loans; while the server is being restarted they wait."""
+        async with self._officers:
+            await self.office.approve(loans, self.day)
+
     async def be_killed(self, runtime: Runtime) -> None:
-        """Runs the restart command once, when half of the loans are posted. Raises PermanentError if it fails or hangs."""
+        """Runs the restart command once, when half of the loans are posted and a call is under way.
+
+        Raises PermanentError if the command fails or does not end.
+        """
         if self.server.restart is None:
             return
-        half = len(self.planned.approved) // 2
-        posted = 0
-        while posted < half:
+        loans, posted, under_way = len(self.planned.approved), 0, 0
+        while posted < loans and (posted < loans // 2 or not under_way):
             await asyncio.sleep(_LOOK_EVERY)
             async with runtime.engine.connect() as connection:
-                posted = (await connection.execute(_POSTED, {"name": self.planned.name})).scalar_one()
-        self.posted_when_killed = posted
-        started = time.monotonic()
-        await _run(self.server.restart)
-        self.down_seconds = round(time.monotonic() - started, 1)
+                names = {"name": self.planned.name, "now": runtime.clock.now()}
+                posted, under_way = (await connection.execute(_STANDING, names)).one()
+        async with self._officers:
+            started = time.monotonic()
+            await _run(self.server.restart)
+            self.kill = Kill(posted, under_way, round(time.monotonic() - started, 1))
+
+    async def outcome(self, runtime: Runtime) -> LiveOutcome:
+        """What the day was to this lender."""
+        return LiveOutcome(self.server.url, await self.span(runtime), self.kill)
 
     async def span(self, runtime: Runtime) -> Span:
         """How fast the loans were posted."""
         async with runtime.engine.connect() as connection:
             row = (await connection.execute(_SPAN, {"name": self.planned.name})).one()
         return Span(row.n, row.again or 0, row.seconds or 0.0)
+
+
+def doubled(books: Mapping[str, Any]) -> list[str]:
+    """The loans on which more than one disbursement stands, in words. `books` as Office.books tells them."""
+    counts = {
+        number: sum(row["kind"] == "disbursement" and not row["reversed"] for row in loan["transactions"])
+        for number, loan in books["loans"].items()
+    }
+    return [f"Mifos X: loan {number}: {count} disbursements stand on it" for number, count in counts.items() if count > 1]
 
 
 async def _run(command: str) -> None:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import text
 from local_stack import stack
 from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
 from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner, plan_day
-from local_stack.demo.live_lender import LiveLender
+from local_stack.demo.live_lender import LiveLender, LiveOutcome, doubled
 from local_stack.demo.live_office import LiveMifos, Office
 from local_stack.demo.live_plan import plan_live
 from local_stack.demo.proof import (
@@ -64,9 +64,12 @@ PACE = {
     "VAULT_WALLET_RETRY_AFTER": "3",
     "VAULT_MIFOS_WRITE_TIMEOUT": "10",
 }
+# A server that is killed comes back in a minute or two, and its first answers are slow.
+LIVE_PACE = {"VAULT_OUTBOX_RETRY_CAP": "15", "VAULT_OUTBOX_MAX_TRIES": "40", "VAULT_MIFOS_WRITE_TIMEOUT": "30"}
 _OPENING = time_of_day(8, 0)
 _WAVE_SECONDS = 2.0
 _REST_SECONDS = 420.0
+_LIVE_REST_SECONDS = 900.0
 _LOOK_EVERY = 0.5
 # Money that a difference may be about, by the kind of the open case that names it.
 _CASES_OF_PARTNER = {WALLET: {"sms_unknown"}, LENT: {"disbursement_unposted"}}
@@ -88,6 +91,7 @@ class DayOutcome:
     seconds: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)  # of `vault verify`
     problem: str | None = None  # why the day did not come to its end
+    live: LiveOutcome | None = None  # of the lender on a running server, if there was one
 
     @property
     def ok(self) -> bool:
@@ -95,15 +99,19 @@ class DayOutcome:
         return self.problem is None and not self.findings and bool(self.proof) and all(line.holds for line in self.proof)
 
 
-async def run_day(home: Home, environment: Mapping[str, str], *, seed: int, day: date, show: Show) -> tuple[DayOutcome, Plan]:
+async def run_day(
+    home: Home, environment: Mapping[str, str], *, seed: int, day: date, show: Show, server: LiveMifos | None = None
+) -> tuple[DayOutcome, Plan]:
     """Runs the day of `seed` in a fresh installation at `home` (an earlier demo there is removed) and leaves it running.
 
+    With `server` one more lender has its loans there: people, accounts and loans are made in it, and stay.
     Raises the stack's and the clients' errors if the parts cannot be started. What goes wrong in the day itself is told in the
     outcome, with the proof as far as it can be drawn.
     """
     seconds: dict[str, float] = {}
     opening = datetime.combine(day, _OPENING, NAIROBI).astimezone(UTC)
-    demo_environment = {**environment, **PACE, "VAULT_HOME": str(home.path), "SANDBOX_SEED": str(seed)}
+    pace = PACE if server is None else {**PACE, **LIVE_PACE}
+    demo_environment = {**environment, **pace, "VAULT_HOME": str(home.path), "SANDBOX_SEED": str(seed)}
     async with _timed(seconds, "start"):
         show("starting the parts", None)
         if exists(home):
@@ -112,11 +120,14 @@ async def run_day(home: Home, environment: Mapping[str, str], *, seed: int, day:
         demo_environment["VAULT_CLOCK_OFFSET_SECONDS"] = str((opening - datetime.now(UTC)).total_seconds())
         plan = await asyncio.to_thread(stack.up, home, demo_environment, sandbox=True)
     planned = plan_day(seed)
+    if server is not None:
+        planned = replace(planned, partners=(*planned.partners, plan_live(seed, int(time.time() * 10), server.loans)))
     async with open_runtime(read_settings(plan.environment)) as runtime:
         connections = Connections(runtime)
         outside = Outside(plan.environment["VAULT_SANDBOX_URL"], runtime.http)
+        live = None if server is None else LiveLender(server, planned.partners[-1], Office(server, runtime.http), day)
         try:
-            outcome = await _live(runtime, connections, outside, plan, planned, day, seconds, show)
+            outcome = await _live(runtime, connections, outside, plan, planned, live, day, seconds, show)
         finally:
             await connections.aclose()
     return outcome, plan
@@ -128,27 +139,31 @@ async def _live(
     outside: Outside,
     plan: Plan,
     planned: DayPlan,
+    live: LiveLender | None,
     day: date,
     seconds: dict[str, float],
     show: Show,
 ) -> DayOutcome:
     async with _timed(seconds, "set up"):
-        show("the office adds two lenders", None)
+        if live is not None:
+            show(f"{len(live.planned.approved)} loans are applied for at {live.server.url}", None)
+            await live.open()
+        show(f"the office adds {len(planned.partners)} lenders", None)
         await outside.pull("setup", sandbox_world(planned, day, runtime.clock.now().isoformat()))
         before = await outside.truth()
-        partners = [
-            await take_in_lender(runtime, connections, each, plan.environment["VAULT_SANDBOX_URL"]) for each in planned.partners
-        ]
+        sandbox_url, server = plan.environment["VAULT_SANDBOX_URL"], live.server if live is not None else None
+        partners = [await take_in_lender(runtime, connections, each, sandbox_url, server) for each in planned.partners]
         await outside.pull("faults", FAULTS)  # from now on: the office is not to be met by what it could not prepare for
     problem = None
     async with _timed(seconds, "day"):
-        living = asyncio.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS))
+        living = asyncio.create_task(_lived(runtime, outside, planned, live))
         try:
             await _wait_for_rest(runtime, outside, planned, partners, living, show)
         except Unreachable as error:
             problem = str(error)
         finally:
-            await living
+            living.cancel() if problem else None
+            await asyncio.wait([living])
     async with _timed(seconds, "reports"):
         show("Dagster makes the day's reports", None)
         if problem is None:
@@ -158,10 +173,24 @@ async def _live(
                 problem = str(error)
     async with _timed(seconds, "proof"):
         show("holding the books against each other", None)
-        proof, cases, picture = await _prove(runtime, plan, planned, day, before, await outside.truth(), reported=problem is None)
-        findings = await _verified(plan)
+        truth, findings = await outside.truth(), await _verified(plan)
+        if live is not None:
+            before["mifos"][live.planned.host] = live.before
+            truth["mifos"][live.planned.host] = books = await live.office.books()
+            findings += doubled(books)
+            await live.office.take_down_hooks(runtime.public_url)
+        proof, cases, picture = await _prove(runtime, plan, planned, day, before, truth, reported=problem is None)
     faults = (await outside.summary())["faults"]
-    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, findings, problem)
+    told = None if live is None else await live.outcome(runtime)
+    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, findings, problem, told)
+
+
+async def _lived(runtime: Runtime, outside: Outside, planned: DayPlan, live: LiveLender | None) -> None:
+    """The day's acts, and the kill of the live server among them."""
+    async with asyncio.TaskGroup() as acts:
+        acts.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS, live=live))
+        if live is not None:
+            acts.create_task(live.be_killed(runtime))
 
 
 async def _wait_for_rest(
@@ -173,7 +202,8 @@ async def _wait_for_rest(
     short = {
         partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True) if plan.second_top_up
     }
-    deadline = time.monotonic() + _REST_SECONDS
+    patience = _LIVE_REST_SECONDS if any(partner.live for partner in planned.partners) else _REST_SECONDS
+    deadline = time.monotonic() + patience
     picture = Picture()
     while time.monotonic() < deadline:
         async with runtime.engine.connect() as connection:
@@ -183,11 +213,19 @@ async def _wait_for_rest(
             for partner, plan in short.values():
                 await top_up_again(runtime, partner, plan)
             short = {}
+        if living.done() and (failed := living.exception()) is not None:
+            raise Unreachable(f"the day was not lived to its end: {_first_cause(failed)}") from failed
         told = living.done() and (await outside.summary())["pending"] == 0
         if told and picture.at_rest and picture.payments >= payments and picture.loans >= loans:
             return
         await asyncio.sleep(_LOOK_EVERY)
-    raise Unreachable(f"the day did not come to rest in {_REST_SECONDS:.0f} s: {picture}")
+    raise Unreachable(f"the day did not come to rest in {patience:.0f} s: {picture}")
+
+
+def _first_cause(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 async def _prove(
