@@ -67,7 +67,7 @@ def test_a_partner_can_be_added_by_answering_and_a_wrong_answer_is_asked_again(v
     answers = [
         "Umoja Credit", "umoja-credit", "Umoja Credit Ltd", f"{outside.url}", "default", "paymentvault", "planted-mifos-password", "",
         outside.url, "key", "secret", "vaultapi", "credential", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
-        "50", "", "", "Achieng Planted", "0712345678", "n",
+        "50", "", "", "", "", "", "Achieng Planted", "0712345678", "n",
     ]  # fmt: skip
     done = vault("add", given="\n".join(answers) + "\n")
     assert done.exit_code == 0, done.output
@@ -80,7 +80,7 @@ def test_a_refused_login_asks_for_mifos_again_and_keeps_the_other_answers(vault,
     mifos = [f"{outside.url}", "default", "paymentvault"]
     rest = [
         outside.url, "key", "secret", "vaultapi", "credential", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
-        "50", "", "", "Achieng Planted", "0712345678", "n",
+        "50", "", "", "", "", "", "Achieng Planted", "0712345678", "n",
     ]  # fmt: skip
     wrong = ["umoja-credit", "Umoja Credit Ltd", *mifos, "wrong", "", *rest]
     given_up = vault("add", given="\n".join([*wrong, "n"]) + "\n")
