@@ -1,6 +1,7 @@
 """One Mifos X host: its users, people, accounts and everything posted to them."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -50,6 +51,14 @@ class Product:
     active: bool = True
     multi_disburse: bool = False
     monthly_rate_bp: int = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A charge that a loan may carry. What it comes to is told with the loan."""
+
+    id: int
+    name: str
 
 
 @dataclass(slots=True)
@@ -209,9 +218,12 @@ class MifosHost:
     sms_user: str | None = None
     business_date: date | None = None
     maker_checker: frozenset[str] = frozenset()
+    closed_days: Mapping[date, str] = field(default_factory=dict)  # "holiday" or "non.working.day"
     users: dict[str, User] = field(default_factory=dict)
     payment_types: dict[int, PaymentType] = field(default_factory=dict)
     products: dict[int, Product] = field(default_factory=dict)
+    charges: dict[int, Charge] = field(default_factory=dict)
+    savings_products: dict[int, str] = field(default_factory=dict)
     clients: dict[int, Client] = field(default_factory=dict)
     loans: dict[int, Loan] = field(default_factory=dict)
     savings: dict[int, Savings] = field(default_factory=dict)

@@ -40,6 +40,7 @@ _HOST_KEYS = {
     "savings_external_ids",
     "business_date",
     "maker_checker",
+    "closed_days",
     "b2c_short_code",
     "sms_user",
     "users",
@@ -60,7 +61,7 @@ def add_host(world: World, name: str, wish: Any) -> None:
         _set_options(host, wish)
         _add_people(host, wish)
         for row in wish.get("loans", ()):
-            _announce(world, host, _add_loan(host, row, world.clock.today()))
+            _announce(world, host, add_loan(host, row, world.clock.today()))
         for row in wish.get("savings", ()):
             _add_savings(host, row)
     except (KeyError, TypeError, ValueError) as error:
@@ -82,6 +83,8 @@ def _set_options(host: MifosHost, wish: dict[str, Any]) -> None:
         host.business_date = _day(wish["business_date"])
     if "maker_checker" in wish:
         host.maker_checker = frozenset(wish["maker_checker"])
+    if "closed_days" in wish:
+        host.closed_days = {date.fromisoformat(day): kind for day, kind in wish["closed_days"].items()}
 
 
 def _add_people(host: MifosHost, wish: dict[str, Any]) -> None:
@@ -101,7 +104,8 @@ def _add_people(host: MifosHost, wish: dict[str, Any]) -> None:
         host.clients[number] = Client(number, **row)
 
 
-def _add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
+def add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
+    """Adds a loan from its JSON; unless a status is given it is approved."""
     number = _id(host, "loan", row)
     cents, fee, status = row.pop("principal_cents"), row.pop("fee_cents", 0), row.pop("status", 200)
     expected_on = _day(row.pop("expected_on", None)) or today

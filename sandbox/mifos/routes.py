@@ -11,6 +11,7 @@ from sandbox.mifos.commands import Caller, Command, Groups, Handler, approve_pen
 from sandbox.mifos.errors import RefusalError, bad_json, spring
 from sandbox.mifos.host import MifosHost
 from sandbox.mifos.loan_routes import LOAN_ROUTES
+from sandbox.mifos.opening import OPENING_ROUTES
 from sandbox.mifos.partial import SAVINGS_FIELDS, partial
 from sandbox.pages import welcome_page
 from sandbox.world import World
@@ -173,6 +174,7 @@ async def _approve_pending(caller: Caller, at: Groups) -> Answer:
 
 _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     *LOAN_ROUTES,
+    *OPENING_ROUTES,
     ("GET", re.compile(r"/api/v1/clients/(\d+)"), "client", _client),
     ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)"), "savings", _get_savings),
     ("POST", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions(?:/(\d+))?"), "deposit", _command_savings),
