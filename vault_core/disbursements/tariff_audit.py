@@ -1,9 +1,9 @@
 """The tariff audit: the fee that M-Pesa took for a payout, compared with the price list of its day.
 
-Two sources (reference/daraja.md 3, 6.1). A status answer names the fee. A B2C result carries the balance of the charges-paid
-Two sources (reference/daraja.md 3, 6.1). A status answer names the fee. A B2C result has the balance of the charges-paid
-nothing unknown between them, the fall is the fee of the second payout. Results come in any order and payouts run side by side, so
-neighbours are found by the balance itself, not by the time, which is exact to the second only.
+Two sources (reference/daraja.md 3, 6.1). A status answer names the fee. A B2C result has the balance of the charges-paid account
+after it: of two neighbouring balances with nothing unknown between them, the fall is the fee of the second payout. Results come
+in any order and payouts run side by side, so neighbours are found by the balance itself, not by the time, which is exact to the
+second only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,11 @@ _DIFFERENCES = text(
         SELECT r.partner_id, r.short_code, r.tariff_band_id, b.fee_cents AS due, r.fee_cents AS taken, r.said_by, r.paid_at,
                r.receipt
         FROM mpesa_fee_readings r JOIN tariff_bands b ON b.id = r.tariff_band_id
+        JOIN tariffs t ON t.id = b.tariff_id
         WHERE r.partner_id = :partner_id AND r.fee_cents IS NOT NULL AND r.paid_at >= :since
+          AND r.paid_at > coalesce((SELECT max(c.closed_at) FROM cases c  -- what a person has dealt with opens nothing anew
+                                    WHERE c.kind = :kind AND starts_with(c.subject, r.short_code || ' ' || t.product || ' band '
+                                                                                   || r.tariff_band_id || ' ')), '-infinity')
     ), odd AS (
         SELECT partner_id, short_code, tariff_band_id, due, taken, min(paid_at) AS first_at, count(DISTINCT receipt) AS payouts,
                bool_or(said_by = 'status_answer') AS stated, min(receipt) AS example
@@ -243,7 +247,9 @@ def _band_id(tariffs: TariffBook, product: str, one: _Reading) -> int | None:
 
 async def _open_differences(connection: AsyncConnection, runtime: Runtime, partner_id: UUID) -> None:
     since = runtime.clock.now() - _LOOKED_BACK
-    rows = await connection.execute(_DIFFERENCES, {"partner_id": partner_id, "since": since, "enough": _FROM_BALANCES})
+    rows = await connection.execute(
+        _DIFFERENCES, {"partner_id": partner_id, "since": since, "enough": _FROM_BALANCES, "kind": TARIFF_DIFFERENCE}
+    )
     cases = [
         NewCase(
             kind=TARIFF_DIFFERENCE,

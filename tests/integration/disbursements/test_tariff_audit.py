@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import Day, loan
+from vault_core.cases.case_book import close_case
 from vault_core.disbursements.tariff_audit import audit_tariffs
 
 CHANGED = {"units": ["1500"], "per_unit": 1000}  # from now on, in the band up to 1,500 shillings
@@ -58,6 +59,23 @@ async def test_a_changed_fee_opens_one_case_that_names_band_fees_and_first_day(o
         assert "vault tariff import" in said["what_to_do"]
         assert said["first_day"] == str((await day.rows("SELECT now()::date AS today"))[0]["today"])
         assert case["subject"].endswith("more")
+
+
+async def test_a_difference_that_a_person_has_dealt_with_opens_no_case_again_by_the_old_payouts(open_day) -> None:
+    async with open_day([loan(number, 1_000_00) for number in range(1, 6)]) as day:
+        await day.fund(1000)
+        await day.faults(tariff_changed=CHANGED)
+        await pay(day)
+        await audit(day)
+        ((case),) = await differences(day)
+        day.clock.pass_time(minutes=1)
+        async with day.runtime.engine.begin() as connection:
+            await close_case(
+                connection, day.clock, kind="tariff_difference", subject=case["subject"], resolution="the new list is imported"
+            )
+            await connection.execute(text("UPDATE mpesa_fee_readings SET judged_at = NULL"))
+        await audit(day)
+        assert len(await differences(day)) == 1
 
 
 async def test_a_fee_that_fell_is_the_other_direction(open_day) -> None:
