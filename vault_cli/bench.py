@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,15 +16,18 @@ from vault_core.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _FOLDER = REPOSITORY / "benchmarks"
+PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def bench(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Which benchmark; without it they are listed.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures and ratios to this file.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Run all of them, one after another.")] = False,
 ) -> None:
     """Run a benchmark: it brings its own PostgreSQL, Kafka and sandbox, prints its ratios, and leaves nothing behind.
 
+    Options after its name that are not this command's are the benchmark's own (docs/benchmarks.md).
     --json writes {"benchmark", "results": [{"name", "value", "unit"}], "ratios": [{"name", "value", "against"}], "machine"};
     with --all, a list of these.
     """
@@ -34,7 +38,9 @@ def bench(
         return
     if name is not None and name not in known:
         fail(f"there is no benchmark {name!r}: {', '.join(known) or 'none is here'}", 2)
-    reports = [_run(chosen) for chosen in ([name] if name is not None else known)]
+    if context.args and every:
+        fail(f"{' '.join(context.args)}: options of one benchmark do not go with --all", 2)
+    reports = [_run(chosen, context.args) for chosen in ([name] if name is not None else known)]
     if json_file is not None:
         _write(json_file, reports if every else reports[0])
 
@@ -50,10 +56,11 @@ def _promise(name: str) -> str:
     return text.split('"""')[1].strip().splitlines()[0] if '"""' in text else ""
 
 
-def _run(name: str) -> Any:
+def _run(name: str, options: Sequence[str]) -> Any:
     with tempfile.TemporaryDirectory(prefix="vault-bench-") as folder:
         report = Path(folder) / "report.json"
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--json", str(report)], cwd=REPOSITORY, check=False)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--json", str(report)]
+        done = subprocess.run(command, cwd=REPOSITORY, check=False)
         if done.returncode != 0 or not report.exists():
             fail(f"the benchmark {name} failed (exit code {done.returncode}); what it said stands above", 1)
         return json.loads(report.read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ app.add_typer(collections.app, name="collections")
 app.add_typer(inbox.app, name="inbox")
 app.command()(cases.cases)
 app.command()(verify.verify)
-app.command()(bench.bench)
+app.command(context_settings=bench.PASSES_OPTIONS_ON)(bench.bench)
 testing.register(app)
 lock.register(app)
 
