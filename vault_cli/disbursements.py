@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -38,8 +39,10 @@ from vault_core.disbursements.resuming import resume_postings
 from vault_core.disbursements.states import State
 from vault_core.disbursements.story import Event, tell
 from vault_core.disbursements.story_rows import read_story_rows
+from vault_core.disbursements.undone_posting import post_undone_again
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
+from vault_core.partners.connections import Connections
 from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
 
@@ -223,6 +226,9 @@ def resume(
     partner: Annotated[str, typer.Argument(help="The partner's short name.")],
     reason: Annotated[str, typer.Option(help="Why, for the audit trail.")],
     receipt: Annotated[list[str] | None, typer.Option(help="Only this receipt; may be given again.")] = None,
+    undone: Annotated[
+        bool, typer.Option("--undone", help="The posting was undone in Mifos X: post it anew. One --receipt.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Post paid loans again that were handed over (case disbursement_unposted), once the cause is gone. Posts none twice.
@@ -233,7 +239,13 @@ def resume(
     async def work(runtime: Runtime) -> list[str]:
         async with runtime.engine.connect() as connection:
             await load_partner(connection, name=partner)
-        return await resume_postings(runtime, partner, actor=actor(), reason=reason, receipts=receipt)
+        if not undone:
+            return await resume_postings(runtime, partner, actor=actor(), reason=reason, receipts=receipt)
+        if receipt is None or len(receipt) != 1:
+            raise InvalidInput("--undone posts one loan anew: name it with one --receipt")
+        async with aclosing(Connections(runtime)) as connections:
+            await post_undone_again(runtime, connections, partner, receipt[0], actor=actor(), reason=reason)
+        return receipt
 
     resumed = run(work)
     if json_:

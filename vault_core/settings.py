@@ -41,6 +41,7 @@ class Pace:
     status_query_tries: int = 6  # then a case for a person
     payout_retry_base: float = 900.0  # after a definite M-Pesa failure that may pass
     payout_retry_tries: int = 5
+    unposted_look_every: float = 3600.0  # how often a loan whose posting is with a person is read, in case it was made by hand
     tranche_look_every: float = 3600.0  # how often a tranche loan is read for its next tranche
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
     first_served: FirstServed = FirstServed.OLDEST

@@ -30,7 +30,10 @@ _PERHAPS_OURS = (
     "data.integrity.issue",
 )
 # The calendar of the tenant stands in the way; another day it will not.
-_CALENDAR = ("non.working.day", "on.holiday", "future.date", "in.the.future")
+_CLOSED_DAY = ("non.working.day", "on.holiday")
+_NOT_YET = ("future.date", "in.the.future")
+# Of the partner's set-up, not of the loan: mended there, the same write goes through.
+_SET_UP = ("payment.type.invalid",)
 _OTHER_INSTALLATION = ("error.msg.invalid.instance.type", "error.msg.invalid.tenant.identifier", "error.msg.not.authenticated")
 
 _WAITS_FOR_CHECKER = "waits for a checker in Mifos X (maker-checker)"
@@ -59,6 +62,16 @@ def key_is_burnt(refused: Refused) -> bool:
     Such a write may be tried again only with a new key (and the same external id: nothing was posted under it).
     """
     return refused.code not in _UNPROCESSED
+
+
+def is_closed_day(refused: Refused) -> bool:
+    """Whether the tenant takes no such movement on the day that was named, whenever it is asked: only another day will do."""
+    return any(mark in refused.code.lower() for mark in _CLOSED_DAY)
+
+
+def is_not_yet(refused: Refused) -> bool:
+    """Whether the day that was named has not begun for the tenant: its business date lags behind."""
+    return any(mark in refused.code.lower() for mark in _NOT_YET)
 
 
 def classify_write(
@@ -139,7 +152,9 @@ def _classify_code(code: str, reason: str) -> Refused | Unknown:
         return Unknown(f"{code}: perhaps done before; read back")
     if code == NOT_AUTHORIZED or code in _OTHER_INSTALLATION:
         return Refused(code, reason, Refusal.HALT)
-    if any(mark in lowered for mark in _CALENDAR):
+    if any(mark in lowered for mark in _SET_UP):
+        return Refused(code, reason, Refusal.HALT)
+    if any(mark in lowered for mark in _CLOSED_DAY + _NOT_YET):
         return Refused(code, reason, Refusal.RETRY_LATER)
     return Refused(code, reason, Refusal.TERMINAL)
 

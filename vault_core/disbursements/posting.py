@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -10,8 +10,10 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, close_case, open_cases
+from vault_core.cases.case_book import NewCase, close_cases, open_cases
+from vault_core.clock import business_day
 from vault_core.database import in_transaction
+from vault_core.disbursements.intended_posting import POST_CALL
 from vault_core.disbursements.states import State, require_move
 from vault_core.disbursements.telling import client_text_values
 from vault_core.ledger.chart import AccountRef
@@ -70,7 +72,7 @@ _DISBURSED = text(
 )
 _REVIEW = text(
     """
-    UPDATE disbursements SET state = 'needs_review', reason = review.reason
+    UPDATE disbursements SET state = 'needs_review', reason = review.reason, due_at = :look_at
     FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS review(id, reason) WHERE disbursements.id = review.id
     """
 )
@@ -84,6 +86,14 @@ async def post_disbursements(runtime: Runtime, connections: Connections, calls: 
     reason nobody foresaw is raised when the others are done (vault_core/outbox/apart.py).
     """
     await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections))
+
+
+async def book_seen_posted(connection: AsyncConnection, runtime: Runtime, ids: Sequence[UUID]) -> int:
+    """What follows a posting that was found in Mifos X without a call of ours, for disbursements with a person; how many."""
+    rows = [_paid(runtime, row) for row in await connection.execute(_READ, {"ids": list(ids)})]
+    seen = [paid for paid in rows if paid.state is State.NEEDS_REVIEW]
+    await _book_posted(connection, runtime, seen, await load_partners(connection, list({paid.partner_id for paid in seen})))
+    return len(seen)
 
 
 async def _post_all(runtime: Runtime, connections: Connections, calls: Sequence[Call]) -> None:
@@ -151,13 +161,9 @@ async def _book_posted(
     await tell_partners(connection, runtime, [_partner_text(paid, partners[paid.partner_id]) for paid in posted])
     for paid in posted:
         if paid.state is State.NEEDS_REVIEW:
-            await close_case(
-                connection,
-                runtime.clock,
-                kind=UNPOSTED,
-                subject=f"disbursement {paid.id}",
-                resolution=f"seen posted in Mifos X under external id {paid.external_id}",
-            )
+            cases = [(UNPOSTED, f"disbursement {paid.id}"), ("call_given_up", f"{POST_CALL} {paid.id}")]
+            seen = f"seen posted in Mifos X, receipt {paid.receipt} or external id {paid.external_id}"
+            await close_cases(connection, runtime.clock, cases, resolution=seen)
 
 
 async def _give_to_people(connection: AsyncConnection, runtime: Runtime, lost: Sequence[tuple[_Paid, str]]) -> None:
@@ -170,6 +176,7 @@ async def _give_to_people(connection: AsyncConnection, runtime: Runtime, lost: S
         _REVIEW,
         {
             "ids": [paid.id for paid, _ in lost],
+            "look_at": runtime.clock.now() + timedelta(seconds=runtime.pace.unposted_look_every),
             "reasons": [f"paid, but not posted to Mifos X: {cause}"[:500] for _, cause in lost],
         },
     )
@@ -218,10 +225,12 @@ def _case(paid: _Paid, cause: str) -> NewCase:
         amount=paid.payout,
         evidence={
             "cause": cause[:500],
-            "do": "post the disbursement in Mifos X by hand with these figures",
+            "do": "mend the cause and `vault disbursements resume`, or disburse it in Mifos X by hand with these figures: "
+            "with the receipt in its payment details it is found there, and this case closes by itself",
             "loan_id": paid.loan_id,
             "loan_account_no": paid.loan_account_no,
             "principal": str(paid.principal),
+            "under_day": business_day(paid.paid_at).isoformat(),
             "receipt": paid.receipt,
             "paid_at": paid.paid_at.isoformat(),
             "external_id": paid.external_id,

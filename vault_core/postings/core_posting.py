@@ -3,6 +3,10 @@
 Idempotency-Key, external id and receipt are three locks of one door; which of them a server has is in its capabilities. A key is
 kept after a time-out and replaced after an answer that the server stores (reference/fineract.md section 6). A server that
 has none of the three is protected by the lease alone: no call is begun that could outlive it.
+
+A direct answer names the new transaction of the very call, whose body never changes under its key, and the amount is the one that
+the server itself stated: it needs no comparison. Whatever is learned otherwise (a read-back, a posting by hand) is
+compared to the cent, and the reconciliation of the day compares all of them with what Mifos X then has.
 """
 
 import asyncio
@@ -13,7 +17,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
-from vault_core.clients.mifos_errors import key_is_burnt, waits_for_checker
+from vault_core.clients.mifos_errors import is_closed_day, is_not_yet, key_is_burnt, waits_for_checker
+from vault_core.clock import business_day, day_bounds
 from vault_core.errors import VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.connections import Connections
@@ -39,6 +44,9 @@ CALLS_AT_ONCE = 5  # a partner; its database pool is 10 wide (reference/fineract
 _CALLS_A_KEY = 2  # then the key is replaced: a server that died in a call answers 425 under it for ever
 _BUSY_WAIT = timedelta(seconds=2)
 _LEASE_MARGIN = timedelta(seconds=15)
+_FRESH = timedelta(minutes=10)  # a call first made later is preceded by a read: people may have acted meanwhile
+_UNTIL_ITS_DAY_BEGINS = timedelta(hours=2)  # between tries while a tenant's business date lags, so that they last for a day
+_CLOSED = "the tenant takes no posting under the days so far"
 _ANOTHERS = "another worker took the posting over"
 
 
@@ -68,9 +76,13 @@ class GivenUp:
 PostingOutcome = InMifos | TryLater | GivenUp
 
 
-def posting_date(happened_on: date, business_date: date | None) -> date:
-    """The day to post under: the day of the money, or the tenant's business date if that lags behind it."""
-    return happened_on if business_date is None else min(happened_on, business_date)
+def posting_date(happened_on: date, business_date: date | None, not_before: date | None = None) -> date:
+    """The day to post under: the day of the money, or the tenant's business date if that lags behind it.
+
+    `not_before`: the tenant refused the days before it (holidays, days it does not work); the first that may do is taken.
+    """
+    day = happened_on if business_date is None else min(happened_on, business_date)
+    return day if not_before is None else max(day, not_before)
 
 
 async def execute(runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID]) -> dict[UUID, PostingOutcome]:
@@ -127,8 +139,8 @@ async def _of_partner(
         client = await connections.mifos(partner_id)
         business_date = await client.business_date()
     except VaultError as error:
-        unasked = TryLater(f"before the call: {error}")
-        return await _written(runtime, [_open(posting, unasked) for posting in postings], until)
+        cause = f"before the call: {error}"
+        return await _written(runtime, [_unread(posting, cause) for posting in postings], until)
     poster = _Poster(runtime, partner, client, business_date, until)
 
     async def one(posting: CorePosting) -> tuple[Written, PostingOutcome]:
@@ -136,7 +148,7 @@ async def _of_partner(
             try:
                 return await poster.make(posting)
             except VaultError as error:
-                return _open(posting, TryLater(f"{type(error).__name__}: {error}"))
+                return _unread(posting, f"{type(error).__name__}: {error}")
 
     made = await asyncio.gather(*(one(posting) for posting in postings), return_exceptions=True)
     outcomes = await _written(runtime, [item for item in made if not isinstance(item, BaseException)], until)
@@ -156,6 +168,12 @@ def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None
     return Written(posting.id, "unknown", outcome.cause, new_key=new_key), outcome
 
 
+def _unread(posting: CorePosting, cause: str) -> tuple[Written, PostingOutcome]:
+    """Not known because Mifos X could not be read. That a checker has it is not forgotten over that."""
+    kept = posting.last_answer is not None and waits_for_checker(posting.last_answer)
+    return Written(posting.id, "unknown", posting.last_answer or cause if kept else cause), TryLater(cause)
+
+
 @dataclass(frozen=True, slots=True)
 class _Poster:
     runtime: Runtime
@@ -167,10 +185,11 @@ class _Poster:
     async def make(self, posting: CorePosting) -> tuple[Written, PostingOutcome]:
         """One posting: straight on the first call, after a read-back on a further one.
 
-        A tranche is read back before its first call too: the server counts none, and would take one by hand and ours.
+        A tranche is read back before its first call too: the server counts none, and would take one by hand and ours. So is
+        what is called for long after its money moved.
         """
         key = posting.idempotency_key
-        if posting.tries or posting.tranche is not None:
+        if posting.tries or posting.tranche is not None or self.runtime.clock.now() - posting.created_at > _FRESH:
             seen = await read_back(self.client, self.partner.mifos_capabilities, posting)
             if isinstance(seen, Found):
                 found = seen.transaction
@@ -185,12 +204,23 @@ class _Poster:
                 return _open(posting, TryLater(posting.last_answer))
             if posting.key_tries >= _CALLS_A_KEY:
                 key = self.runtime.new_id().hex
+        day = posting_date(posting.transaction_date, self.business_date, posting.not_before)
+        if posting.not_before is not None and day > self._today():
+            return _open(posting, TryLater(posting.last_answer or _CLOSED, self._until_tomorrow()))
         if self._would_outlive_the_lease():
             return _open(posting, TryLater("its turn came too late after its claim", _BUSY_WAIT))
         if posting.tries and not await mark_calling(self.runtime, posting.id, key, self.until):
             return _open(posting, TryLater(_ANOTHERS, _BUSY_WAIT))
-        day = posting_date(posting.transaction_date, self.business_date)
         return self._judge(posting, day, await self._call(posting, day, key))
+
+    def _today(self) -> date:
+        """The tenant's day."""
+        return self.business_date or business_day(self.runtime.clock.now())
+
+    def _until_tomorrow(self) -> timedelta:
+        now = self.runtime.clock.now()
+        _, end = day_bounds(business_day(now))
+        return end - now + timedelta(minutes=1 + 9 * self.runtime.chance.random())  # not all at midnight
 
     def _would_outlive_the_lease(self) -> bool:
         return self.runtime.clock.now() + timedelta(seconds=self.runtime.pace.mifos_write_timeout) > self.until
@@ -238,7 +268,17 @@ class _Poster:
                     return _open(posting, GivenUp(cause))
                 return Written(posting.id, "refused", cause), GivenUp(cause, unposted=True)
             case Refused():
-                new_key = self.runtime.new_id().hex if key_is_burnt(outcome) else None
-                return _open(posting, TryLater(f"{outcome.code}: {outcome.reason}"), new_key)
+                return self._refused_for_now(posting, day, outcome)
             case Unknown():
                 return _open(posting, TryLater(outcome.cause))
+
+    def _refused_for_now(self, posting: CorePosting, day: date, refused: Refused) -> tuple[Written, PostingOutcome]:
+        new_key = self.runtime.new_id().hex if key_is_burnt(refused) else None
+        cause = f"{refused.code}: {refused.reason}"
+        if is_closed_day(refused):
+            following = day + timedelta(days=1)
+            wait = None if following <= self._today() else self._until_tomorrow()
+            later = Written(posting.id, "unknown", cause, new_key=new_key, not_before=following)
+            return later, TryLater(f"{cause}; it is posted under the first day that Mifos X takes", wait)
+        wait = _UNTIL_ITS_DAY_BEGINS if is_not_yet(refused) else None
+        return _open(posting, TryLater(cause, wait), new_key)

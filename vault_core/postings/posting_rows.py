@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.clients.mifos import LoanTransaction
 from vault_core.database import in_transaction
 from vault_core.money import Money
 from vault_core.runtime import Runtime
@@ -38,11 +39,14 @@ class CorePosting:
     key_tries: int
     called_at: datetime | None
     last_answer: str | None
+    not_before: date | None  # the tenant's calendar refused every day before it
+    undone: tuple[int, ...]  # transactions of it that were undone, before a person had it posted again
+    created_at: datetime
 
 
 _COLUMNS = """
     id, partner_id, kind, subject_id, account_id, tranche, external_id, idempotency_key, receipt, amount_cents, transaction_date,
-    account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer
+    account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer, not_before, undone, created_at
 """
 _READ = text(f"SELECT {_COLUMNS} FROM core_postings WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")  # noqa: S608
 _ACCOUNTS = text(
@@ -73,6 +77,15 @@ _CALLING = text(
     WHERE id = :id AND lease_until = :until AND state = 'unknown' RETURNING id
     """
 )
+_LOOK = text(f"SELECT {_COLUMNS} FROM core_postings WHERE kind = :kind AND subject_id = ANY(:subjects) ORDER BY id")  # noqa: S608
+_SEEN = text(
+    """
+    UPDATE core_postings SET state = 'posted', mifos_transaction_id = seen.transaction_id, posted_at = :now,
+           transaction_date = seen.day, last_answer = 'found by looking'
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:transactions AS bigint[]), CAST(:days AS date[])) AS seen(id, transaction_id, day)
+    WHERE core_postings.id = seen.id AND core_postings.state IN ('unknown', 'refused') RETURNING core_postings.id
+    """
+)
 # Whoever lost the lease while the call was under way says nothing about a posting that is another's now; only that it is posted
 # is true whoever saw it. What is over stays as it ended.
 _WRITE = text(
@@ -81,10 +94,12 @@ _WRITE = text(
            mifos_transaction_id = done.transaction_id,
            posted_at = CASE WHEN done.state = 'posted' THEN CAST(:now AS timestamptz) END, last_answer = done.answer,
            transaction_date = coalesce(done.day, transaction_date),
+           not_before = coalesce(done.not_before, core_postings.not_before),
            key_tries = CASE WHEN done.new_key IS NULL THEN key_tries ELSE 0 END,
            idempotency_key = coalesce(done.new_key, idempotency_key)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:transactions AS bigint[]), CAST(:answers AS text[]),
-                CAST(:days AS date[]), CAST(:new_keys AS text[])) AS done(id, state, transaction_id, answer, day, new_key)
+                CAST(:days AS date[]), CAST(:new_keys AS text[]), CAST(:not_befores AS date[]))
+         AS done(id, state, transaction_id, answer, day, new_key, not_before)
     WHERE core_postings.id = done.id AND core_postings.state = 'unknown' AND (lease_until = :until OR done.state = 'posted')
     RETURNING core_postings.id
     """
@@ -116,6 +131,7 @@ class Written:
     transaction_id: int | None = None
     day: date | None = None
     new_key: str | None = None
+    not_before: date | None = None  # the tenant's calendar refused the day before
 
 
 async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta) -> Taken:
@@ -184,11 +200,39 @@ async def write_back(runtime: Runtime, written: Sequence[Written], until: dateti
                 "answers": [item.answer[:1000] for item in written],
                 "days": [item.day for item in written],
                 "new_keys": [item.new_key for item in written],
+                "not_befores": [item.not_before for item in written],
             },
         )
         return {row.id for row in rows}
 
     return await in_transaction(runtime.engine, work) if written else set()
+
+
+async def read_postings(
+    connection: AsyncConnection, runtime: Runtime, kind: PostingKind, subject_ids: Sequence[UUID]
+) -> list[CorePosting]:
+    """The postings of these subjects as they stand, taken from nobody: to look at, not to call with."""
+    rows = await connection.execute(_LOOK, {"kind": kind, "subjects": list(subject_ids)})
+    return [_posting(runtime, row) for row in rows]
+
+
+async def mark_seen_posted(
+    connection: AsyncConnection, runtime: Runtime, seen: Sequence[tuple[UUID, LoanTransaction]]
+) -> set[UUID]:
+    """Notes, in the caller's transaction, that postings (by id) were found in Mifos X; returns those that were open until then.
+
+    A worker that calls for one of them meanwhile finds it over when it writes back.
+    """
+    rows = await connection.execute(
+        _SEEN,
+        {
+            "now": runtime.clock.now(),
+            "ids": [posting_id for posting_id, _ in seen],
+            "transactions": [transaction.id for _, transaction in seen],
+            "days": [transaction.on for _, transaction in seen],
+        },
+    )
+    return {row.id for row in rows}
 
 
 async def postings_of(
@@ -206,4 +250,5 @@ def _posting(runtime: Runtime, row: Row[Any]) -> CorePosting:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
     sealed = values.pop("account_number_sealed")
     number = None if sealed is None else runtime.sealer.open_text(sealed, bound_to=account_number_binding(row.id))
-    return CorePosting(amount=Money(values.pop("amount_cents")), account_number=number, **values)
+    amount, undone = Money(values.pop("amount_cents")), tuple(values.pop("undone"))
+    return CorePosting(amount=amount, account_number=number, undone=undone, **values)

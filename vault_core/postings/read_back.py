@@ -23,9 +23,13 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unsure:
-    """Only a person can tell what to do: it was undone, has another amount, or the loan was disbursed by somebody else."""
+    """Only a person can tell what to do: it was undone, has another amount, or the loan was disbursed by somebody else.
+
+    `undone`: the transactions of it that were undone, when that is all that stands in the way.
+    """
 
     cause: str
+    undone: tuple[int, ...] = ()
 
 
 ReadBack = Found | Absent | Unsure
@@ -54,12 +58,21 @@ def _next_is_ours(loan: ApprovedLoan, posting: CorePosting) -> Absent | Unsure:
         return Unsure(f"the loan is in status {loan.status_id} without our receipt: somebody else changed it")
     if loan.disbursals != before:
         return Unsure(f"{loan.disbursals} disbursals stand on the loan, {before} were due before ours: somebody made one by hand")
+    if not loan.multi_disburse and loan.approved_principal != posting.amount:
+        # The server takes less than was approved without a word (reference/fineract.md section 11).
+        return Unsure(
+            f"the loan is approved for {loan.approved_principal} by now and {posting.amount} is to be posted: it was approved "
+            "anew after it was paid"
+        )
     return Absent()
 
 
 def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransaction]) -> ReadBack:
-    """What the account's transactions say of the posting: ours carries our external id, or our receipt and kind of movement."""
-    ours = [transaction for transaction in transactions if _is_ours(posting, transaction)]
+    """What the account's transactions say of the posting: ours carries our external id, or our receipt and kind of movement.
+
+    What was undone before a person had it posted again does not count any more.
+    """
+    ours = [each for each in transactions if each.id not in posting.undone and _is_ours(posting, each)]
     live = [transaction for transaction in ours if not transaction.reversed]
     if len(live) > 1:
         return Unsure(f"it is posted {len(live)} times: transactions {', '.join(str(found.id) for found in live)}")
@@ -68,7 +81,7 @@ def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransact
     if live:
         return Found(live[0])
     if ours:
-        return Unsure(f"transaction {ours[0].id} was undone in Mifos X")
+        return Unsure(f"transaction {ours[0].id} was undone in Mifos X", tuple(each.id for each in ours))
     return Absent()
 
 

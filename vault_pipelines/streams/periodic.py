@@ -18,6 +18,7 @@ from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.disbursements.tariff_audit import audit_tariffs
+from vault_core.disbursements.unposted import look_for_posted
 from vault_core.ledger.holds import expire_holds
 from vault_core.ledger.proof_history import prove_due
 from vault_core.ledger.sealing import seal_due
@@ -54,6 +55,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("audit floats", lambda: audit_floats(edge.runtime), idle=30.0, busy=30.0),
         Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
+        Job("look for postings by hand", lambda: look_for_posted(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
