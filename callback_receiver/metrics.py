@@ -4,7 +4,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
 
-REFUSALS = ("unknown_path", "unknown_token", "too_large", "wrong_method", "disconnected", "not_stored", "overload")
+REFUSALS = (
+    "unknown_path",
+    "unknown_token",
+    "too_large",
+    "wrong_method",
+    "disconnected",
+    "not_stored",
+    "overload",
+    "unsigned",
+    "stale_signature",
+    "wrong_signature",
+)
 
 
 class Metrics:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callback_receiver import hook_signature
 from callback_receiver.batch_writer import BatchWriter
 from callback_receiver.metrics import Metrics
 from callback_receiver.paths import parse_callback_path
@@ -17,6 +18,7 @@ from callback_receiver.replies import (
     ACKNOWLEDGEMENT_OF,
     COME_BACK,
     NOT_FOUND,
+    NOT_SIGNED,
     PING,
     TOO_LARGE,
     WRONG_METHOD,
@@ -107,11 +109,14 @@ class Receiver:
         return self._refuse("wrong_method", WRONG_METHOD)
 
     async def _take(self, owner: TokenOwner, reference: str | None, scope: Scope, receive: Receive) -> Reply:
-        content_type, forwarded_for, kept = _read_headers(scope["headers"])
+        headers = scope["headers"]
+        content_type, forwarded_for, kept = _read_headers(headers)
         try:
             body = await _read_body(receive, self._settings.body_cap)
         except TooLarge:
             return self._refuse("too_large", TOO_LARGE)
+        if owner.hook_secret is not None and (fault := self._fault_of(owner.hook_secret, headers, body)) is not None:
+            return self._refuse(fault, NOT_SIGNED)
         client = scope.get("client")
         parsed = _is_json_object(body)
         stored = self._writer.submit(
@@ -136,6 +141,10 @@ class Receiver:
         if not parsed:
             self._metrics.unparsed.inc()
         return ACKNOWLEDGEMENT_OF[owner.purpose]
+
+    def _fault_of(self, secret: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> hook_signature.Fault | None:
+        timestamp, signature = _only(headers, hook_signature.TIMESTAMP), _only(headers, hook_signature.SIGNATURE)
+        return hook_signature.find_fault(secret, timestamp=timestamp, signature=signature, body=body, now=self._clock.now())
 
     async def _reply_to_operator(self, scope: Scope) -> Reply:
         path = scope["path"]
@@ -171,6 +180,12 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[str, str, dict[st
         elif name in _KEPT_HEADERS:
             kept[name.decode()] = _clean(value)
     return content_type, forwarded_for, kept
+
+
+def _only(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    """The value of a header that is there exactly once."""
+    values = [value for name, value in headers if name == wanted]
+    return values[0] if len(values) == 1 else None
 
 
 def _clean(value: bytes) -> str:

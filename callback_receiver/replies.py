@@ -43,6 +43,7 @@ ACKNOWLEDGEMENT_OF = {
     "sms_report": _TAKEN,
 }
 PING = _TAKEN
+NOT_SIGNED = make_reply(401)
 NOT_FOUND = make_reply(404)
 WRONG_METHOD = make_reply(405, headers=((b"allow", b"GET, POST"),))
 TOO_LARGE = make_reply(413, headers=((b"connection", b"close"),))

@@ -3,20 +3,30 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from secrets import token_bytes
+from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from vault_core.errors import Unreachable
+from vault_core.errors import SealBroken, Unreachable
+from vault_core.partners.credentials import CredentialPurpose, credential_binding
 from vault_core.secrets import Sealer
 
 log = structlog.get_logger(__name__)
 
-_READ = text("SELECT token_hash, partner_id, purpose FROM callback_tokens WHERE revoked_at IS NULL")
+_READ = text(
+    """
+    SELECT t.token_hash, t.partner_id, t.purpose, c.sealed AS hook_secret_sealed
+    FROM callback_tokens t LEFT JOIN partner_credentials c
+         ON t.purpose = 'mifos_hook' AND c.partner_id = t.partner_id AND c.purpose = 'hook_secret'
+    WHERE t.revoked_at IS NULL
+    """
+)
 _BETWEEN_READS = 0.5  # a flood of unknown tokens costs the database two reads a second, however large it is
 _MOST_WAITING = 200
 _READ_WITHIN = 5.0
@@ -24,10 +34,11 @@ _READ_WITHIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class TokenOwner:
-    """What a token stands for."""
+    """What a token stands for. `hook_secret`: deliveries to it must be signed with this."""
 
     partner_id: UUID
     purpose: str
+    hook_secret: bytes | None = field(default=None, repr=False)
 
 
 class TokenDirectory:
@@ -74,7 +85,7 @@ class TokenDirectory:
                 rows = (await connection.execute(_READ)).all()
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise Unreachable(f"the callback tokens cannot be read: {type(error).__name__}") from error
-        self._by_hash = {bytes(row.token_hash): TokenOwner(row.partner_id, row.purpose) for row in rows}
+        self._by_hash = {bytes(row.token_hash): self._owner(row) for row in rows}
         self._seen = {}
 
     async def follow(self, every: float) -> None:
@@ -85,6 +96,17 @@ class TokenDirectory:
             except Unreachable as error:
                 log.warning("callback tokens not renewed", cause=str(error))
             await asyncio.sleep(every)
+
+    def _owner(self, row: Row[Any]) -> TokenOwner:
+        if row.hook_secret_sealed is None:
+            return TokenOwner(row.partner_id, row.purpose)
+        binding = credential_binding(row.partner_id, CredentialPurpose.HOOK_SECRET)
+        try:
+            secret = self._sealer.open(row.hook_secret_sealed, bound_to=binding)
+        except SealBroken as error:
+            log.critical("hook secret not opened: none of its hooks is taken", partner_id=str(row.partner_id), cause=str(error))
+            secret = token_bytes(32)  # nobody can have signed with it
+        return TokenOwner(row.partner_id, row.purpose, secret)
 
     async def _read_when_allowed(self) -> None:
         await asyncio.sleep(max(0.0, self._read_at + _BETWEEN_READS - self._monotonic()))

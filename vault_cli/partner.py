@@ -31,7 +31,7 @@ from vault_core.disbursements.under_way import UnderWay, await_quiet
 from vault_core.errors import InvalidInput, LoginRefused, NotUnderstood, Unreachable
 from vault_core.money import Money
 from vault_core.partners.connections import Connections
-from vault_core.partners.credentials import CredentialPurpose, parse_purpose, replace_credential
+from vault_core.partners.credentials import CredentialPurpose, parse_purpose, remove_hook_secret, replace_credential
 from vault_core.partners.description import PartnerDescription, describe_partner
 from vault_core.partners.partner import Partner, list_partners, load_partner
 from vault_core.partners.partner_fields import read_secret
@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Partners: lenders with their Mifos X, short codes, products and limits.")
 console = Console()
+
+_HOOK_SECRET_LEAST = 32
 
 Name = Annotated[str, typer.Argument(help="The partner's short name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")]
@@ -200,15 +202,21 @@ def set_secret(
     name: Name,
     purpose: Annotated[str, typer.Argument(help=", ".join(CredentialPurpose))],
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Keep a Mifos X password without logging in with it.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Of hook_secret: take web hooks without a signature again.")] = False,
 ) -> None:
     """Replace a secret. It is asked for, or read from standard input when that is not a terminal."""
     with failures_told():
         chosen = parse_purpose(purpose)
+        if remove:
+            _remove_hook_secret(name, chosen)
+            return
         given = typer.prompt(purpose, hide_input=True) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
         try:
             secret = read_secret(given)
         except InvalidInput as error:
             raise InvalidInput(f"{purpose}: {error}") from error
+        if chosen is CredentialPurpose.HOOK_SECRET and len(secret) < _HOOK_SECRET_LEAST:
+            raise InvalidInput(f"{purpose}: at least {_HOOK_SECRET_LEAST} characters, made by chance (openssl rand -hex 32)")
 
     async def work(runtime: Runtime, _connections: Connections, partner: Partner) -> None:
         if chosen is CredentialPurpose.MIFOS_PASSWORD and not unchecked:
@@ -217,6 +225,17 @@ def set_secret(
 
     _with_partner(name, work)
     console.print(f"{chosen} of partner {name} is set; running processes use it within half a minute")
+
+
+def _remove_hook_secret(name: str, purpose: CredentialPurpose) -> None:
+    if purpose is not CredentialPurpose.HOOK_SECRET:
+        raise InvalidInput(f"{purpose} is needed: it can be replaced, not removed")
+
+    async def work(runtime: Runtime, _connections: Connections, partner: Partner) -> bool:
+        return await remove_hook_secret(runtime, partner.id, actor=actor())
+
+    done = "is removed: its web hooks are taken without a signature" if _with_partner(name, work) else "was not set"
+    console.print(f"{purpose} of partner {name} {done}")
 
 
 @app.command("register-urls")

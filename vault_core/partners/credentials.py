@@ -22,6 +22,7 @@ class CredentialPurpose(StrEnum):
     MPESA_SECURITY_CREDENTIAL = "mpesa_security_credential"
     MPESA_PASSKEY = "mpesa_passkey"
     SMS_API_KEY = "sms_api_key"
+    HOOK_SECRET = "hook_secret"  # noqa: S105 - of those who sign their web hooks
 
 
 class Credentials:
@@ -59,6 +60,12 @@ _WRITE = text(
     ON CONFLICT (partner_id, purpose) DO UPDATE SET sealed = excluded.sealed, set_at = excluded.set_at
     """
 )
+_REMOVE = text(
+    """
+    DELETE FROM partner_credentials USING partners
+    WHERE partners.id = partner_id AND partner_id = :partner_id AND purpose = :purpose RETURNING partners.name
+    """
+)
 _LOCK = text("SELECT name FROM partners WHERE id = :partner_id FOR NO KEY UPDATE")
 _DROP_TOKEN = text("DELETE FROM access_tokens WHERE partner_id = :partner_id AND service = 'mpesa'")
 _READ = text("SELECT purpose, sealed FROM partner_credentials WHERE partner_id = :partner_id")
@@ -77,7 +84,7 @@ async def write_credentials(
             {
                 "partner_id": partner_id,
                 "purpose": purpose.value,
-                "sealed": runtime.sealer.seal(secret, bound_to=_binding(partner_id, purpose)),
+                "sealed": runtime.sealer.seal(secret, bound_to=credential_binding(partner_id, purpose)),
                 "now": now,
             }
             for purpose, secret in secrets.items()
@@ -91,7 +98,9 @@ async def open_credentials(connection: AsyncConnection, runtime: Runtime, partne
     return Credentials(
         partner_id,
         {
-            CredentialPurpose(row.purpose): runtime.sealer.open_text(row.sealed, bound_to=_binding(partner_id, row.purpose))
+            CredentialPurpose(row.purpose): runtime.sealer.open_text(
+                row.sealed, bound_to=credential_binding(partner_id, row.purpose)
+            )
             for row in rows
         },
     )
@@ -123,6 +132,31 @@ async def replace_credential(runtime: Runtime, partner_id: UUID, purpose: Creden
     await in_transaction(runtime.engine, work)
 
 
+async def remove_hook_secret(runtime: Runtime, partner_id: UUID, *, actor: str) -> bool:
+    """Takes web hooks of the partner without a signature again; False if there was no secret. Audited.
+
+    Alone among the secrets this one may be missing: the others are replaced, never removed.
+    """
+
+    async def work(connection: AsyncConnection) -> bool:
+        gone = {"partner_id": partner_id, "purpose": CredentialPurpose.HOOK_SECRET.value}
+        name = (await connection.execute(_REMOVE, gone)).scalar_one_or_none()
+        if name is None:
+            return False
+        await record_act(
+            connection,
+            runtime.clock,
+            runtime.new_id,
+            actor=actor,
+            act="credential.removed",
+            subject=f"{name} {CredentialPurpose.HOOK_SECRET}",
+            partner_id=partner_id,
+        )
+        return True
+
+    return await in_transaction(runtime.engine, work)
+
+
 def parse_purpose(name: str) -> CredentialPurpose:
     """The purpose of that name. Raises InvalidInput, listing the names."""
     try:
@@ -131,5 +165,6 @@ def parse_purpose(name: str) -> CredentialPurpose:
         raise InvalidInput(f"there is no credential {name[:40]!r}; credentials: {', '.join(CredentialPurpose)}") from None
 
 
-def _binding(partner_id: UUID, purpose: str) -> str:
+def credential_binding(partner_id: UUID, purpose: str) -> str:
+    """What the sealed secret of that purpose is bound to."""
     return f"partner_credentials:{partner_id}:{purpose}"

@@ -141,3 +141,14 @@ def test_a_database_that_is_down_is_a_message_not_a_traceback(vault, monkeypatch
     monkeypatch.setenv("VAULT_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     done = vault("list")
     assert (done.exit_code, "the database does not answer" in done.stderr) == (5, True)
+
+
+def test_a_secret_for_signed_hooks_is_set_and_taken_back_and_no_other_is_taken_back(vault, partner_file):
+    vault("add", partner_file)
+    short = vault("set-secret", "umoja-credit", "hook_secret", given="planted-short\n")
+    assert (short.exit_code, "at least 32 characters" in short.stderr, "planted" in short.output) == (2, True, False)
+    assert vault("set-secret", "umoja-credit", "hook_secret", given="planted" * 8 + "\n").exit_code == 0
+    assert "hook_secret" in vault("show", "umoja-credit").stdout
+    for said in ("is removed", "was not set"):
+        assert said in vault("set-secret", "umoja-credit", "hook_secret", "--remove").stdout
+    assert vault("set-secret", "umoja-credit", "mifos_password", "--remove").exit_code == 2
