@@ -70,7 +70,7 @@ _CHARGED = text(
     UPDATE charge_lines SET charged_at = coalesce(t.booked_at, :now), transaction_id = t.id
     FROM disbursements d
     LEFT JOIN ledger_holds h ON h.id = d.hold_id LEFT JOIN ledger_transactions t ON t.id = h.transaction_id
-    WHERE subject_kind = 'disbursement' AND subject_id = d.id AND d.id = ANY(:ids)
+    WHERE subject_kind = 'disbursement' AND subject_id = d.id AND d.id = ANY(:ids) AND charged_at IS NULL
     """
 )
 

@@ -38,6 +38,12 @@ _HOLDS = text(
 )
 _NEXT_ID = text("SELECT id FROM ledger_holds WHERE id >= :start ORDER BY id OFFSET :piece LIMIT 1")
 _FIRST_SINCE = text("""SELECT min(id::text COLLATE "C")::uuid FROM ledger_transactions WHERE written_by >= :start""")
+_SHARED = text(
+    """
+    SELECT transaction_id, count(*) AS holds FROM ledger_holds WHERE transaction_id IS NOT NULL
+    GROUP BY transaction_id HAVING count(*) > 1 ORDER BY transaction_id LIMIT :most
+    """
+)
 _MARKED = text(
     """
     SELECT a.id, coalesce(p.name, 'house') || ' ' || a.code AS name, a.held_cents
@@ -74,6 +80,9 @@ class HoldsCheck:
             progress(self.name, self._seen, total)
 
         self._snapshot.run(self._pieces(), take)
+        for row in self._snapshot.connection.execute(_SHARED, {"most": self._findings.most}):
+            what = f"{row.holds} holds say that it captured them; a capture ends one"
+            self._findings.add(Finding("captures_match", f"transaction {row.transaction_id}", what))
         for row in self._snapshot.connection.execute(_MARKED):
             if row.held_cents != self._held[row.id]:
                 what = f"{row.held_cents} cents are marked held; its open holds sum to {self._held[row.id]}"

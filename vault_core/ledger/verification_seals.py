@@ -22,6 +22,7 @@ _CHAIN_BYTES = 32
 _SEALS = text(
     """
     SELECT s.number, s.from_write, s.upto_write, s.transactions, s.first_transaction, s.last_transaction, s.digest, s.chain,
+           s.format,
            s.from_write = lag(s.upto_write, 1, 0::bigint) OVER chain
                AND s.number = lag(s.number, 1, 0::bigint) OVER chain + 1 AS follows,
            s.chain = ledger_chain(lag(s.chain, 1, ''::bytea) OVER chain, s.number, s.from_write, s.upto_write, s.transactions,
@@ -60,7 +61,7 @@ class SealHead:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What one seal says of the transactions it covers."""
+    """What one seal says of the transactions it covers. `format` is what its digest is of (ledger_digest)."""
 
     number: int
     from_write: int
@@ -69,6 +70,7 @@ class Seal:
     first_transaction: str
     last_transaction: str
     digest: bytes
+    format: int
 
     @property
     def where(self) -> str:
@@ -106,6 +108,7 @@ def check_chain(connection: Connection, from_seal: int | None, findings: Finding
             str(row.first_transaction),
             str(row.last_transaction),
             digest,
+            row.format,
         )
         if not row.follows:
             what = "it does not follow the seal before it: a seal is missing or was moved"

@@ -29,15 +29,18 @@ _TRANSACTIONS = text(
         SELECT t.*, width_bucket(t.written_by, CAST(:cuts AS bigint[])) AS seal,
                width_bucket(t.effective_at, CAST(:closed_before AS timestamptz[])) AS period
         FROM ledger_transactions t WHERE t.written_by BETWEEN :low AND :high),
-    owned AS MATERIALIZED (SELECT id, partner_id, code FROM ledger_accounts),
+    owned AS MATERIALIZED (
+        SELECT id, partner_id, code, ledger_account_bytes(scope, code, shard, normal_side) AS bytes FROM ledger_accounts),
     legs AS MATERIALIZED (
         SELECT e.transaction_id, e.leg, e.amount_cents, a.code, ledger_leg_bytes(a.code, e.amount_cents) AS body,
                CASE WHEN a.partner_id IS DISTINCT FROM w.partner_id THEN a.partner_id END AS other_partner,
-               ledger_entry_bytes(e.leg, e.account_id, e.amount_cents, e.balance_before_cents, e.account_version) AS bytes
+               ledger_entry_bytes(e.leg, e.account_id, e.amount_cents, e.balance_before_cents, e.account_version)
+                   || CASE WHEN (CAST(:formats AS smallint[]))[w.seal + 1] = 1 THEN '' ELSE a.bytes END AS bytes
         FROM written w JOIN ledger_entries e ON e.transaction_id = w.id LEFT JOIN owned a ON a.id = e.account_id
         WHERE e.transaction_id BETWEEN CAST(:low_id AS uuid) AND CAST(:high_id AS uuid)),
     bodies AS (
-        SELECT transaction_id, string_agg(body, ''::bytea ORDER BY code, amount_cents) AS body FROM legs GROUP BY transaction_id),
+        SELECT transaction_id, string_agg(body, ''::bytea ORDER BY code COLLATE "C", amount_cents) AS body
+        FROM legs GROUP BY transaction_id),
     wholes AS (
         SELECT transaction_id, count(*) AS legs, sum(amount_cents) AS cents, count(other_partner) AS others,
                string_agg(bytes, ''::bytea ORDER BY leg) AS bytes
@@ -47,6 +50,10 @@ _TRANSACTIONS = text(
                coalesce(l.legs, 0) AS legs, coalesce(l.cents, 0) AS cents, coalesce(l.others, 0) AS others,
                w.reverses IS NOT NULL AND NOT EXISTS (
                    SELECT FROM ledger_reversals r WHERE r.reversal = w.id AND r.original = w.reverses) AS unlinked,
+               w.reverses IS NOT NULL AND EXISTS (
+                   SELECT FROM ledger_entries e LEFT JOIN ledger_accounts a ON a.id = e.account_id
+                   WHERE e.transaction_id IN (w.id, w.reverses)
+                   GROUP BY a.scope, a.code HAVING sum(e.amount_cents) <> 0 OFFSET 0) AS unlike,
                coalesce(w.booked_at > (CAST(:closed_at AS timestamptz[]))[w.period + 1] + CAST(:closing_wait AS interval), false)
                    AS late,
                k.body_hash IS DISTINCT FROM ledger_body_hash(
@@ -65,8 +72,9 @@ _TRANSACTIONS = text(
             ('keys', j.other_body, NULL, j.key),
             ('partners_apart', j.others > 0, j.others, NULL),
             ('reversed_once', j.unlinked, NULL, j.reverses::text),
+            ('reversals_mirror', j.unlike, NULL, j.reverses::text),
             ('closed_periods', j.late, NULL, j.effective_at::text)) AS w(part, so, figure, detail)
-        WHERE (j.legs < 2 OR j.cents <> 0 OR j.other_body OR j.others > 0 OR j.unlinked OR j.late) AND w.so)
+        WHERE (j.legs < 2 OR j.cents <> 0 OR j.other_body OR j.others > 0 OR j.unlinked OR j.unlike OR j.late) AND w.so)
     SELECT part, id, figure, cents, detail, NULL::uuid AS last_id, NULL::bytea AS digest
     FROM (SELECT *, row_number() OVER (PARTITION BY part) AS n FROM wrong) AS ranked WHERE n <= :most
     UNION ALL
@@ -104,6 +112,7 @@ _SENTENCES = {
     "keys": "its key {detail} is not reserved for it, or its body is not the one that was posted",
     "partners_apart": "{figure} of its legs move accounts of another partner",
     "reversed_once": "its link to the reversed transaction {detail} is missing on one side",
+    "reversals_mirror": "it does not undo {detail}, account by account",
     "closed_periods": "it is effective at {detail}, in a period that was closed before it was booked",
 }
 
@@ -182,7 +191,7 @@ class TransactionsCheck:
             low = high + 1
 
     def _piece(self, low: int, high: int, seals: Sequence[Seal], cuts: list[int]) -> _Written:
-        arguments = {**self._shared, "low": low, "high": high, "cuts": cuts}
+        arguments = {**self._shared, "low": low, "high": high, "cuts": cuts, "formats": [seal.format for seal in seals]}
         return _Written(_TRANSACTIONS, arguments, sum(seal.transactions for seal in seals) or PIECE_TRANSACTIONS, seals)
 
     def _take(self, piece: _Written, rows: Rows) -> None:

@@ -158,7 +158,7 @@ class TestFromASeal:
             """
             UPDATE ledger_seals s SET digest = d.digest,
                 chain = ledger_chain('', s.number, s.from_write, s.upto_write, s.transactions, d.digest)
-            FROM ledger_seals o, ledger_digest(o.from_write, o.upto_write) AS d WHERE o.number = s.number AND s.number = 1
+            FROM ledger_seals o, ledger_digest(o.from_write, o.upto_write, o.format) AS d WHERE o.number = s.number AND s.number = 1
             """
         )
         assert await checks(book) == set()

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from vault_core.ledger.posting import post
+from vault_core.ledger.chart import AccountRef
+from vault_core.ledger.posting import Leg, post, reversal_of
 from vault_core.ledger.sealing import seal_due
 from vault_core.ledger.verification import verify_ledger_async
 from vault_core.ledger.verification_seals import SEAL_LAG
@@ -21,7 +24,7 @@ def tamper(owner_url: str) -> Tamper:
     """Runs a statement as a superuser with every trigger off."""
 
     def run(statement: str) -> None:
-        owner = create_engine(owner_url)
+        owner = create_engine(owner_url, poolclass=NullPool)
         with owner.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
             assert connection.execute(text(statement)).rowcount != 0
@@ -163,6 +166,106 @@ async def test_the_chain_shows_what_was_changed_after_sealing(
     tamper(statement)
     findings = await verify_ledger_async(book.runtime.engine)
     assert where in {finding.where for finding in findings if finding.check == "seals_chain"}
+    assert lived_in
+
+
+# Two accounts of one partner change places, and every trace of it that is not sealed is put right.
+SWAP = """
+    UPDATE ledger_accounts SET shard = 9 WHERE code = 'wallet';
+    UPDATE ledger_accounts SET code = 'wallet', normal_side = 'credit' WHERE code = 'b2c_float';
+    UPDATE ledger_accounts SET code = 'b2c_float', normal_side = 'debit', shard = 0 WHERE shard = 9;
+    UPDATE ledger_keys k SET body_hash = ledger_body_hash(t.kind, t.reference, t.effective_at, t.reverses, (
+        SELECT string_agg(ledger_leg_bytes(a.code, e.amount_cents), ''::bytea ORDER BY a.code, e.amount_cents)
+        FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id WHERE e.transaction_id = t.id))
+    FROM ledger_transactions t WHERE t.id = k.transaction_id
+    """
+# The seals as they were made before they covered the names of accounts.
+FORMAT_1 = """
+    UPDATE ledger_seals s SET format = 1, digest = d.digest,
+        chain = ledger_chain('', s.number, s.from_write, s.upto_write, s.transactions, d.digest)
+    FROM ledger_seals o, ledger_digest(o.from_write, o.upto_write, 1::smallint) AS d WHERE o.number = s.number
+    """
+
+
+async def test_the_names_of_accounts_are_sealed(book, partner_id: UUID, tamper: Tamper) -> None:
+    legs = (Leg(AccountRef(partner_id, "wallet"), 5), Leg(AccountRef(partner_id, "b2c_float"), -5))
+    await book.post(book.topup(partner_id, 100), replace(book.topup(partner_id, 5, key="move"), kind="move", legs=legs))
+    tamper(SWAP)
+    assert await verify_ledger_async(book.runtime.engine) == []  # nothing is sealed yet: it might have been so
+    tamper(SWAP)
+    await sealed(book, 2)
+    assert await verify_ledger_async(book.runtime.engine) == []
+    tamper(SWAP)
+    (finding,) = await verify_ledger_async(book.runtime.engine)
+    assert (finding.check, finding.where) == ("seals_chain", "seal 1")
+
+
+async def test_a_seal_of_the_first_format_is_proved_by_it_and_those_after_it_by_theirs(
+    book, lived_in: UUID, tamper: Tamper
+) -> None:
+    await sealed(book, 4)
+    tamper(FORMAT_1)
+    assert await verify_ledger_async(book.runtime.engine) == []
+    await book.post(book.topup(lived_in, 7, key="topup:later"))
+    await sealed(book, 1)
+    assert await verify_ledger_async(book.runtime.engine) == []
+    tamper("UPDATE ledger_seals SET format = 2 WHERE number = 1")
+    assert [finding.where for finding in await verify_ledger_async(book.runtime.engine)] == ["seal 1"]
+
+
+async def test_not_even_the_owner_gives_an_account_another_name(book, lived_in: UUID, owner_url: str) -> None:
+    owner = create_engine(owner_url, poolclass=NullPool)
+    for change in ("code = 'b2c_float'", "normal_side = 'debit'", "shard = 1", f"partner_id = '{uuid4()}'"):
+        with pytest.raises(DBAPIError, match="append-only"), owner.begin() as connection:
+            connection.execute(text(f"UPDATE ledger_accounts SET {change} WHERE code = 'wallet'"))  # noqa: S608 - the lines above
+    assert await verify_ledger_async(book.runtime.engine) == []
+    assert lived_in
+
+
+async def test_a_reversal_that_does_not_mirror_its_original_is_named(book, partner_id: UUID, tamper: Tamper) -> None:
+    first, second = await book.post(book.topup(partner_id, 100), book.topup(partner_id, 60, key="topup:2"))
+    async with book.runtime.engine.connect() as connection:
+        undo = await reversal_of(connection, second, key="undo", effective_at=book.WHEN, why="typed twice")
+    await book.post(undo)
+    assert await verify_ledger_async(book.runtime.engine) == []
+    tamper(
+        f"""
+        UPDATE ledger_reversals SET original = '{first}';
+        UPDATE ledger_transactions SET reverses = '{first}' WHERE key = 'undo';
+        UPDATE ledger_keys k SET body_hash = ledger_body_hash(t.kind, t.reference, t.effective_at, t.reverses, (
+            SELECT string_agg(ledger_leg_bytes(a.code, e.amount_cents), ''::bytea ORDER BY a.code, e.amount_cents)
+            FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id WHERE e.transaction_id = t.id))
+        FROM ledger_transactions t WHERE t.id = k.transaction_id AND k.key = 'undo'
+        """
+    )
+    (finding,) = await verify_ledger_async(book.runtime.engine)
+    assert finding.check == "reversals_mirror"
+    assert str(first) in finding.what
+
+
+async def test_two_holds_that_say_they_were_taken_by_one_capture_are_named(book, lived_in: UUID, tamper: Tamper) -> None:
+    tamper("DROP INDEX ledger_holds_capture")
+    tamper(
+        """
+        UPDATE ledger_holds SET state = 'captured', captured_cents = 60, transaction_id = o.transaction_id
+        FROM (SELECT transaction_id FROM ledger_holds WHERE key = 'a') AS o WHERE key = 'b'
+        """
+    )
+    (finding,) = await verify_ledger_async(book.runtime.engine)
+    assert finding.check == "captures_match"
+    assert "2 holds" in finding.what
+    assert lived_in
+
+
+async def test_the_database_takes_one_hold_a_capture(book, lived_in: UUID, tamper: Tamper) -> None:
+    with pytest.raises(IntegrityError, match="ledger_holds_capture"):
+        tamper(
+            """
+            UPDATE ledger_holds SET state = 'captured', captured_cents = 60, transaction_id = o.transaction_id
+            FROM (SELECT transaction_id FROM ledger_holds WHERE key = 'a') AS o WHERE key = 'b'
+            """
+        )
+    assert await verify_ledger_async(book.runtime.engine) == []
     assert lived_in
 
 

@@ -155,7 +155,7 @@ async def test_a_list_does_not_end_on_or_before_a_day_whose_charges_used_it(
 
 
 async def test_a_charge_of_late_evening_in_nairobi_belongs_to_its_day_there(runtime: Runtime, lender: Partner) -> None:
-    await charge(runtime, lender, date(2026, 11, 20))
+    await charge(runtime, lender, date(2026, 11, 20), charged=False)
     async with runtime.engine.begin() as connection:
         await connection.execute(text("UPDATE charge_lines SET charged_at = '2026-11-20 21:30+00'"))  # 00:30 on the 21st
     with pytest.raises(Conflict, match="charges of 2026-11-21 used it"):

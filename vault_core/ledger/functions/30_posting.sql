@@ -55,7 +55,7 @@ BEGIN
             CASE WHEN wrong.house IS NULL THEN 'is not in the chart' ELSE 'only a partner has' END USING ERRCODE = 'PV001';
     END IF;
     SELECT array_agg(l.bytes ORDER BY l.posting) INTO leg_bytes FROM (
-        SELECT posting, string_agg(ledger_leg_bytes(code, cents), ''::bytea ORDER BY code, cents) AS bytes
+        SELECT posting, string_agg(ledger_leg_bytes(code, cents), ''::bytea ORDER BY code COLLATE "C", cents) AS bytes
         FROM unnest(_leg_posting, _leg_code, _leg_cents) AS leg(posting, code, cents)
         GROUP BY posting HAVING sum(cents) = 0 AND count(cents) = count(*) AND bool_and(cents <> 0)) AS l;
     IF coalesce(cardinality(leg_bytes), 0) <> postings THEN
