@@ -60,6 +60,17 @@ async def test_a_capture_repeated_under_its_key_does_nothing(book, partner_id: U
     assert (await book.wallet(partner_id)).posted == Money(850)
 
 
+async def test_the_same_capture_twice_in_one_batch_is_one(book, partner_id: UUID) -> None:
+    await book.post(book.topup(partner_id, 5_000))
+    first, other = await book.hold(partner_id, ("a", 1_000), ("b", 1_000))
+    taken = book.charge(partner_id, 600, "charge")
+    once, again = await book.capture((first, taken), (first, taken))
+    assert once == again
+    assert (await book.wallet(partner_id)).posted == Money(4_400)
+    with pytest.raises(Conflict, match="posted without it"):
+        await book.capture((other, book.charge(partner_id, 5, "more")), (first, taken), (other, taken))
+
+
 async def test_a_hold_is_captured_by_one_key_only(book, partner_id: UUID) -> None:
     await book.post(book.topup(partner_id, 1_000))
     (hold,) = await book.hold(partner_id, ("charges:1", 400))

@@ -13,7 +13,10 @@ DECLARE
 BEGIN
     SELECT w.hold, h.id IS NULL AS unknown, h.state INTO wrong
     FROM unnest(_holds, _ids) WITH ORDINALITY AS w(hold, id, n) LEFT JOIN ledger_holds h ON h.id = w.hold
-    WHERE w.hold IS NOT NULL AND (h.id IS NULL OR (_fresh[w.n] AND h.state <> 'held') OR (NOT _fresh[w.n] AND h.transaction_id IS DISTINCT FROM w.id))
+    WHERE w.hold IS NOT NULL AND (h.id IS NULL OR (_fresh[w.n] AND h.state <> 'held')
+        OR (NOT _fresh[w.n] AND h.transaction_id IS DISTINCT FROM w.id
+            AND NOT EXISTS (SELECT FROM unnest(_holds, _ids) WITH ORDINALITY AS first(hold, id, n)  -- a repeat within the batch
+                            WHERE _fresh[first.n] AND first.id = w.id AND first.hold = w.hold)))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'hold % cannot be captured: %', wrong.hold,
