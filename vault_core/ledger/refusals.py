@@ -25,8 +25,9 @@ def ledger_refusals(doing: str) -> Iterator[None]:
         cause = error.orig
         if not isinstance(cause, psycopg.Error):
             raise
-        message = f"{doing}: {cause.diag.message_primary}"
-        if cause.sqlstate == _MALFORMED or isinstance(cause, psycopg.errors.CheckViolation | psycopg.errors.NotNullViolation):
+        message = f"{doing}: {cause.diag.message_primary or cause}"
+        malformed = psycopg.errors.CheckViolation | psycopg.errors.NotNullViolation | psycopg.DataError  # the last: out of bounds
+        if cause.sqlstate == _MALFORMED or isinstance(cause, malformed):
             raise InvalidInput(message) from error
         if cause.sqlstate == _TAKEN or isinstance(cause, psycopg.errors.UniqueViolation):
             raise Conflict(message) from error

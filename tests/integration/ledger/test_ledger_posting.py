@@ -126,3 +126,14 @@ def test_a_posting_over_two_partners_is_refused_before_the_database(book) -> Non
 
 async def test_an_empty_batch_does_nothing(book) -> None:
     assert await book.post() == []
+
+
+async def test_what_no_account_could_hold_or_no_text_be_is_refused_in_words(book, partner_id: UUID) -> None:
+    most = 2**63 - 1
+    await book.post(book.topup(partner_id, most))
+    for beyond in ((1,), (most - 1, most - 1), (2**63,)):
+        with pytest.raises(InvalidInput, match="out of range"):
+            await book.post(*(book.topup(partner_id, cents, f"more:{n}") for n, cents in enumerate(beyond)))
+    with pytest.raises(InvalidInput, match="NUL"):
+        await book.post(book.topup(partner_id, 1, "a\x00b"))
+    assert (await book.wallet(partner_id)).posted == Money(most)
