@@ -131,6 +131,13 @@ async def test_a_period_is_not_closed(book, before: Callable[..., datetime], err
         assert len(await list_closings(connection)) == 1
 
 
+async def test_a_clock_that_runs_ahead_closes_no_future(book, clock) -> None:
+    """It could not be opened again, and everything that happens until then would be carried there."""
+    clock.pass_time(days=400)
+    with pytest.raises(InvalidInput, match="has not ended"):
+        await close_period(book.runtime, clock.now() - DAY, "finance:a")
+
+
 async def test_a_closing_is_in_the_audit_trail(book) -> None:
     await close_period(book.runtime, book.WHEN, "finance:a")
     async with book.runtime.engine.connect() as connection:
