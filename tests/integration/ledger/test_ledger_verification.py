@@ -236,7 +236,7 @@ async def test_a_reversal_that_does_not_mirror_its_original_is_named(book, partn
             SELECT string_agg(ledger_leg_bytes(a.code, e.amount_cents), ''::bytea ORDER BY a.code, e.amount_cents)
             FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id WHERE e.transaction_id = t.id))
         FROM ledger_transactions t WHERE t.id = k.transaction_id AND k.key = 'undo'
-        """
+        """  # noqa: S608 - an id of this test
     )
     (finding,) = await verify_ledger_async(book.runtime.engine)
     assert finding.check == "reversals_mirror"
