@@ -51,7 +51,7 @@ class ReceiverProcess:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = log_file
-        self._environment = environment
+        self.environment = environment
         self.start()
 
     def start(self) -> None:
@@ -72,7 +72,7 @@ class ReceiverProcess:
                     str(self.port),
                     "callback_receiver.app:application",
                 ],
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

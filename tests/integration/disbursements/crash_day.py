@@ -1,0 +1,206 @@
+"""A day whose worker processes are killed: a real receiver, a sandbox, one database, and workers that are forked to work or to die.
+
+A worker does what Dagster runs and stream workers do, with the product's own code from the poll to the text: jobs by the clock,
+the edge, the handlers. Kafka is a list that dies with the process, which is worse than Kafka: whatever was published and not yet
+taken is lost, and only what stands in PostgreSQL brings it back. Time is moved, for the worker and the sandbox together.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from sqlalchemy import text
+
+from tests.integration.disbursements.conftest import HANDLERS
+from vault_core.collections.posting import post_collections
+from vault_core.disbursements.batches import form_batches
+from vault_core.disbursements.detection import poll_due
+from vault_core.disbursements.posting import post_disbursements
+from vault_core.disbursements.sending import send_batch
+from vault_core.identifiers import id_maker
+from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
+from vault_core.notifications.sending import send_messages
+from vault_core.outbox.calls import MIFOS_TOPIC, SMS_TOPIC
+from vault_core.partners.connections import Connections
+from vault_core.runtime import Runtime, open_runtime
+from vault_core.settings import read_settings
+from vault_pipelines.streams.edge import Edge
+from vault_pipelines.streams.periodic import Job, jobs
+
+CALLS = {"disbursement.post": post_disbursements, "collection.post": post_collections, "message.send": send_messages}
+DELIVERIES = {TOPIC_OF_PURPOSE[purpose]: handler for purpose, handler in HANDLERS.items()}
+# The jobs that move a payout on. The others are about wallets, tariffs and the proof of the ledger.
+JOBS = (
+    "relay calls",
+    "sweep inbox",
+    "ask about payouts",
+    "look at held loans",
+    "watch floats",
+    "ask for balances",
+    "look for next tranches",
+    "recover sending",
+)
+# Short waits, so that a worker which comes after a dead one finds everything due after a few steps of time.
+PACE = {
+    "VAULT_POLL_EVERY": "1",
+    "VAULT_INBOX_SWEEP_AFTER": "1",
+    "VAULT_OUTBOX_LEASE": "20",
+    "VAULT_OUTBOX_RETRY_BASE": "1",
+    "VAULT_STATUS_QUERY_AFTER": "30",
+    "VAULT_STATUS_QUERY_SPACING": "60",
+    "VAULT_PAYOUT_RETRY_BASE": "30",
+    "VAULT_TRANCHE_LOOK_EVERY": "60",
+    "VAULT_BALANCE_QUERY_EVERY": "30",
+    "VAULT_SEND_WITHIN": "30",
+    "VAULT_B2C_IN_FLIGHT": "4",
+    "VAULT_B2C_PER_SECOND": "1000",
+    "VAULT_HTTP_TIMEOUT": "5",
+    "VAULT_MIFOS_WRITE_TIMEOUT": "5",
+}
+# What a worker lets pass between its rounds: leases, waits, and at last the ten minutes after which a batch is formed anew.
+STEPS = (5, 40, 70, 100, 700, *(100,) * 12)
+IMPATIENT_STEPS = (35,)
+
+
+@dataclass
+class MovedClock:
+    """The machine's clock, moved by what has passed in the day."""
+
+    passed: timedelta
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.passed
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a worker ended: killed, or with everything done after this much of the day."""
+
+    killed: bool
+    passed: timedelta
+
+
+class Worker:
+    """One process's work."""
+
+    def __init__(self, runtime: Runtime, connections: Connections, clock: MovedClock, sandbox: str) -> None:
+        self.runtime = runtime
+        self.connections = connections
+        self.clock = clock
+        self.sandbox = sandbox
+        self.published: dict[str, list[Any]] = {}
+        self.edge = Edge(self._produce)
+        self.edge._runtime, self.edge._connections = runtime, connections
+        self.jobs: list[Job] = [job for job in jobs(self.edge, self._produce, heartbeat=None) if job.name in JOBS]
+
+    async def _produce(self, topic: str, key: bytes | None, value: bytes | None, _headers: Mapping[str, bytes]) -> None:
+        self.published.setdefault(topic, []).append(_Message(key, value))
+
+    async def work(self, *, patient: bool) -> None:
+        """Round after round, with time passing between them, until nothing is left to do; impatient: two rounds at most.
+
+        Two rounds are enough to reach every fault point: in the second one the status question is due.
+        """
+        await self._sandbox_time()
+        for step in STEPS if patient else IMPATIENT_STEPS:
+            await self.round()
+            if await self.is_done():
+                return
+            self.clock.passed += timedelta(seconds=step)
+            await self._sandbox_time()
+        await self.round()
+
+    async def round(self) -> None:
+        await poll_due(self.runtime, self.connections)
+        for batch in await form_batches(self.runtime):
+            await send_batch(self.runtime, self.connections, batch.id)
+        moved = True
+        while moved:  # a result, then its posting, then its text
+            await self._quiet()
+            moved = sum([await job.work() for job in self.jobs]) > 0
+            await self._take()
+
+    async def _take(self) -> None:
+        taken, self.published = self.published, {}
+        for topic, messages in taken.items():
+            if topic in (MIFOS_TOPIC, SMS_TOPIC):
+                await self.edge.make_calls(topic, messages, CALLS)
+            else:
+                await self.edge.apply(topic, messages, DELIVERIES[topic])
+
+    async def is_done(self) -> bool:
+        async with self.runtime.engine.connect() as connection:
+            return not (await connection.execute(_LEFT)).scalar_one()
+
+    async def _quiet(self) -> None:
+        async with asyncio.timeout(20):
+            while (await self.runtime.http.get(f"{self.sandbox}/control/quiet")).json()["pending"]:  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(0.005)
+
+    async def _sandbox_time(self) -> None:
+        answer = await self.runtime.http.post(f"{self.sandbox}/control/settings", json={"now": self.clock.now().isoformat()})
+        answer.raise_for_status()
+
+
+@dataclass(frozen=True)
+class _Message:
+    key: bytes | None
+    value: bytes | None
+
+
+_LEFT = text(
+    """
+    SELECT (SELECT count(*) FROM disbursements WHERE state NOT IN ('disbursed', 'needs_review'))
+         + (SELECT count(*) FROM disbursements WHERE state = 'disbursed' AND next_tranche_at IS NOT NULL)
+         + (SELECT count(*) FROM outbox WHERE state = 'pending')
+         + (SELECT count(*) FROM inbound_events WHERE state = 'stored')
+    """
+)
+
+
+def work_in_child(environment: Mapping[str, str], sandbox: str, passed: timedelta, *, wish: str = "", patient: bool) -> Ended:
+    """A forked process works with the settings of `environment` and this wish of a fault point, and its end is waited for."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            clock = MovedClock(passed)
+            asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, patient=patient))
+            os.write(writer, str(clock.passed.total_seconds()).encode())
+            code = 0
+        except BaseException:  # noqa: BLE001 - the edge of the child: its test sees that it failed, and this says why
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        words = said.read()
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return Ended(killed=True, passed=passed)
+    assert os.WEXITSTATUS(status) == 0, "the worker failed"
+    return Ended(killed=False, passed=timedelta(seconds=float(words)))
+
+
+async def _work(environment: Mapping[str, str], sandbox: str, clock: MovedClock, *, patient: bool) -> None:
+    async with open_runtime(read_settings(environment)) as opened:
+        runtime = replace(opened, clock=clock, new_id=id_maker(clock))
+        async with aclosing(Connections(runtime)) as connections:
+            await Worker(runtime, connections, clock, sandbox).work(patient=patient)
+
+
+def truth_of(sandbox: str) -> dict[str, Any]:
+    truth: dict[str, Any] = httpx.get(f"{sandbox}/truth", timeout=10, verify=False).json()  # noqa: S501 - plain HTTP
+    return truth

@@ -1,0 +1,247 @@
+"""The worker dies with -9 at every fault point of a payout's way, and the day still ends with nothing paid, posted or texted twice.
+
+The points are found by running the same loans once and writing down what is reached: a new transaction or call is covered by
+itself. `./vault test -m campaign tests/integration/disbursements/test_crash_points.py` dies at each point under each fault of the
+outside, and twice.
+"""
+
+import asyncio
+import base64
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.database_urls import app_url
+from tests.integration.callback_receiver.conftest import ReceiverProcess
+from tests.integration.disbursements.conftest import SHORT_CODE, client, lender_file, loan, world
+from tests.integration.disbursements.crash_day import PACE, Ended, truth_of, work_in_child
+from tests.sandbox_process import start_sandbox
+from vault_core.database import open_sync_engine
+from vault_core.ledger.verification import verify_ledger
+from vault_core.money import Money
+from vault_core.partners.partner_file import parse_partner_file
+from vault_core.partners.products import Limits, enable_product
+from vault_core.partners.registration import register_partner
+from vault_core.runtime import open_runtime
+from vault_core.settings import read_settings
+from vault_core.wallets.topup import record_topup
+
+KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+PLAIN, LOST = "plain", "result_lost"
+FAULTS = (
+    LOST,
+    "result_twice",
+    "result_before_answer",
+    "answer_lost_after_paying",
+    "queue_timeout_then_result",
+    "insufficient_float",
+    "duplicate_answer",
+    "spike_arrest",
+    "oauth_token_dies",
+    "html_answer",
+    "mifos_409_lock",
+    "mifos_409_conflict",
+    "mifos_425",
+    "mifos_425_for_ever",
+    "mifos_500_after_posting",
+    "mifos_timeout_after_posting",
+)
+MOST_PASSINGS = 4
+_LOANS = text("SELECT loan_id, state, reason FROM disbursements WHERE loan_id = ANY(:loans) ORDER BY loan_id")
+_CHARGES = text(
+    """
+    SELECT d.loan_id, (SELECT count(*) FROM ledger_transactions t WHERE t.key = 'charges:' || d.id) AS captured,
+           (SELECT count(*) FROM charge_lines c WHERE c.subject_id = d.id AND c.charged_at IS NULL) AS uncharged
+    FROM disbursements d WHERE d.loan_id = ANY(:loans) ORDER BY d.loan_id
+    """
+)
+_BALANCES = text("SELECT code, sum(balance_cents)::bigint AS cents FROM ledger_accounts GROUP BY code")
+_STUCK = text(
+    """
+    SELECT 'call ' || kind || ' ' || state FROM outbox WHERE state <> 'done'
+    UNION ALL SELECT 'delivery ' || purpose || ' ' || state || ' ' || coalesce(cause, '') FROM inbound_events WHERE state <> 'processed'
+    UNION ALL SELECT 'held ' || code || ' ' || held_cents FROM ledger_accounts WHERE held_cents <> 0
+    UNION ALL SELECT 'message ' || template || ' ' || state FROM messages WHERE state NOT IN ('accepted', 'unknown')
+    UNION ALL SELECT 'posting ' || state FROM core_postings WHERE state <> 'posted'
+    """
+)
+_OPEN_CASES = text(
+    "SELECT kind || ' ' || subject || ' ' || evidence FROM cases WHERE closed_at IS NULL AND kind <> 'sms_unknown'"
+)
+
+
+@dataclass
+class CrashDay:
+    """One lender's day with many deaths in it."""
+
+    environment: dict[str, str]
+    owner_url: str
+    sandbox: str
+    receiver: ReceiverProcess
+    passed: timedelta = timedelta(seconds=10)
+    loans: list[int] = field(default_factory=list)
+
+    def approve(self, *kinds: str) -> list[int]:
+        """A loan of a person of its own for each of `kinds`: what goes wrong outside on its way, or PLAIN. A token is due, too."""
+        numbers = [len(self.loans) + place for place in range(1, len(kinds) + 1)]
+        self.loans += numbers
+        faults: dict[str, Any] = {}
+        for number, kind in zip(numbers, kinds, strict=True):
+            if kind != PLAIN:
+                unit = f"loan:{number}" if kind.startswith("mifos") else f"2547{number:08d}"
+                faults.setdefault(kind, {"units": []})["units"].append(unit)
+        people = [client(number) for number in numbers]
+        self.control("setup", {"mifos": {"alpha": {"clients": people, "loans": [loan(number) for number in numbers]}}})
+        self.control("faults", faults)
+        self.sql("DELETE FROM access_tokens")
+        return numbers
+
+    def work(self, wish: str = "", *, patient: bool = True) -> Ended:
+        ended = work_in_child(self.environment, self.sandbox, self.passed, wish=wish, patient=patient)
+        self.passed = ended.passed + timedelta(seconds=5)
+        return ended
+
+    def passings(self, file: Path, *kinds: str) -> Counter[str]:
+        """How often loans of these kinds pass each fault point, in the order of the first time."""
+        loans = self.approve(*kinds)
+        assert not self.work(f"write to {file}").killed
+        self.check(loans, at="no death")
+        return Counter(file.read_text().splitlines())
+
+    def receiver_died(self) -> bool:
+        """Whether the receiver's worker process has ended by itself; what is left of the receiver is ended, too."""
+        died = "SIGKILL" in self.receiver.log_file.read_text() or self.receiver.process.poll() is not None
+        self.receiver.stop()
+        return died
+
+    def sql(self, statement: str) -> int:
+        """The number that the statement gives, or of the rows it changes."""
+        engine = create_engine(self.owner_url)
+        with engine.begin() as connection:
+            done = connection.execute(text(statement))
+            number: int = done.scalar_one() if done.returns_rows else done.rowcount
+        engine.dispose()
+        return number
+
+    def check(self, loans: list[int], *, at: str) -> None:
+        """The bank paid, Mifos X posted and the wallet was charged each of `loans` once, and nothing is left over."""
+        truth = truth_of(self.sandbox)
+        code = truth["mpesa"]["short_codes"][SHORT_CODE]
+        paid = Counter(payment["phone"] for payment in code["b2c"])
+        assert {number: paid[f"2547{number:08d}"] for number in loans} == dict.fromkeys(loans, 1), f"paid after {at}"
+        posted = {
+            number: [each["amount_cents"] for each in truth["mifos"]["alpha"]["loans"][str(number)]["transactions"]
+                     if each["kind"] == "disbursement" and not each["reversed"]]
+            for number in loans
+        }  # fmt: skip
+        assert posted == {number: [1_500_000] for number in loans}, f"posted in Mifos X after {at}"
+        texts = Counter(message["sms_id"] for user in truth["sms"]["users"].values() for message in user["messages"])
+        assert set(texts.values()) <= {1}, f"a text was sent twice after {at}"
+        engine = create_engine(self.owner_url)
+        with engine.connect() as connection:
+            states = connection.execute(_LOANS, {"loans": loans}).all()
+            assert [row.state for row in states] == ["disbursed"] * len(loans), f"after {at}: {states}"
+            charges = connection.execute(_CHARGES, {"loans": loans}).all()
+            assert {(row.captured, row.uncharged) for row in charges} == {(1, 0)}, f"charges after {at}: {charges}"
+            assert connection.execute(_STUCK).scalars().all() == [], f"left over after {at}"
+            assert connection.execute(_OPEN_CASES).scalars().all() == [], f"for a person after {at}"
+        engine.dispose()
+
+    def prove(self) -> None:
+        """The books prove themselves, and their float is what left the bank's."""
+        engine = open_sync_engine(self.environment["VAULT_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:"))
+        assert verify_ledger(engine) == []
+        with engine.connect() as connection:
+            ours = {row.code: row.cents for row in connection.execute(_BALANCES)}
+        engine.dispose()
+        paid = sum(payment["amount_cents"] for payment in truth_of(self.sandbox)["mpesa"]["short_codes"][SHORT_CODE]["b2c"])
+        assert (ours["b2c_float"], ours["loan_book"], ours.get("disbursed_unposted", 0)) == (-paid, paid, 0)
+
+    def control(self, what: str, body: dict[str, Any]) -> None:
+        httpx.post(f"{self.sandbox}/control/{what}", json=body, timeout=10, verify=False).raise_for_status()  # noqa: S501 - plain HTTP
+
+
+@pytest.fixture
+def crash_day(owner_url: str, tmp_path: Path) -> Iterator[CrashDay]:
+    with start_sandbox() as sandbox:
+        environment = {
+            **PACE,
+            "VAULT_DATABASE_URL": app_url(owner_url),
+            "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:9",
+            "VAULT_MASTER_KEY": f"test:{KEY}",
+        }
+        asyncio.run(open_lender(environment, sandbox))
+        receiver = ReceiverProcess({**os.environ, **environment}, tmp_path / "receiver.log")
+        try:
+            yield CrashDay({**environment, "VAULT_PUBLIC_URL": receiver.url}, owner_url, sandbox, receiver)
+        finally:
+            receiver.stop()
+
+
+async def open_lender(environment: dict[str, str], sandbox: str) -> None:
+    async with open_runtime(read_settings(environment)) as runtime:
+        setup = world("alpha", SHORT_CODE, [], [])
+        setup["settings"] |= {"in_process_ms": 20, "hang_ms": 20, "delivery_retry_ms": 20}
+        (await runtime.http.post(f"{sandbox}/control/setup", json=setup)).raise_for_status()
+        partner = await register_partner(runtime, parse_partner_file(lender_file(sandbox, "alpha", SHORT_CODE)), actor="ops:test")
+        limits = Limits(least=Money.shillings(500), most=Money.shillings(200_000), daily=None)
+        await enable_product(runtime, partner, "1", limits, actor="ops:test")
+        await record_topup(runtime, partner.id, Money.shillings(1_000_000), "T1", "ops:test", "test")
+
+
+@pytest.mark.timeout(600)  # a minute on two idle cores
+def test_a_worker_dies_at_every_point_in_turn_and_the_day_ends_right(crash_day: CrashDay, tmp_path: Path) -> None:
+    way_of = dict.fromkeys(crash_day.passings(tmp_path / LOST, LOST), LOST)
+    way_of |= dict.fromkeys(crash_day.passings(tmp_path / PLAIN, PLAIN), PLAIN)
+    assert {point.split(" ")[0] for point in way_of} == {"before", "after"}
+    assert len(way_of) > 80, "commits, sends, receives and publications of the whole way"
+    missed = []
+    for point, kind in way_of.items():
+        crash_day.approve(kind)
+        if not crash_day.work(f"die at {point}", patient=False).killed:  # the next one finds what this one left
+            missed.append(point)
+    assert not crash_day.work().killed
+    crash_day.check(crash_day.loans, at="a death at each point")
+    crash_day.prove()
+    assert not missed, "nobody died there"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_receiver_that_dies_around_its_commit_loses_no_payment(crash_day: CrashDay, moment: str) -> None:
+    crash_day.control("settings", {"delivery_tries": 1})  # M-Pesa does not repeat a result
+    crash_day.receiver.stop()
+    crash_day.receiver.environment["VAULT_FAULT_POINT"] = f"die at {moment} commit inbox.receiving.DeliveryStore.store"
+    crash_day.receiver.start()
+    loans = crash_day.approve(PLAIN)
+    crash_day.work(patient=False)
+    assert crash_day.receiver_died()
+    del crash_day.receiver.environment["VAULT_FAULT_POINT"]
+    crash_day.receiver.start()
+    assert not crash_day.work().killed
+    asked = crash_day.sql("SELECT count(*) FROM status_queries")
+    crash_day.check(loans, at=f"the receiver's death {moment} its commit")
+    crash_day.prove()
+    assert (asked > 0) is (moment == "before"), "what was stored is found by the sweep, what was not by a question"
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("deaths", [1, 2])
+@pytest.mark.parametrize("kind", [PLAIN, *FAULTS])
+def test_a_death_at_any_passing_of_any_point_under_any_fault(crash_day: CrashDay, tmp_path: Path, kind: str, deaths: int) -> None:
+    for point, passings in crash_day.passings(tmp_path / "points", kind).items():
+        for passing in range(1, min(passings, MOST_PASSINGS) + 1):
+            loans = crash_day.approve(kind)
+            wish = f"die at {point} #{passing}"
+            died = [crash_day.work(wish).killed for _ in range(deaths)]
+            assert not crash_day.work().killed
+            crash_day.check(loans, at=f"{died} deaths at {point} #{passing}")
+    crash_day.prove()
