@@ -56,14 +56,16 @@ def read_loan_page(body: Any) -> LoanPage:
     page = _as_object(body, "loan page")
     loans: list[ApprovedLoan] = []
     unreadable: list[str] = []
-    for row in _rows(page.get("pageItems"), "pageItems of the loan page"):
+    rows = _rows(page.get("pageItems"), "pageItems of the loan page")
+    for row in rows:
         if whole_number(_object(row, "status").get("id")) != APPROVED:
             continue
         try:
             loans.append(read_loan(row))
         except InvalidInput as error:
             unreadable.append(f"loan {text_of(row.get('id'))}: {error}")
-    return LoanPage(total=_number(page, "totalFilteredRecords"), loans=loans, unreadable=tuple(unreadable))
+    ids = tuple(number for row in rows if (number := whole_number(row.get("id"))) is not None)
+    return LoanPage(total=_number(page, "totalFilteredRecords"), loans=loans, unreadable=tuple(unreadable), ids=ids)
 
 
 def status_ids(body: Any) -> tuple[int, list[int | None]]:

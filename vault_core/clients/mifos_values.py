@@ -132,11 +132,15 @@ class ApprovedLoan:
 
 @dataclass(frozen=True, slots=True)
 class LoanPage:
-    """One page of approved loans. `total` counts the whole result on the server; `unreadable` names rows not understood."""
+    """One page of approved loans. `total` counts the whole result on the server; `unreadable` names rows not understood.
+
+    `ids` are those of all its rows in the server's order, also of rows that are not in `loans`.
+    """
 
     total: int
     loans: list[ApprovedLoan]
     unreadable: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

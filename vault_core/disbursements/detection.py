@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import structlog
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.clients.mifos import ApprovedLoan, MifosClient
+from vault_core.clients.mifos import ApprovedLoan, LoanPage, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
 from vault_core.disbursements.hooks import handle_mifos_events
@@ -25,6 +26,7 @@ __all__ = ["PAGE", "PollReport", "handle_mifos_events", "poll_due"]
 
 log = structlog.get_logger(__name__)
 
+_READINGS = 3
 PAGE = 100  # of loans; always stated, because a server that is not told sends all of them
 _PAGES_AT_ONCE = 4
 _PARTNERS_AT_ONCE = 8
@@ -80,9 +82,11 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
         read_at = runtime.clock.now()
-        loans = await _all_approved(client, partner)
+        loans, unreadable = await _all_approved(client, partner)
         approved = len(loans)
         found = await _take_in(runtime, client, partner_id, loans, read_at)
+        if unreadable:
+            error = f"{len(unreadable)} approved loans were not understood and are not paid: {'; '.join(unreadable)}"[:1000]
     except VaultError as failure:
         error = f"{type(failure).__name__}: {failure}"[:1000]
         log.warning("poll failed", partner=name, cause=error)
@@ -94,20 +98,45 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
     return PollReport(name, approved, found, error)
 
 
-async def _all_approved(client: MifosClient, partner: Partner) -> list[ApprovedLoan]:
-    # All pages are read before anything is paid, so that the set does not shrink under the reading. What others disburse
-    # meanwhile can push a loan past an offset already read: the next poll finds it.
+async def _all_approved(client: MifosClient, partner: Partner) -> tuple[list[ApprovedLoan], list[str]]:
+    """All approved loans, and what of them could not be read.
+
+    The set shrinks while it is read, because loans are disbursed all the time: a loan can slip past an offset that is read later.
+    Where that may have happened the pages are read again; what then is still missing the next poll finds.
+    """
+    loans: dict[int, ApprovedLoan] = {}
+    unreadable: dict[str, None] = {}
+    for _ in range(_READINGS):
+        pages = await _pages(client, partner)
+        # An old server ignores a filter that it does not know and sends loans of every state.
+        loans |= {loan.id: loan for page in pages for loan in page.loans if loan.status_id == APPROVED}
+        unreadable |= {words: None for page in pages for words in page.unreadable}
+        if not may_have_slipped(pages):
+            break
+    return list(loans.values()), list(unreadable)
+
+
+async def _pages(client: MifosClient, partner: Partner) -> list[LoanPage]:
     first = await client.approved_loans(partner.mifos_capabilities, offset=0, limit=PAGE)
     turns = asyncio.Semaphore(_PAGES_AT_ONCE)
 
-    async def page(offset: int) -> list[ApprovedLoan]:
+    async def page(offset: int) -> LoanPage:
         async with turns:
-            return (await client.approved_loans(partner.mifos_capabilities, offset=offset, limit=PAGE)).loans
+            return await client.approved_loans(partner.mifos_capabilities, offset=offset, limit=PAGE)
 
-    rest = await asyncio.gather(*(page(offset) for offset in range(PAGE, first.total, PAGE)))
-    pages = [first.loans, *rest]
-    # An old server ignores a filter that it does not know and sends loans of every state.
-    return list({loan.id: loan for loans in pages for loan in loans if loan.status_id == APPROVED}.values())
+    return [first, *await asyncio.gather(*(page(offset) for offset in range(PAGE - 1, first.total - 1, PAGE - 1)))]
+
+
+def may_have_slipped(pages: Sequence[LoanPage]) -> bool:
+    """Whether a loan that was approved all the while may be on none of the pages.
+
+    They are in the order of ids, and each begins with the last row of the one before it: so one may have slipped where a full
+    page is followed by one that does not reach back to its end, or where more has come after the last page.
+    """
+    after_last = (len(pages) - 1) * (PAGE - 1) + len(pages[-1].ids)
+    return after_last < pages[-1].total or any(
+        len(page.ids) >= PAGE and not (following.ids and following.ids[0] <= page.ids[-1]) for page, following in pairwise(pages)
+    )
 
 
 async def _take_in(

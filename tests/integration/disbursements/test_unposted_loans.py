@@ -29,9 +29,9 @@ async def command(day: Day, name: str, loan_id: int = 1, **body: Any) -> dict[st
     return answer.json()
 
 
-async def by_hand(day: Day, receipt: str | None, amount: str = "15000") -> None:
+async def by_hand(day: Day, receipt: str | None, amount: str = "15000", loan_id: int = 1) -> None:
     body = {"actualDisbursementDate": business_day(day.clock.now()).isoformat(), "transactionAmount": amount}
-    await command(day, "disburse", **body, **({"receiptNumber": receipt} if receipt else {}))
+    await command(day, "disburse", loan_id, **body, **({"receiptNumber": receipt} if receipt else {}))
 
 
 async def handed_over(day: Day, monkeypatch: pytest.MonkeyPatch) -> str:
