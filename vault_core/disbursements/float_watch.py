@@ -24,6 +24,17 @@ from vault_core.runtime import Runtime
 
 FLOAT_CASE = "float_short"
 
+# The gate may hold a payout at the very moment at which the shortage ends.
+_BEGIN_MISSED = text(
+    """
+    INSERT INTO b2c_floats AS f (partner_id, short_since, query_at)
+    SELECT DISTINCT d.partner_id, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
+    FROM disbursements d LEFT JOIN b2c_floats s ON s.partner_id = d.partner_id
+    WHERE d.state = 'held' AND d.held_for = 'float_short' AND s.short_since IS NULL ORDER BY 1
+    ON CONFLICT (partner_id) DO UPDATE SET short_since = excluded.short_since, query_at = excluded.query_at
+    WHERE f.short_since IS NULL
+    """
+)
 _SHORT = text(
     """
     SELECT f.partner_id FROM b2c_floats f JOIN partners p ON p.id = f.partner_id
@@ -87,8 +98,12 @@ class FloatWaiter:
 
 async def watch_floats(runtime: Runtime) -> int:
     """Looks at every shortage of an active partner once and returns how many payouts were let go."""
-    async with runtime.engine.connect() as connection:
-        short = (await connection.execute(_SHORT)).scalars().all()
+
+    async def find(connection: AsyncConnection) -> Sequence[UUID]:
+        await connection.execute(_BEGIN_MISSED, {"now": runtime.clock.now()})
+        return (await connection.execute(_SHORT)).scalars().all()
+
+    short = await in_transaction(runtime.engine, find)
     released = 0
     for partner_id in short:
         released += await in_transaction(runtime.engine, _Look(runtime, partner_id).take)

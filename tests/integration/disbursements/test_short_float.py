@@ -7,17 +7,26 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import SHORT_CODE, Day
 from tests.integration.disbursements.float_day import ask, buy, expected, go_on, held_for, later, send_first, short_day
 from tests.integration.disbursements.test_results_and_answers import result, tell
+from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.batches import form_batches
+from vault_core.disbursements.candidates import Selection
+from vault_core.disbursements.claim import claim
+from vault_core.disbursements.float_shortage import note_refusals
 from vault_core.disbursements.float_watch import watch_floats
 from vault_core.disbursements.person_acts import hold_payout, release_payout
+from vault_core.disbursements.results import handle_b2c_results
 from vault_core.disbursements.sending import send_batch, send_ready
+from vault_core.disbursements.sending_gate import SendingGate
+from vault_core.inbox.reading import DELIVERY_COLUMNS, delivery_of
 from vault_core.money import Money
 from vault_core.partners.states import pause_partner
 from vault_core.settings import FirstServed
+from vault_core.wallets.charges import TariffBook, load_tariffs
 
 
 def balances(stamp: str) -> bytes:
@@ -311,11 +320,7 @@ async def test_an_old_result_told_again_is_no_new_word_on_the_float(open_day) ->
         await day.send()
         await day.hear("b2c_result")
         (event,) = await day.rows("SELECT id FROM inbound_events WHERE purpose = 'b2c_result' ORDER BY received_at LIMIT 1")
-        from vault_core.inbox.reading import DELIVERY_COLUMNS, delivery_of
-
         async with day.runtime.engine.connect() as connection:
-            from sqlalchemy import text
-
             query = text(f"SELECT {DELIVERY_COLUMNS} FROM inbound_events WHERE id = :id")  # noqa: S608
             first = delivery_of((await connection.execute(query, event)).one(), day.runtime.sealer)
         await later(day, minutes=1)
@@ -339,6 +344,46 @@ async def test_a_balance_from_the_future_and_one_for_another_question_are_not_be
         assert await expected(day) == Money.shillings(900_000)
 
 
+async def test_a_payout_that_was_held_as_the_shortage_ended_is_not_forgotten(open_day) -> None:
+    async with short_day(open_day, 20_000, 15_000, 10_000) as day:
+        await send_first(day)
+        assert (await day.send()).held == 1
+        async with day.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE b2c_floats SET short_since = NULL, query_at = NULL"))
+        await buy(day, 50_000)
+        assert await go_on(day) == 0
+        assert await ask(day) == 1
+        assert await go_on(day) == 1
+        await all_paid_once(day)
+
+
+async def test_what_was_written_and_not_sent_yet_is_held_at_the_gate_after_a_refusal(open_day) -> None:
+    async with short_day(open_day, 100_000, 15_000, 10_000, 9_000) as day:
+        await send_first(day)
+        tariffs = await tariff_book(day)
+        ids = tuple(row["id"] for row in await day.rows("SELECT id FROM disbursements WHERE state = 'ready'"))
+        claimed = (await claim(day.runtime, tariffs, day.partner.id, Selection(ids=ids), 10)).claimed
+        assert len(claimed) == 2
+        gate = SendingGate(day.runtime, day.partner.id)
+        async with day.runtime.engine.begin() as connection:
+            await note_refusals(connection, day.runtime, {day.partner.id: day.clock.now()})
+        shut = await gate.shut()
+        assert shut is not None
+        assert shut.held_for == "float_short"
+        await record_answers(day.runtime, [Answered(item, shut) for item in claimed])
+        assert set(list((await held_for(day)).values())[1:]) == {"float_short"}
+        assert await day.held_cents() > 0  # the same instruction goes again: its charges stay set aside
+        await ask(day)
+        assert await go_on(day) == 2
+        await all_paid_once(day)
+        assert {row["number"] for row in await day.attempts(2)} == {1}
+
+
+async def tariff_book(day: Day) -> TariffBook:
+    async with day.runtime.engine.connect() as connection:
+        return await load_tariffs(connection)
+
+
 async def test_a_paused_partners_payouts_wait_and_its_balance_is_not_asked_for(open_day) -> None:
     async with short_day(open_day, 20_000, 15_000, 10_000) as day:
         await send_first(day)
@@ -356,8 +401,6 @@ async def test_whatever_the_order_of_results_the_same_is_expected_and_never_more
         await day.send()
         await day.quiet()
         stored = await day.stored("b2c_result")
-        from vault_core.disbursements.results import handle_b2c_results
-
         really = Money((await day.truth())["mpesa"]["short_codes"][SHORT_CODE]["utility_cents"])
         for place in order:
             await handle_b2c_results(day.runtime, day.connections, [stored[place][0]])

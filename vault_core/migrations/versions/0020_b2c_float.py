@@ -74,6 +74,8 @@ ALTER TABLE disbursements
         'unresolved_payout', 'partner_halted', 'group_loan', 'tranche_loan', 'tranche_not_due', 'not_approved', 'sending_halted',
         'by_person', 'cancelled'));
 
+CREATE INDEX disbursements_float_short ON disbursements (partner_id) WHERE state = 'held' AND held_for = 'float_short';
+
 -- Instructions that may draw on the float.
 CREATE INDEX disbursement_attempts_drawing ON disbursement_attempts (partner_id) INCLUDE (amount_cents)
     WHERE state IN ('written', 'accepted', 'unknown') OR (state = 'refused' AND maybe_seen);
