@@ -3,6 +3,7 @@
 The same services are held to the real wire formats where a test asks for the sandbox.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
@@ -80,6 +81,10 @@ class StandInConnections:
         self._runtime = runtime
         self.gateway = ScriptedGateway()
         self.cores: dict[UUID, object] = {}
+        self._writes = asyncio.Semaphore(5)
+
+    def mifos_writes(self, partner_id: UUID) -> asyncio.Semaphore:  # noqa: ARG002 - the interface of Connections
+        return self._writes
 
     async def partner(self, partner_id: UUID) -> Partner:
         async with self._runtime.engine.connect() as connection:

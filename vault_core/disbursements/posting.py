@@ -32,6 +32,7 @@ from vault_core.runtime import Runtime
 
 UNPOSTED = "disbursement_unposted"
 IN_FLIGHT = 40  # calls that share one lease and one recording
+SIDE_BY_SIDE = 2  # so that Mifos X is not left waiting while the last ones are recorded
 _NOTHING = GivenUp("it has no intended posting")
 
 
@@ -85,7 +86,7 @@ async def post_disbursements(runtime: Runtime, connections: Connections, calls: 
     after the last try: a case with everything needed to post it by hand. Otherwise the call comes again. One that fails for a
     reason nobody foresaw is raised when the others are done (vault_core/outbox/apart.py).
     """
-    await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections))
+    await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections), side_by_side=SIDE_BY_SIDE)
 
 
 async def book_seen_posted(connection: AsyncConnection, runtime: Runtime, ids: Sequence[UUID]) -> int:

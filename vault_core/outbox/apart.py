@@ -1,5 +1,6 @@
 """Making claimed calls in chunks so that one that fails for good holds back none of the others."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -28,21 +29,42 @@ FOR_GOOD = (
 )
 
 
-async def work_apart(calls: Sequence[Call], at_once: int, work: Callable[[Sequence[Call]], Awaitable[None]]) -> None:
+async def work_apart(
+    calls: Sequence[Call], at_once: int, work: Callable[[Sequence[Call]], Awaitable[None]], *, side_by_side: int = 1
+) -> None:
     """Has `work` make `calls`, `at_once` together; if they fail for good, each by itself, after which the others go on.
 
-    `work` must be safe to repeat and must record the result of each call. At the end the first failure of a single call is
-    raised, so that whoever called records it for the calls that are still open.
+    `side_by_side` such chunks are under way at a time, so that one is recorded while the next is made. `work` must be safe to
+    repeat and must record the result of each call. At the end the first failure of a single call is raised, so that whoever
+    called records it for the calls that are still open. What may pass ends the work: no chunk is begun after it, and it is
+    raised when those under way have ended.
     """
     failures: list[Exception] = []
-    for start in range(0, len(calls), at_once):
-        chunk = calls[start : start + at_once]
-        try:
-            await work(chunk)
-        except FOR_GOOD as error:
-            failures += [error] if len(chunk) == 1 else await _each(chunk, work)
-    if failures:
-        raise failures[0]
+    ending: list[BaseException] = []
+    turns = asyncio.Semaphore(side_by_side)
+
+    async def one(chunk: Sequence[Call]) -> None:
+        async with turns:
+            if ending:
+                return
+            try:
+                failures.extend(await _together(chunk, work))
+            except BaseException as error:
+                ending.append(error)
+                raise
+
+    chunks = [calls[start : start + at_once] for start in range(0, len(calls), at_once)]
+    await asyncio.gather(*(one(chunk) for chunk in chunks), return_exceptions=True)
+    for error in [*ending, *failures][:1]:
+        raise error
+
+
+async def _together(chunk: Sequence[Call], work: Callable[[Sequence[Call]], Awaitable[None]]) -> list[Exception]:
+    try:
+        await work(chunk)
+    except FOR_GOOD as error:
+        return [error] if len(chunk) == 1 else await _each(chunk, work)
+    return []
 
 
 async def _each(calls: Sequence[Call], work: Callable[[Sequence[Call]], Awaitable[None]]) -> list[Exception]:

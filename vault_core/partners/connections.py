@@ -20,6 +20,7 @@ from vault_core.partners.credentials import CredentialPurpose, Credentials, open
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 
+MIFOS_WRITES_AT_ONCE = 5  # a partner; its database pool is 10 wide (reference/fineract.md section 8)
 _KEPT_FOR = timedelta(seconds=30)
 
 
@@ -50,6 +51,7 @@ class Connections:
         self._opened: dict[UUID, _Opened] = {}
         self._retired: list[MifosClient] = []  # replaced while calls may be under way on them; closed at the end
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._writes: defaultdict[UUID, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MIFOS_WRITES_AT_ONCE))
 
     async def partner(self, partner_id: UUID) -> Partner:
         """The partner, at most half a minute old."""
@@ -58,6 +60,10 @@ class Connections:
     async def mifos(self, partner_id: UUID) -> MifosClient:
         """The client of the partner's Mifos X."""
         return (await self._open(partner_id)).mifos
+
+    def mifos_writes(self, partner_id: UUID) -> asyncio.Semaphore:
+        """Whose turn it is to write to the partner's Mifos X: one for all that this process does side by side."""
+        return self._writes[partner_id]
 
     async def daraja(self, partner_id: UUID) -> DarajaClient:
         """The client of M-Pesa with the partner's app, sharing its token with all processes."""

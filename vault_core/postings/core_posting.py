@@ -40,7 +40,6 @@ __all__ = ["GivenUp", "InMifos", "PostingOutcome", "TryLater", "account_number_b
 
 T = TypeVar("T")
 
-CALLS_AT_ONCE = 5  # a partner; its database pool is 10 wide (reference/fineract.md section 8)
 _CALLS_A_KEY = 2  # then the key is replaced: a server that died in a call answers 425 under it for ever
 _BUSY_WAIT = timedelta(seconds=2)
 _LEASE_MARGIN = timedelta(seconds=15)
@@ -133,7 +132,7 @@ def _or_raise(item: T | BaseException) -> T:
 async def _of_partner(
     runtime: Runtime, connections: Connections, partner_id: UUID, postings: Sequence[CorePosting], until: datetime
 ) -> dict[UUID, PostingOutcome]:
-    turns = asyncio.Semaphore(CALLS_AT_ONCE)
+    turns = connections.mifos_writes(partner_id)
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)

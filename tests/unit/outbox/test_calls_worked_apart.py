@@ -1,3 +1,4 @@
+import asyncio
 from uuid import uuid4
 
 import pytest
@@ -47,3 +48,36 @@ async def test_what_may_pass_ends_the_work_at_once():
     with pytest.raises(Unreachable):
         await work_apart(calls(6), 2, work)
     assert len(tried) == 1
+
+
+async def test_chunks_are_made_side_by_side_as_many_as_told_and_no_more():
+    under_way, most = 0, 0
+
+    async def work(_chunk):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+
+    await work_apart(calls(12), 2, work, side_by_side=3)
+    assert most == 3
+    await work_apart(calls(12), 2, work)
+    assert under_way == 0
+
+
+async def test_what_may_pass_lets_what_is_under_way_end_and_begins_nothing_more():
+    begun, ended = [], []
+
+    async def work(chunk):
+        begun.append(chunk)
+        fails = len(begun) == 1
+        await asyncio.sleep(0)
+        if fails:
+            raise Unreachable("the database is away")
+        await asyncio.sleep(0)
+        ended.append(chunk)
+
+    with pytest.raises(Unreachable):
+        await work_apart(calls(10), 2, work, side_by_side=2)
+    assert (len(begun), len(ended)) == (2, 1)
