@@ -36,9 +36,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may or may not have happened. `cause` says what we saw."""
+    """It may or may not have happened. `cause` says what we saw; `code` is of a refusal that settles nothing."""
 
     cause: str
+    code: str | None = None
 
 
 Outcome = Accepted[T] | Refused | Unknown

@@ -66,7 +66,8 @@ def classify_payment(answer: Answer, *, resend: bool) -> Outcome[B2CAck]:
     """
     outcome = _classify(answer)
     if resend and isinstance(outcome, Refused):
-        return Unknown(f"refused on a resend ({outcome.code}: {outcome.reason}); an earlier send may have been taken")
+        cause = f"refused on a resend ({outcome.code}: {outcome.reason}); an earlier send may have been taken"
+        return Unknown(cause, outcome.code)
     return outcome
 
 

@@ -106,7 +106,7 @@ async def record_answers(runtime: Runtime, answers: Sequence[Answered]) -> None:
 
 
 def _is_too_fast(answer: Answered) -> bool:
-    return isinstance(answer.outcome, Refused) and answer.outcome.code == SLOW_DOWN
+    return isinstance(answer.outcome, Refused | Unknown) and answer.outcome.code == SLOW_DOWN
 
 
 def _is_failure(answer: Answered) -> bool:
