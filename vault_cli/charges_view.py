@@ -97,7 +97,7 @@ def source_text(due: Due) -> str:
     match due.source:
         case ByBand(tariff=tariff, band=band, excise_inside=inside):
             what = (
-                f"{percent_text(band.rate_basis_points)} % of the system fee"
+                f"{percent_text(band.rate_basis_points)} % of the {'system fee' if due.line == 'excise' else 'amount'}"
                 if band.rate_basis_points
                 else _band_text(band.low, band.high)
             )

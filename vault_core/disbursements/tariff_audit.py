@@ -127,10 +127,11 @@ _JUDGED = text(
 _DIFFERENCES = text(
     """
     WITH said AS (
-        SELECT r.partner_id, r.short_code, r.tariff_band_id, b.fee_cents AS due, r.fee_cents AS taken, r.said_by, r.paid_at,
+        SELECT r.partner_id, r.short_code, r.tariff_band_id, due.cents AS due, r.fee_cents AS taken, r.said_by, r.paid_at,
                r.receipt
-        FROM mpesa_fee_readings r JOIN tariff_bands b ON b.id = r.tariff_band_id
-        JOIN tariffs t ON t.id = b.tariff_id
+        FROM mpesa_fee_readings r
+        JOIN unnest(CAST(:bands AS bigint[]), CAST(:dues AS bigint[])) AS due(band, cents) ON due.band = r.tariff_band_id
+        JOIN tariff_bands b ON b.id = r.tariff_band_id JOIN tariffs t ON t.id = b.tariff_id
         WHERE r.partner_id = :partner_id AND r.fee_cents IS NOT NULL AND r.paid_at >= :since
           AND r.paid_at > coalesce((SELECT max(c.closed_at) FROM cases c  -- what a person has dealt with opens nothing anew
                                     WHERE c.kind = :kind AND starts_with(c.subject, r.short_code || ' ' || t.product || ' band '
@@ -205,7 +206,7 @@ async def _audit_code(
     ]
     taken = fees_taken(balances, unread)
     await connection.execute(_JUDGED, _judgements(runtime, tariffs, terms.b2c_tariff, to_judge, taken))
-    await _open_differences(connection, runtime, partner_id)
+    await _open_differences(connection, runtime, tariffs, partner_id)
     return len(to_judge)
 
 
@@ -245,11 +246,23 @@ def _band_id(tariffs: TariffBook, product: str, one: _Reading) -> int | None:
         return None  # a payout that no list prices was stopped or is a case already
 
 
-async def _open_differences(connection: AsyncConnection, runtime: Runtime, partner_id: UUID) -> None:
-    since = runtime.clock.now() - _LOOKED_BACK
-    rows = await connection.execute(
-        _DIFFERENCES, {"partner_id": partner_id, "since": since, "enough": _FROM_BALANCES, "kind": TARIFF_DIFFERENCE}
-    )
+def _dues(tariffs: TariffBook) -> dict[int, int]:
+    """What a payout of each band is due, in cents. A band by rate has no one fee, and is not held against what was taken."""
+    fixed = [(its, band) for its in tariffs.tariffs for band in its.bands if not band.rate_basis_points]
+    return {band.id: its.with_excise(band.fee).paid.cents for its, band in fixed}
+
+
+async def _open_differences(connection: AsyncConnection, runtime: Runtime, tariffs: TariffBook, partner_id: UUID) -> None:
+    dues = _dues(tariffs)
+    asked = {
+        "partner_id": partner_id,
+        "since": runtime.clock.now() - _LOOKED_BACK,
+        "enough": _FROM_BALANCES,
+        "kind": TARIFF_DIFFERENCE,
+        "bands": list(dues),
+        "dues": list(dues.values()),
+    }
+    rows = await connection.execute(_DIFFERENCES, asked)
     cases = [
         NewCase(
             kind=TARIFF_DIFFERENCE,

@@ -1,8 +1,8 @@
 """What a transaction costs, line by line: what is due, who pays it, and the row each line came from. Pure.
 
-Price lists, system fees and a partner's terms come in as values. M-Pesa's fee is by band and carries its excise inside; excise of
-the day is due on our system fee alone. What M-Pesa takes from the partner's own short code, or from its customer, is shown and
-never charged to the wallet: it is not charged twice.
+Price lists, system fees and a partner's terms come in as values. M-Pesa's fee is by band, with its excise inside or on top as its
+list says; excise of the day is due on our system fee alone. What M-Pesa takes from the partner's own short code, or from its
+customer, is shown and never charged to the wallet: it is not charged twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from vault_core.ledger.posting import Leg
 from vault_core.money import ZERO, Money
 from vault_core.partners.partner import Partner
 from vault_core.partners.system_fees import Service, SystemFee, system_fee
-from vault_core.wallets.fee_parts import fee_parts
+from vault_core.wallets.fee_parts import BASIS_POINTS, Rounding, rounded
 from vault_core.wallets.tariffs import Tariff, TariffBand, TariffBook, load_tariffs
 
 __all__ = [
@@ -40,7 +40,6 @@ LineName = Literal["mpesa_fee", "system_fee", "excise", "sms"]
 Payer = Literal["wallet", "short_code", "customer"]
 
 _ACCOUNT_OF_LINE = {"mpesa_fee": "fees:mpesa", "system_fee": "fees:system", "excise": "tax:excise", "sms": "fees:sms"}
-_BASIS_POINTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class ByBand:
-    """Priced by a band of a price list. `excise_inside` is what of the amount is excise (M-Pesa's fees carry theirs)."""
+    """Priced by a band of a price list. `excise_inside` is what of the amount that is paid is excise on M-Pesa's fee."""
 
     tariff: Tariff
     band: TariffBand
@@ -135,10 +134,10 @@ def quote_disbursement(
 
     Raises ConfigurationError when no tariff covers the day or the amount.
     """
-    source = _mpesa(tariffs, partner.b2c_tariff, day, payout)
+    fee, source = _mpesa(tariffs, partner.b2c_tariff, day, payout)
     return ChargeQuote(
         (
-            Due("mpesa_fee", source.band.fee, partner.mpesa_fee_paid_by, source),
+            Due("mpesa_fee", fee, partner.mpesa_fee_paid_by, source),
             *_our_fee(tariffs, fees, payout, day, "disbursement", product_id),
             Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)),
         )
@@ -152,19 +151,20 @@ def quote_collection(
 
     `sms_parts` None leaves the receipt's text out: it is charged by itself. Raises ConfigurationError as `quote_disbursement`.
     """
-    source = _mpesa(tariffs, f"c2b_{partner.c2b_bouquet}", day, amount)
-    dues = [Due("mpesa_fee", source.band.fee, partner.c2b_fee_paid_by, source)]
+    fee, source = _mpesa(tariffs, f"c2b_{partner.c2b_bouquet}", day, amount)
+    dues = [Due("mpesa_fee", fee, partner.c2b_fee_paid_by, source)]
     if source.band.customer_fee:
-        dues.append(Due("mpesa_fee", source.band.customer_fee, "customer", _with_excise(source, source.band.customer_fee)))
+        theirs = source.tariff.with_excise(source.band.customer_fee)
+        dues.append(Due("mpesa_fee", theirs.paid, "customer", ByBand(source.tariff, source.band, theirs.excise)))
     dues += _our_fee(tariffs, fees, amount, day, "collection", None)
     if sms_parts is not None:
         dues.append(Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)))
     return ChargeQuote(tuple(dues))
 
 
-def excise_on(fee: Money, rate_basis_points: int) -> Money:
-    """Excise on a fee (not negative), rounded half up to the cent."""
-    return Money((fee.cents * rate_basis_points + _BASIS_POINTS // 2) // _BASIS_POINTS)
+def excise_on(fee: Money, rate_basis_points: int, rounding: Rounding = "half_up_cent") -> Money:
+    """Excise on a fee (not negative), rounded as its list says."""
+    return rounded(fee.cents * rate_basis_points, BASIS_POINTS, rounding)
 
 
 def charge_legs(partner_id: UUID, lines: Sequence[ChargeLine]) -> tuple[Leg, ...]:
@@ -179,17 +179,10 @@ def charge_legs(partner_id: UUID, lines: Sequence[ChargeLine]) -> tuple[Leg, ...
     return (Leg(AccountRef(partner_id, "wallet"), -sum(leg.amount_cents for leg in credited)), *credited)
 
 
-def _mpesa(tariffs: TariffBook, product: str, day: date, amount: Money) -> ByBand:
+def _mpesa(tariffs: TariffBook, product: str, day: date, amount: Money) -> tuple[Money, ByBand]:
     tariff, band = tariffs.tariff("safaricom", product, day), tariffs.band("safaricom", product, day, amount)
-    return _with_excise(ByBand(tariff, band), band.fee)
-
-
-def _with_excise(source: ByBand, fee: Money) -> ByBand:
-    tariff = source.tariff
-    if not tariff.excise_included:
-        return source
-    parts = fee_parts(fee, tariff.excise_rate_basis_points, included=True, rounding=tariff.rounding)
-    return ByBand(tariff, source.band, parts.excise)
+    price = tariff.price(band, amount)
+    return price.paid, ByBand(tariff, band, price.excise)
 
 
 def _our_fee(
@@ -199,7 +192,7 @@ def _our_fee(
     tariff, band = tariffs.tariff("kra", "excise_fees", day), tariffs.band("kra", "excise_fees", day, fee)
     return (
         Due("system_fee", fee, "wallet", ByRule(rule)),
-        Due("excise", excise_on(fee, band.rate_basis_points), "wallet", ByBand(tariff, band)),
+        Due("excise", excise_on(fee, band.rate_basis_points, tariff.rounding), "wallet", ByBand(tariff, band)),
     )
 
 

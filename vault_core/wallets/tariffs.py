@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.errors import ConfigurationError
 from vault_core.money import ZERO, Money
-from vault_core.wallets.fee_parts import Rounding
+from vault_core.wallets.fee_parts import BASIS_POINTS, FeeParts, Rounding, fee_parts, rounded
 
 SHILLING = Money.shillings(1)
 
@@ -38,8 +38,8 @@ class TariffBand:
 class Tariff:
     """One price list: of a provider's product, from `valid_from` to before `valid_to` (None: until further notice).
 
-    Its fees carry excise of `excise_rate_basis_points`, inside them if `excise_included` (vault_core/wallets/fee_parts.py splits
-    them). `step` is the unit of its amounts: one band ends a step before the next begins.
+    Its fees carry excise of `excise_rate_basis_points`, inside them if `excise_included`, else on top. `step` is
+    the unit of its amounts: one band ends a step before the next begins.
     """
 
     provider: str
@@ -68,6 +68,15 @@ class Tariff:
     def holds_on(self, day: date) -> bool:
         """Whether the list is in force on `day` (a day in Nairobi)."""
         return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
+
+    def price(self, band: TariffBand, amount: Money) -> FeeParts:
+        """What the business pays for `amount`, which `band` prices: its fee, or its rate of the amount, with the excise."""
+        by_rate = amount.cents * band.rate_basis_points
+        return self.with_excise(rounded(by_rate, BASIS_POINTS, self.rounding) if band.rate_basis_points else band.fee)
+
+    def with_excise(self, fee: Money) -> FeeParts:
+        """A fee of this list with its excise, which lies inside it or comes on top, as the list says."""
+        return fee_parts(fee, self.excise_rate_basis_points, included=self.excise_included, rounding=self.rounding)
 
 
 class TariffBook:

@@ -1,12 +1,18 @@
 """The tariff audit at work over HTTP: what the sandbox's M-Pesa takes, against the price list."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import Day, loan
 from vault_core.cases.case_book import close_case
+from vault_core.clock import business_day
 from vault_core.disbursements.tariff_audit import audit_tariffs
+from vault_core.money import Money
+from vault_core.wallets.new_tariff import content_of
+from vault_core.wallets.tariff_import import import_tariff
+from vault_core.wallets.tariffs import load_tariffs
 
 CHANGED = {"units": ["1500"], "per_unit": 1000}  # from now on, in the band up to 1,500 shillings
 
@@ -76,6 +82,23 @@ async def test_a_difference_that_a_person_has_dealt_with_opens_no_case_again_by_
             await connection.execute(text("UPDATE mpesa_fee_readings SET judged_at = NULL"))
         await audit(day)
         assert len(await differences(day)) == 1
+
+
+async def test_a_fee_whose_excise_comes_on_top_is_what_is_paid_with_it(open_day) -> None:
+    async with open_day([loan(number, 1_000_00) for number in range(1, 5)]) as day:
+        today = business_day(day.clock.now())
+        async with day.runtime.engine.connect() as connection:
+            standing = content_of((await load_tariffs(connection)).tariff("safaricom", "b2c", today))
+        bands = tuple(replace(band, fee=Money(6_09)) if band.high == Money(1_500_00) else band for band in standing.bands)
+        await import_tariff(day.runtime, replace(standing, valid_from=today, bands=bands, excise_included=False), "ops:test")
+        await day.fund(1000)
+        await day.faults(tariff_changed=CHANGED)
+        await pay(day)
+        await audit(day)
+        assert {row["fee_cents"] for row in await readings(day)} == {None, 7_00}
+        assert await differences(day) == []
+        charged = await day.rows("SELECT DISTINCT amount_cents FROM charge_lines WHERE line = 'mpesa_fee'")
+        assert [row["amount_cents"] for row in charged] == [7_00]
 
 
 async def test_a_fee_that_fell_is_the_other_direction(open_day) -> None:

@@ -116,6 +116,34 @@ def test_mpesas_fee_carries_its_excise_inside_and_is_not_taxed_again() -> None:
     assert source.excise_inside == Money(65)
 
 
+@pytest.mark.parametrize(
+    ("priced", "included", "rounding", "paid", "excise"),
+    [
+        ({"fee": 5_00}, False, "half_up_cent", 5_75, 75),
+        ({"fee": 5_00}, False, "up_shilling", 6_00, 1_00),
+        ({"rate": 50}, True, "half_up_cent", 5_03, 66),  # half a per cent of 1,005.00
+        ({"rate": 50}, False, "half_up_cent", 5_78, 75),
+    ],
+    ids=["excise on top", "on top, in shillings", "by rate", "by rate, excise on top"],
+)
+def test_a_list_with_excise_on_top_or_a_rate_is_charged_as_it_says(priced, included, rounding, paid, excise) -> None:
+    bands = (band(70, 100, 150_000_00, **priced),)
+    its = Tariff("safaricom", "b2c", date(2026, 1, 1), None, "new", bands, 1_500, excise_included=included, rounding=rounding)
+    quoted = quote_disbursement(TariffBook([*BOOK.tariffs, its]), Terms(), (), Money(1_005_00), DAY, product_id=None, sms_parts=0)
+    due = quoted.dues[0]
+    assert isinstance(due.source, ByBand)
+    assert (due.amount, due.source.excise_inside, quoted.charged) == (Money(paid), Money(excise), Money(paid))
+
+
+def test_excise_on_our_fee_is_rounded_as_its_list_says() -> None:
+    rate = Tariff("kra", "excise_fees", date(2026, 1, 1), None, "x", (band(71, 0, 10**15, rate=1_500),), rounding="up_shilling")
+    fees = (fee(10_00),)
+    quoted = quote_disbursement(
+        TariffBook([*BOOK.tariffs, rate]), Terms(), fees, Money(1_000_00), DAY, product_id=None, sms_parts=0
+    )
+    assert [due.amount for due in quoted.dues if due.line == "excise"] == [Money(2_00)]
+
+
 def test_a_payout_with_the_withdrawal_paid_is_priced_by_that_list() -> None:
     assert amounts(1_000_00, b2c_tariff="b2c_withdrawal_paid")["mpesa_fee"] == 34_00
 
