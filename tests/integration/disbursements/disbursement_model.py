@@ -1,0 +1,223 @@
+"""The outside of the disbursement model: a bank and a core banking system at the clients' interfaces, each with a book of its own."""
+
+import json
+import random
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from vault_core.clients.daraja import B2CAck, B2CInstruction, BalanceQuestion, QueryAck, StatusQuestion
+from vault_core.clients.daraja_answers import SLOW_DOWN
+from vault_core.clients.mifos import ApprovedLoan, CoreWrite, LoanTransaction, MifosCapabilities, Posted
+from vault_core.clients.mifos_errors import CONFLICT, LOCKED
+from vault_core.clients.mifos_values import MifosPerson, PlannedTranche
+from vault_core.money import Money
+from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
+from vault_core.partners.partner import Partner
+
+LOANS = (1, 2, 3, 4)
+IN_TRANCHES = 4
+PHONES = {1: "0712000001", 2: "0712000001", 3: "0712000003", 4: "0712000004"}  # two loans of one person
+TODAY = date(2026, 11, 24)
+
+
+class Killed(Exception):
+    """Stands for the process ending here."""
+
+
+@dataclass
+class Payment:
+    """What the bank knows of one instruction."""
+
+    loan_id: int
+    originator: str
+    amount: Money
+    reference: str
+    fate: str | None = None  # None: still under way; "0": paid; else the failure's code
+    receipt: str = ""
+
+
+@dataclass
+class Bank:
+    """M-Pesa, its book, and the mood it answers the next payment in."""
+
+    mood: str = "accept"
+    book: dict[str, Payment] = field(default_factory=dict)
+    questions: list[tuple[str, str]] = field(default_factory=list)
+    receipts: int = 0
+    calls: int = 0
+
+    async def pay(self, order: B2CInstruction) -> Outcome[B2CAck]:
+        self.calls += 1
+        if self.mood == "dies before":
+            raise Killed
+        if self.mood == "lost on the way":
+            return Unknown("no answer")
+        if self.mood == "spike arrest":
+            if order.resend:
+                return Unknown("refused on a resend", SLOW_DOWN)
+            return Refused(SLOW_DOWN, "Spike Arrest Violation", Refusal.RETRY_LATER)
+        if order.originator_conversation_id in self.book:
+            return Unknown("Duplicate OriginatorConversationID.")
+        loan_id = int(order.remarks.rpartition(" ")[2])
+        payment = Payment(loan_id, order.originator_conversation_id, order.amount, order.occasion)
+        self.book[payment.originator] = payment
+        if self.mood == "dies after":
+            raise Killed
+        if self.mood == "lost on the way back":
+            return Unknown("connection reset")
+        return Accepted(B2CAck(f"AG_{payment.originator}", payment.originator))
+
+    async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
+        self.questions.append((question.occasion, question.originator_conversation_id))
+        return Unknown("the answer to the question is lost")
+
+    async def query_balance(self, _question: BalanceQuestion) -> Outcome[QueryAck]:
+        return Unknown("no answer")
+
+    def under_way(self) -> list[Payment]:
+        return [self.book[originator] for originator in sorted(self.book) if self.book[originator].fate is None]
+
+    def decided(self) -> list[Payment]:
+        return [self.book[originator] for originator in sorted(self.book) if self.book[originator].fate is not None]
+
+    def paid(self) -> list[Payment]:
+        return [payment for payment in self.decided() if payment.fate == "0"]
+
+    def decide(self, payment: Payment, code: str) -> None:
+        payment.fate = code
+        if code == "0":
+            self.receipts += 1
+            payment.receipt = f"UK{random.getrandbits(32):08X}{self.receipts}"
+
+    def result(self, payment: Payment) -> bytes:
+        parameters = [
+            {"Key": "TransactionAmount", "Value": str(payment.amount.as_decimal())},
+            {"Key": "TransactionReceipt", "Value": payment.receipt},
+        ]
+        body: dict[str, Any] = {
+            "ResultType": 0,
+            "ResultCode": payment.fate,
+            "ResultDesc": "",
+            "OriginatorConversationID": payment.originator,
+            "ConversationID": f"AG_{payment.originator}",
+        }
+        if payment.fate == "0":
+            body["ResultParameters"] = {"ResultParameter": parameters}
+        return json.dumps({"Result": body}).encode()
+
+    def status(self, originator: str) -> bytes:
+        payment = self.book.get(originator)
+        if payment is None:
+            return b'{"Result":{"ResultType":0,"ResultCode":2033,"ResultDesc":"cannot be found"}}'
+        status = "Initiated" if payment.fate is None else "Completed" if payment.fate == "0" else "Declined"
+        values = {"TransactionStatus": status, "ReceiptNo": payment.receipt, "Amount": str(payment.amount.as_decimal())}
+        parameters = [{"Key": key, "Value": value} for key, value in values.items() if value]
+        return json.dumps(
+            {"Result": {"ResultType": 0, "ResultCode": 0, "ResultDesc": "", "ResultParameters": {"ResultParameter": parameters}}}
+        ).encode()
+
+
+@dataclass
+class Core:
+    """Mifos X: its loans, its memory of idempotency keys, and the mood it answers the next disbursal in."""
+
+    capabilities: MifosCapabilities
+    mood: str = "post"
+    transactions: dict[int, list[LoanTransaction]] = field(default_factory=lambda: {number: [] for number in LOANS})
+    answered: dict[str, Outcome[Posted]] = field(default_factory=dict)
+    running_for_ever: set[str] = field(default_factory=set)
+    made: int = 0
+
+    async def loan(self, loan_id: int) -> ApprovedLoan:
+        return self.loan_now(loan_id)
+
+    def loan_now(self, loan_id: int) -> ApprovedLoan:
+        standing = [each for each in self.transactions[loan_id] if not each.reversed]
+        planned = [Money.shillings(3000), Money.shillings(2000)] if loan_id == IN_TRANCHES else []
+        return ApprovedLoan(
+            id=loan_id, account_no=str(loan_id), external_id=None, status_id=300 if standing else 200, client_id=loan_id,
+            client_name="Wanjiku Kamau", group=False, product_id=1, currency="KES", approved_principal=Money.shillings(5000),
+            net_disbursal=Money.shillings(5000), multi_disburse=bool(planned), approved_on=TODAY, transactions=standing,
+            total_outstanding=None,
+            tranches=tuple(
+                PlannedTranche(place, TODAY, principal, TODAY if place < len(standing) else None)
+                for place, principal in enumerate(planned)
+            ),
+        )  # fmt: skip
+
+    async def client(self, client_id: int) -> MifosPerson:
+        return MifosPerson(client_id, "Wanjiku Kamau", PHONES[client_id])
+
+    async def business_date(self) -> date | None:
+        return None
+
+    async def loan_transaction_by_external_id(self, loan_id: int, external_id: str) -> LoanTransaction | None:
+        return next((each for each in self.transactions[loan_id] if each.external_id == external_id), None)
+
+    async def disburse(self, loan_id: int, write: CoreWrite) -> Outcome[Posted]:
+        key = write.idempotency_key
+        assert (key is not None) == self.capabilities.idempotency
+        if self.mood == "dies before":
+            raise Killed
+        if key is not None and key in self.running_for_ever:
+            return Unknown("425")
+        if key is not None and key in self.answered:
+            return self.answered[key]
+        if self.mood == "425 for ever":
+            self.running_for_ever |= {key} if key is not None else set()
+            return Unknown("425")
+        if self.mood == "locked":
+            return Refused(LOCKED, "locked by close-of-business", Refusal.RETRY_LATER)
+        if self.mood == "conflict":
+            answer: Outcome[Posted] = Refused(CONFLICT, "a lost race", Refusal.RETRY_LATER)
+        else:
+            answer = self._post(loan_id, write)
+        if key is not None:
+            self.answered[key] = answer
+        if self.mood == "dies after":
+            raise Killed
+        return Unknown("no answer") if self.mood == "lost on the way back" else answer
+
+    def _post(self, loan_id: int, write: CoreWrite) -> Outcome[Posted]:
+        loan = self.loan_now(loan_id)
+        seen = [each.external_id for each in self.transactions[loan_id]]
+        if write.external_id is not None and write.external_id in seen:
+            return Unknown("the external id exists")
+        if loan.status_id != 200 and not loan.multi_disburse:
+            return Refused(
+                "error.msg.loan.disbursal.account.is.not.approve.not.disbursed.state", "not approved", Refusal.TERMINAL
+            )
+        self.made += 1
+        self.transactions[loan_id].append(
+            LoanTransaction(self.made, "disbursement", write.amount, write.on, write.external_id, write.receipt, reversed=False)
+        )
+        return Accepted(Posted(self.made, from_cache=False))
+
+    def standing(self) -> list[tuple[int, LoanTransaction]]:
+        return [(number, each) for number in LOANS for each in self.transactions[number] if not each.reversed]
+
+    def undo(self, loan_id: int) -> None:
+        """A person at the partner takes the last disbursal back; it keeps its external id and leaves the loan's list."""
+        rows = self.transactions[loan_id]
+        place = max(place for place, each in enumerate(rows) if not each.reversed)
+        rows[place] = replace(rows[place], reversed=True)
+
+
+class Outside:
+    """Connections to the bank and to Mifos X."""
+
+    def __init__(self, bank: Bank, core: Core, partner: Partner) -> None:
+        self.bank = bank
+        self.core = core
+        self._partner = partner
+
+    async def partner(self, _partner_id: UUID) -> Partner:
+        return self._partner
+
+    async def daraja(self, _partner_id: UUID) -> Bank:
+        return self.bank
+
+    async def mifos(self, _partner_id: UUID) -> Core:
+        return self.core
