@@ -85,7 +85,7 @@ _PAYEES = text(
 )
 _PRODUCTS = text(
     """
-    SELECT product_id, name, enabled AND active_in_mifos AS enabled, min_cents, max_cents, daily_limit_cents FROM partner_products
+    SELECT product_id, name, enabled, active_in_mifos, min_cents, max_cents, daily_limit_cents FROM partner_products
     WHERE partner_id = :partner_id AND product_id = ANY(:ids)
     """
 )
@@ -143,6 +143,7 @@ async def product_rules(connection: AsyncConnection, partner_id: UUID, product_i
             least=_money(row.min_cents),
             most=_money(row.max_cents),
             daily_limit=_money(row.daily_limit_cents),
+            active=row.active_in_mifos,
         )
         for row in rows
     }

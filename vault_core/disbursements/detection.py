@@ -20,6 +20,7 @@ from vault_core.disbursements.tranches import APPROVED
 from vault_core.errors import VaultError
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
+from vault_core.partners.products import refresh_products
 from vault_core.runtime import Runtime
 
 __all__ = ["PAGE", "PollReport", "handle_mifos_events", "poll_due"]
@@ -56,6 +57,8 @@ _RECORD = text("UPDATE partners SET last_poll_error = :error WHERE id = :id")
 async def poll_due(runtime: Runtime, connections: Connections) -> list[PollReport]:
     """Polls the Mifos X of every partner that is due, several at once, and plans each one's next poll.
 
+    The loan products are read with it, so that loans of one that is no longer active there are held.
+
     A partner's failure is its own: it is recorded (`partners.last_poll_error`) and reported, and the others go on. Two pollers at
     once share the partners between them.
     """
@@ -81,6 +84,7 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
+        await refresh_products(runtime, connections, partner)
         read_at = runtime.clock.now()
         loans, unreadable = await _all_approved(client, partner)
         approved = len(loans)

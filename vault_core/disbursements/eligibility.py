@@ -44,6 +44,7 @@ class ProductRules:
     least: Money | None
     most: Money | None
     daily_limit: Money | None
+    active: bool = True  # in Mifos X, as last read
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,14 @@ def within_daily_limit(product: ProductRules, sent_today: Money, payout: Money) 
 
 def _product_enabled(_loan: LoanFacts, product: ProductRules | None) -> Held | None:
     if product is not None and product.enabled:
-        return None
+        return None if product.active else _inactive(product)
     name = "this loan's product" if product is None else f"product {product.name}"
     return Held(HeldFor.PRODUCT_DISABLED, f"{name} is not enabled: enable it with `vault partner enable`")
+
+
+def _inactive(product: ProductRules) -> Held:
+    reason = f"product {product.name} is not active in Mifos X any more: activate it there, or disburse the loan by hand"
+    return Held(HeldFor.PRODUCT_DISABLED, reason)
 
 
 def _single_person(loan: LoanFacts, _product: ProductRules | None) -> Held | None:

@@ -47,9 +47,11 @@ _NOT_IN_MIFOS = """(
 
 # What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to
 # there once the cause is gone. A partner that is not active keeps its loans, and a halt of all sending keeps everyone's.
+# One that was held as it was found has no number yet: it is read first.
 _LET_THROUGH = text(
     """
-    UPDATE disbursements SET state = 'ready', held_for = NULL, reason = NULL, batch_id = NULL, due_at = :now
+    UPDATE disbursements SET state = CASE WHEN phone_hash IS NULL THEN 'detected' ELSE 'ready' END,
+           held_for = NULL, reason = NULL, batch_id = NULL, due_at = :now
     FROM (SELECT d.id FROM disbursements d JOIN partners p ON p.id = d.partner_id
           WHERE d.due_at <= :now AND p.state = 'active' AND NOT EXISTS (SELECT FROM payout_halts WHERE ended_at IS NULL) AND (
               d.state IN ('failed', 'refused')
@@ -63,7 +65,7 @@ _LET_THROUGH = text(
                         AND o.state IN ('held', 'ready', 'sending', 'accepted', 'unknown', 'refused', 'needs_review')
                         AND a.state IN ('written', 'accepted', 'unknown', 'refused')))
           ORDER BY d.due_at LIMIT :most FOR UPDATE OF d SKIP LOCKED) AS due
-    WHERE disbursements.id = due.id RETURNING disbursements.id
+    WHERE disbursements.id = due.id RETURNING disbursements.state
     """
 )
 # At once when there is money for one of them, wherever it came from; a look by the clock beside it.
@@ -139,7 +141,7 @@ async def release_held(runtime: Runtime, connections: Connections) -> int:
 
 async def _let_through(connection: AsyncConnection, runtime: Runtime) -> int:
     rows = await connection.execute(_LET_THROUGH, {"now": runtime.clock.now(), "most": _MOST * 10})
-    return len(rows.all())
+    return sum(1 for row in rows if row.state == "ready")
 
 
 async def _funded(runtime: Runtime) -> int:

@@ -51,6 +51,10 @@ def part_of(loan: ApprovedLoan, number: int) -> PartFound:
             f"Mifos X has the loan in status {loan.status_id}, not {'approved (200)' if number == 1 else 'active (300)'}: "
             f"{'approve it there, or leave it if it is settled' if number == 1 else 'its next tranche is not due in this state'}"
         )
+    if number == 1 and loan.net_disbursal > loan.approved_principal:
+        return WrongState(
+            f"Mifos X would have {loan.net_disbursal} paid of {loan.approved_principal} approved: correct the loan there"
+        )
     if not loan.multi_disburse:
         return Part(1, 1, loan.approved_principal, loan.net_disbursal)
     return _tranche(loan, number)

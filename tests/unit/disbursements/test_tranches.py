@@ -51,6 +51,8 @@ def test_the_second_tranche_comes_when_one_stands() -> None:
     [
         (replace(PLAIN, status_id=300), 1),
         (replace(PLAIN, status_id=500), 1),
+        (replace(PLAIN, net_disbursal=Money.shillings(10_001)), 1),  # more than the principal is never paid
+        (replace(IN_TWO, net_disbursal=Money.shillings(10_001)), 1),
         (IN_TWO, 2),  # the first is not disbursed
         (replace(AFTER_ONE, status_id=600), 2),
         (AFTER_ONE, 1),
