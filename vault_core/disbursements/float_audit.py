@@ -54,23 +54,30 @@ _DRAWS = text(
     GROUP BY happened_at
     """
 )
-# Open ones, those paid after the first balance or heard of after it, those that failed since.
+# Open ones, those paid after the first balance or heard of after it, those that failed since; those alike to the second together,
+# written as early and failed as late as one of them may have been.
 _INSTRUCTED = text(
     """
-    SELECT a.amount_cents, a.written_at, CAST(NULL AS timestamptz) AS paid_at, CAST(NULL AS timestamptz) AS failed_at,
-           false AS vague
-    FROM disbursement_attempts a
-    WHERE a.partner_id = :partner_id AND (a.state IN ('written', 'accepted', 'unknown') OR (a.state = 'refused' AND a.maybe_seen))
-    UNION ALL
-    SELECT a.amount_cents, a.written_at, d.paid_at, NULL, a.utility_balance_cents IS NULL
-    FROM disbursements d JOIN disbursement_attempts a ON a.disbursement_id = d.id AND a.state = 'paid'
-    WHERE d.partner_id = :partner_id AND (d.paid_at > :from_at OR (d.paid_at > :from_at - interval '2 days'
-          AND a.utility_balance_cents IS NULL AND (d.paid_at = :from_at OR a.result_at > :heard_after)))
-    UNION ALL
-    SELECT a.amount_cents, a.written_at, NULL, a.result_at, false
-    FROM disbursement_attempts a
-    WHERE a.partner_id = :partner_id AND a.written_at > :heard_after - interval '2 days' AND a.state = 'failed'
-          AND a.result_at > :heard_after - interval '1 minute'
+    SELECT sum(one.amount_cents)::bigint AS amount_cents, date_trunc('second', one.written_at) AS written_at, one.paid_at,
+           date_trunc('second', one.failed_at) + interval '1 second' AS failed_at, one.vague
+    FROM (
+        SELECT a.amount_cents, a.written_at, CAST(NULL AS timestamptz) AS paid_at, CAST(NULL AS timestamptz) AS failed_at,
+               false AS vague
+        FROM disbursement_attempts a
+        WHERE a.partner_id = :partner_id
+              AND (a.state IN ('written', 'accepted', 'unknown') OR (a.state = 'refused' AND a.maybe_seen))
+        UNION ALL
+        SELECT a.amount_cents, a.written_at, d.paid_at, NULL, a.utility_balance_cents IS NULL
+        FROM disbursements d JOIN disbursement_attempts a ON a.disbursement_id = d.id AND a.state = 'paid'
+        WHERE d.partner_id = :partner_id AND (d.paid_at > :from_at OR (d.paid_at > :from_at - interval '2 days'
+              AND a.utility_balance_cents IS NULL AND (d.paid_at = :from_at OR a.result_at > :heard_after)))
+        UNION ALL
+        SELECT a.amount_cents, a.written_at, NULL, a.result_at, false
+        FROM disbursement_attempts a
+        WHERE a.partner_id = :partner_id AND a.written_at > :heard_after - interval '2 days' AND a.state = 'failed'
+              AND a.result_at > :heard_after - interval '1 minute'
+    ) one
+    GROUP BY 2, 3, 4, 5
     """
 )
 _SETTLED = text(

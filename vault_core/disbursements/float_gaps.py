@@ -41,7 +41,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Instructed:
-    """An instruction: paid at `paid_at` by M-Pesa's clock, heard to have failed at `failed_at` by ours, or still open.
+    """An instruction, or several alike: paid at `paid_at` by M-Pesa's clock, failed as we heard at `failed_at`, or still open.
 
     `vague`: it told no balance itself, so that its time, or its place among those of its second, is not certain.
     """

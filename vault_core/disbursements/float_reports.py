@@ -61,12 +61,14 @@ _READ = text(
                   AND (a.state IN ('written', 'accepted', 'unknown') OR (a.state = 'refused' AND a.maybe_seen))
            ) AS drawing_cents,
            (SELECT coalesce(sum(l.amount_cents), 0)::bigint FROM rail_lines l
-            WHERE l.partner_id = p.id AND l.rail = 'mpesa_b2c' AND l.short_code = p.b2c_short_code AND l.happened_at >= r.at
-                  AND NOT (l.happened_at = r.at AND EXISTS (
-                      SELECT FROM disbursements d JOIN disbursement_attempts a ON a.disbursement_id = d.id
-                      WHERE d.partner_id = p.id AND d.paid_at = l.happened_at AND d.receipt = l.receipt AND a.state = 'paid'
-                            AND a.utility_balance_cents IS NOT NULL))
-           ) AS later_cents
+            WHERE l.partner_id = p.id AND l.rail = 'mpesa_b2c' AND l.short_code = p.b2c_short_code AND l.happened_at >= r.at)
+           - (SELECT coalesce(sum(l.amount_cents), 0)::bigint
+              FROM disbursements d
+              JOIN disbursement_attempts a
+                   ON a.disbursement_id = d.id AND a.state = 'paid' AND a.utility_balance_cents IS NOT NULL
+              JOIN rail_lines l ON l.short_code = p.b2c_short_code AND l.receipt = d.receipt AND l.happened_at = d.paid_at
+              WHERE d.partner_id = p.id AND d.paid_at = r.at)
+           AS later_cents
     FROM partners p LEFT JOIN b2c_floats f ON f.partner_id = p.id
     LEFT JOIN LATERAL (SELECT * FROM float_reports r WHERE r.partner_id = p.id AND r.short_code = p.b2c_short_code
                        ORDER BY r.at DESC LIMIT 1) r ON true

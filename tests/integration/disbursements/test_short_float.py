@@ -408,3 +408,27 @@ async def test_whatever_the_order_of_results_the_same_is_expected_and_never_more
             assert told is not None
             assert told <= really
         assert told == really
+
+
+async def test_a_payout_whose_result_is_lost_counts_as_drawn_until_a_later_balance_is_without_it(open_day) -> None:
+    async with short_day(open_day, 90_000, *(10_000 + number for number in range(5))) as day:
+        await day.faults(result_lost={"units": ["254700000003"]})
+        await hold_payout(day.runtime, (await day.loan_row(5))["id"], actor="ops:test", reason="its turn is later")
+        await day.send()
+        await day.hear("b2c_result")
+        really = Money.shillings(90_000 - 10_000 - 10_001 - 10_002 - 10_003)
+        told = await expected(day)
+        assert told is not None
+        assert told <= really
+        await later(day, minutes=11)
+        await day.ask()
+        await day.hear("query_result")
+        assert (await day.states())[3] == "paid"
+        told = await expected(day)
+        assert told is not None
+        assert told <= really  # it told no balance: whether the last one is without it is not certain
+        await release_payout(day.runtime, (await day.loan_row(5))["id"], actor="ops:test", reason="now")
+        await day.review()
+        await day.send()
+        await day.hear("b2c_result")
+        assert await expected(day) == really - Money.shillings(10_004)
