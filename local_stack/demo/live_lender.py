@@ -15,7 +15,7 @@ from vault_core.errors import PermanentError
 from vault_core.runtime import Runtime
 
 _LOOK_EVERY = 0.05
-_PATIENCE = 300.0  # a Fineract needs one to two minutes to come up on a small machine
+_PATIENCE = 1200.0  # a Fineract needs a minute to come up on a small machine, and ten on a busy one
 _TAIL = 500
 _STANDING = text(
     """
@@ -90,20 +90,28 @@ class LiveLender:
     async def be_killed(self, runtime: Runtime) -> None:
         """Runs the restart command once, when half of the loans are posted and a call is under way.
 
-        Raises PermanentError if the command fails or does not end.
+        Raises PermanentError if the command fails or does not end, or the loans are not posted.
         """
         if self.server.restart is None:
             return
-        loans, posted, under_way = len(self.planned.approved), 0, 0
-        while posted < loans and (posted < loans // 2 or not under_way):
-            await asyncio.sleep(_LOOK_EVERY)
-            async with runtime.engine.connect() as connection:
-                names = {"name": self.planned.name, "now": runtime.clock.now()}
-                posted, under_way = (await connection.execute(_STANDING, names)).one()
+        posted, under_way = await self._half_posted(runtime)
         async with self._officers:
             started = time.monotonic()
             await _run(self.server.restart)
             self.kill = Kill(posted, under_way, round(time.monotonic() - started, 1))
+
+    async def _half_posted(self, runtime: Runtime) -> tuple[int, int]:
+        """Loans posted and calls under way, once half are posted and some under way, or all are posted."""
+        loans = len(self.planned.approved)
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            async with runtime.engine.connect() as connection:
+                names = {"name": self.planned.name, "now": runtime.clock.now()}
+                posted, under_way = (await connection.execute(_STANDING, names)).one()
+            if posted == loans or (posted >= loans // 2 and under_way):
+                return posted, under_way
+            await asyncio.sleep(_LOOK_EVERY)
+        raise PermanentError(f"{posted} of {loans} loans are posted after {_PATIENCE:.0f} s: nothing was killed")
 
     async def outcome(self, runtime: Runtime) -> LiveOutcome:
         """What the day was to this lender."""

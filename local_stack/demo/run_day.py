@@ -65,11 +65,10 @@ PACE = {
     "VAULT_MIFOS_WRITE_TIMEOUT": "10",
 }
 # A server that is killed comes back in a minute or two, and its first answers are slow.
-LIVE_PACE = {"VAULT_OUTBOX_RETRY_CAP": "15", "VAULT_OUTBOX_MAX_TRIES": "40", "VAULT_MIFOS_WRITE_TIMEOUT": "30"}
+LIVE_PACE = {"VAULT_OUTBOX_RETRY_CAP": "15", "VAULT_OUTBOX_MAX_TRIES": "200", "VAULT_MIFOS_WRITE_TIMEOUT": "30"}
 _OPENING = time_of_day(8, 0)
 _WAVE_SECONDS = 2.0
 _REST_SECONDS = 420.0
-_LIVE_REST_SECONDS = 900.0
 _LOOK_EVERY = 0.5
 # Money that a difference may be about, by the kind of the open case that names it.
 _CASES_OF_PARTNER = {WALLET: {"sms_unknown"}, LENT: {"disbursement_unposted"}}
@@ -196,16 +195,19 @@ async def _lived(runtime: Runtime, outside: Outside, planned: DayPlan, live: Liv
 async def _wait_for_rest(
     runtime: Runtime, outside: Outside, planned: DayPlan, partners: list[Partner], living: "asyncio.Task[None]", show: Show
 ) -> None:
-    """Until all of the day has been told, applied and done. The lender that runs short is topped up once it has been told so."""
+    """Until all of the day has been told (which may include a server's restart), applied and done, in seven minutes after that.
+
+    The lender that runs short is topped up once it has been told so.
+    """
     payments = sum(len(partner.payments) for partner in planned.partners)
     loans = sum(loan.product in ENABLED_PRODUCTS for partner in planned.partners for loan in partner.approved)
     short = {
         partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True) if plan.second_top_up
     }
-    patience = _LIVE_REST_SECONDS if any(partner.live for partner in planned.partners) else _REST_SECONDS
-    deadline = time.monotonic() + patience
-    picture = Picture()
-    while time.monotonic() < deadline:
+    picture, lived_at = Picture(), None
+    while lived_at is None or time.monotonic() < lived_at + _REST_SECONDS:
+        if living.done() and lived_at is None:
+            lived_at = time.monotonic()
         async with runtime.engine.connect() as connection:
             picture = await take_picture(connection)
         show("the day is lived", picture)
@@ -219,7 +221,7 @@ async def _wait_for_rest(
         if told and picture.at_rest and picture.payments >= payments and picture.loans >= loans:
             return
         await asyncio.sleep(_LOOK_EVERY)
-    raise Unreachable(f"the day did not come to rest in {patience:.0f} s: {picture}")
+    raise Unreachable(f"the day did not come to rest in {_REST_SECONDS:.0f} s: {picture}")
 
 
 def _first_cause(error: BaseException) -> str:
