@@ -13,7 +13,7 @@ def float_lines(described: FloatDescription) -> list[str]:
         lines = ["float: M-Pesa has told no balance yet"]
     else:
         told = f"float: M-Pesa told {found.report.utility} on {_moment(found.report.at)}"
-        under_way = f" ({found.drawing} of it for payouts under way)" if found.drawing else ""
+        under_way = f" (after {found.drawing} for payouts under way)" if found.drawing else ""
         lines = [f"{told}; {found.expected} expected to be left{under_way}"]
     if found.is_paused and found.refused_at is not None:
         lines.append(f"stopped: M-Pesa refused a payout for float on {_moment(found.refused_at)} and told no balance since")

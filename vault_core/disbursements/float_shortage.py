@@ -75,7 +75,7 @@ def _is_counted(candidate: Candidate) -> bool:
 def _why(partner: Partner, found: Float, candidate: Candidate, left: Money | None) -> Held:
     if left is None or found.report is None:
         return _refused(partner, found.refused_at)
-    open_ones = f", {found.drawing} of it for payouts under way" if found.drawing else ""
+    open_ones = f", less {found.drawing} for payouts under way" if found.drawing else ""
     reason = (
         f"{max(left, ZERO)} is left for it on short code {partner.b2c_short_code} (M-Pesa told {found.report.utility} "
         f"{_nairobi(found.report.at)}{open_ones}): {candidate.payout - max(left, ZERO)} missing, buy float"
