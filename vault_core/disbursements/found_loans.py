@@ -103,7 +103,7 @@ async def new_ones(
     undone = [
         loan for loan in loans if loan.id in known and known[loan.id].state == "disbursed" and known[loan.id].posted_at <= read_at
     ]
-    await open_cases(connection, runtime.clock, runtime.new_id, [_undone(partner_id, loan) for loan in undone])
+    await open_cases(connection, runtime.clock, runtime.new_id, [undone_case(partner_id, loan) for loan in undone])
     return [loan for loan in enabled if loan.id not in known]
 
 
@@ -195,7 +195,8 @@ def _plan(found: PartFound, today: date) -> Held | None:
             return None
 
 
-def _undone(partner_id: UUID, loan: ApprovedLoan) -> NewCase:
+def undone_case(partner_id: UUID, loan: ApprovedLoan) -> NewCase:
+    """What a person is told of a loan whose disbursal, paid and posted by us, was undone in Mifos X."""
     return NewCase(
         kind=UNDONE,
         subject=f"loan {loan.account_no} of {partner_id}",
@@ -203,7 +204,7 @@ def _undone(partner_id: UUID, loan: ApprovedLoan) -> NewCase:
         amount=loan.net_disbursal,
         evidence={
             "loan_id": loan.id,
-            "what": "paid and posted by us, and now approved but not disbursed in Mifos X: the disbursal was undone there",
+            "what": f"paid and posted by us; Mifos X has it in status {loan.status_id} now: a disbursal was undone there",
             "do": "have the first payout returned before a second one, or post the disbursal again by hand if it stands",
         },
     )

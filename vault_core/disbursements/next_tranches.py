@@ -9,10 +9,11 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.mifos import MifosClient
 from vault_core.database import in_transaction
-from vault_core.disbursements.found_loans import FoundLoan, insert_found, with_phones
-from vault_core.disbursements.tranches import has_next, is_over
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, undone_case, with_phones
+from vault_core.disbursements.tranches import has_next, is_closed, is_over
 from vault_core.errors import NotFound, VaultError
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -33,11 +34,12 @@ class _Disbursed:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was found of the next tranche: a part to take in, or whether to look again."""
+    """What was found of the next tranche: a part to take in, or whether to look again; or a tranche of ours that was undone."""
 
     of: _Disbursed
     found: FoundLoan | None
     again: bool
+    undone: NewCase | None = None
 
 
 _DUE = text(
@@ -53,8 +55,8 @@ async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
     """Reads the tranche loans that are due for a look and takes in the next tranche of each; returns how many were new.
 
     A tranche is taken in once the one before it stands in Mifos X, and held until its planned day, or for a person where the loan
-    does not stand as it should. A loan that is closed or fully disbursed is not looked at again. Any number of workers may look:
-    a tranche is inserted once.
+    does not stand as it should. While one that we posted is undone there, a person has a case and nothing follows. A loan that is
+    closed or fully disbursed is not looked at again. Any number of workers may look: a tranche is inserted once.
     """
     async with runtime.engine.connect() as connection:
         rows = (await connection.execute(_DUE, {"now": runtime.clock.now(), "most": _MOST})).all()
@@ -67,7 +69,7 @@ async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> int:
     try:
         client = await connections.mifos(partner_id)
-        looks = [await _look(client, item) for item in due]
+        looks = [await _look(client, partner_id, item) for item in due]
     except VaultError as error:
         log.warning("next tranches not looked at", partner_id=str(partner_id), cause=str(error))
         looks = [_Look(item, None, again=True) for item in due]
@@ -77,17 +79,21 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
         over = [look.of.id for look in looks if not look.again]
         await connection.execute(_LOOKED, {"ids": over, "again_at": None})
         await connection.execute(_LOOKED, {"ids": [look.of.id for look in looks if look.again], "again_at": again_at})
+        undone = [look.undone for look in looks if look.undone is not None]
+        await open_cases(connection, runtime.clock, runtime.new_id, undone)
         found = [look.found for look in looks if look.found is not None]
         return len(await insert_found(connection, runtime, partner_id, found, "poll"))
 
     return await in_transaction(runtime.engine, work)
 
 
-async def _look(client: MifosClient, item: _Disbursed) -> _Look:
+async def _look(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
     try:
         loan = await client.loan(item.loan_id)
     except NotFound:
         return _Look(item, None, again=False)
+    if loan.disbursals < item.tranche and not is_closed(loan):
+        return _Look(item, None, again=True, undone=undone_case(partner_id, loan))
     if has_next(loan):
         (found,) = await with_phones(client, [loan], number=item.tranche + 1)
         return _Look(item, found, again=False)

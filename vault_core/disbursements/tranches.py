@@ -65,9 +65,14 @@ def has_next(loan: ApprovedLoan) -> bool:
     return loan.status_id == ACTIVE and any(tranche.disbursed_on is None for tranche in loan.tranches)
 
 
+def is_closed(loan: ApprovedLoan) -> bool:
+    """Whether a loan that was disbursed is neither approved nor active any more."""
+    return loan.status_id not in {APPROVED, ACTIVE}
+
+
 def is_over(loan: ApprovedLoan) -> bool:
     """Whether a tranche loan needs no further look: it is neither approved nor active, or nothing of its approval is left."""
-    if loan.status_id not in {APPROVED, ACTIVE}:
+    if is_closed(loan):
         return True
     out = sum((tranche.principal for tranche in loan.tranches if tranche.disbursed_on is not None), ZERO)
     return out >= loan.approved_principal

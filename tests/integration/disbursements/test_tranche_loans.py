@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import loan
+from tests.integration.disbursements.test_unposted_loans import command
 from vault_core.clients.mifos import CoreWrite
 from vault_core.clock import business_day
 from vault_core.disbursements.next_tranches import find_next_tranches
@@ -182,3 +183,59 @@ async def test_charges_kept_back_from_a_tranche_nobody_names_are_left_to_a_perso
         (row,) = await day.rows("SELECT held_for, reason FROM disbursements")
         assert row["held_for"] == "tranche_loan"
         assert "KES 300" in row["reason"]
+
+
+async def test_a_tranche_undone_in_mifos_after_our_posting_is_a_case_and_neither_it_nor_the_next_is_paid(tranche_day) -> None:
+    async with tranche_day(400_000, 300_000, 300_000) as day:
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        assert await look(day) == 1
+        day.clock.pass_time(days=11)
+        await day.review()
+        await pay_what_is_ready(day)
+        assert [state for _, state, _, _ in await parts(day)] == ["disbursed", "disbursed"]
+        await command(day, "undolastdisbursal")
+        for _ in range(3):
+            assert await look(day) == 0
+            await day.poll()
+            await day.review()
+            await day.send()
+            day.clock.pass_time(days=10)
+        assert await day.cases() == ["disbursal_undone"]
+        assert len(await parts(day)) == 2
+        assert len(await day.payments()) == 2
+
+
+async def test_the_last_tranche_undone_before_it_was_looked_at_is_not_paid_again(tranche_day) -> None:
+    async with tranche_day() as day:
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        await look(day)
+        day.clock.pass_time(days=11)
+        await day.review()
+        await pay_what_is_ready(day)
+        await command(day, "undolastdisbursal")
+        await look(day)
+        await day.poll()
+        await day.send()
+        assert len(await day.payments()) == 2
+        assert await day.cases() == ["disbursal_undone"]
+
+
+async def test_all_tranches_undone_after_our_posting_are_a_case_and_not_paid_again(tranche_day) -> None:
+    async with tranche_day() as day:
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        await command(day, "undodisbursal")
+        day.clock.pass_time(seconds=1)
+        for _ in range(2):
+            await day.poll()
+            await look(day)
+            await day.review()
+            await day.send()
+            day.clock.pass_time(days=11)
+        assert await day.cases() == ["disbursal_undone"]
+        assert len(await day.payments()) == 1

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_posting_disbursements import disbursals, paid
@@ -282,3 +283,45 @@ async def test_a_call_first_made_long_after_the_payment_reads_the_loan_first(ope
         await day.post()
         assert await day.states() == {1: "needs_review"}
         assert await disbursals(day) == []
+
+
+async def test_a_payment_type_that_is_gone_is_no_fault_of_the_loan_which_goes_once_the_set_up_is_mended(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await paid(day)
+        before = (await day.rows("SELECT mifos_payment_type_id AS id FROM partners"))[0]["id"]
+        await set_payment_type(day, 999)
+        await day.post()
+        assert await day.states() == {1: "posting"}
+        assert "error.msg.payment.type.invalid" in (await day.rows("SELECT last_answer FROM core_postings"))[0]["last_answer"]
+        await set_payment_type(day, before)
+        day.clock.pass_time(minutes=10)
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+        assert await day.cases() == []
+
+
+async def set_payment_type(day: Day, number: int) -> None:
+    async with day.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE partners SET mifos_payment_type_id = :number"), {"number": number})
+    day.connections.forget(day.partner.id)
+
+
+async def test_a_business_date_that_lags_unseen_is_waited_for_a_whole_day(open_day, clock) -> None:
+    # The tenant's date is yesterday's and our user may not see it: the posting is refused as one of the future.
+    yesterday = business_day(clock.now()) - timedelta(days=1)
+    async with open_day([loan(1, approved_on=yesterday.isoformat())]) as day:
+        await paid(day)
+
+        async def hidden(_self: MifosClient) -> None:
+            return None
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MifosClient, "business_date", hidden)
+            await day.control("setup", {"mifos": {"alpha": {"business_date": yesterday.isoformat()}}})
+            for _ in range(11):
+                await day.post()
+                day.clock.pass_time(hours=2, minutes=1)
+            assert await day.cases() == []
+            assert await disbursals(day) == []
+        await day.post()
+        assert await day.states() == {1: "disbursed"}

@@ -9,7 +9,7 @@ import pytest
 
 from vault_core.clients import mifos_reading as reading
 from vault_core.clients.json_reading import read_json
-from vault_core.clients.mifos_errors import classify_write, key_is_burnt, read_failure
+from vault_core.clients.mifos_errors import classify_write, is_closed_day, is_not_yet, key_is_burnt, read_failure
 from vault_core.clients.mifos_values import FoundAccount, PaymentType, Posted
 from vault_core.errors import InvalidInput, LoginRefused, NotFound, NotUnderstood, RemoteBusy, RemoteRefusal
 from vault_core.money import Money
@@ -158,6 +158,30 @@ def test_a_lock_and_a_missing_permission_leave_the_key_good_and_every_stored_ref
     assert not key_is_burnt(Exchange("153").outcome())
     for number in ("052", "056", "179", "032"):
         assert key_is_burnt(Exchange(number).outcome())
+
+
+@pytest.mark.parametrize(
+    ("code", "closed", "not_yet"),
+    [
+        ("error.msg.loan.application.disbursement.date.on.holiday", True, False),
+        ("error.msg.loan.application.repayment.date.on.non.working.day", True, False),
+        ("error.msg.loan.disbursal.cannot.be.a.future.date", False, True),
+        ("error.msg.savingsaccount.transaction.in.the.future", False, True),
+        ("error.msg.loan.disbursal.cannot.be.before.approval.date", False, False),
+    ],
+)
+def test_a_day_that_the_tenant_does_not_take_is_told_from_one_that_has_not_begun(code, closed, not_yet):
+    body = json.dumps({"errors": [{"userMessageGlobalisationCode": code, "defaultUserMessage": "no"}]}).encode()
+    refused = classify_write(403, NO_HEADERS, body, target=("loanId", 1), made="subResourceId", external_id=None)
+    assert isinstance(refused, Refused)
+    assert (is_closed_day(refused), is_not_yet(refused)) == (closed, not_yet)
+    assert refused.refusal is (Refusal.RETRY_LATER if closed or not_yet else Refusal.TERMINAL)
+
+
+def test_a_404_that_is_about_the_payment_type_is_the_set_ups_fault_and_not_the_loans():
+    body = json.dumps({"errors": [{"userMessageGlobalisationCode": "error.msg.payment.type.invalid"}]}).encode()
+    refused = classify_write(404, NO_HEADERS, body, target=("loanId", 1), made="subResourceId", external_id=None)
+    assert (refused.refusal, key_is_burnt(refused)) == (Refusal.HALT, True)
 
 
 def test_an_unhandled_error_and_its_replay_are_unknown():
