@@ -77,7 +77,7 @@ def _for_a_person(of: Circumstances) -> str:
             f"`resolve --paid {of.said_paid_late}` or `resolve --not-paid`"
         )
     if of.paid:
-        return "paid, not in Mifos X: the case says why; then `vault disbursements resume`"
+        return "paid, not in Mifos X: the case says why; then `vault disbursements resume`. Posted by hand, it is seen in an hour"
     if of.doubtful:
         return "nobody knows whether it was paid: look it up in the M-Pesa portal, then `resolve --paid RECEIPT` or `--not-paid`"
     if of.for_good:

@@ -1,14 +1,18 @@
 """Paid loans whose posting a person has: seen when somebody posts them by hand, posted anew after an undoing, put off by a calendar."""
 
 import asyncio
+import base64
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_posting_disbursements import disbursals, paid
+from vault_cli.disbursements import app
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
 from vault_core.clock import business_day
 from vault_core.disbursements.resuming import resume_postings
@@ -323,5 +327,21 @@ async def test_a_business_date_that_lags_unseen_is_waited_for_a_whole_day(open_d
                 day.clock.pass_time(hours=2, minutes=1)
             assert await day.cases() == []
             assert await disbursals(day) == []
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+
+
+async def test_the_command_posts_what_was_undone_anew_and_asks_for_one_receipt(open_day, monkeypatch, database_url: str) -> None:
+    monkeypatch.setenv("VAULT_DATABASE_URL", database_url)
+    monkeypatch.setenv("VAULT_KAFKA_BOOTSTRAP", "127.0.0.1:9")
+    monkeypatch.setenv("VAULT_MASTER_KEY", f"test:{base64.b64encode(b'0123456789abcdef0123456789abcdef').decode()}")
+    async with open_day([loan(1)]) as day:
+        receipt = await undone_unseen(day, monkeypatch)
+        words = ["resume", "alpha", "--reason", "it stands", "--json", "--undone"]
+        without = await asyncio.to_thread(CliRunner().invoke, app, words)
+        assert (without.exit_code, "one --receipt" in without.stderr) == (2, True)
+        done = await asyncio.to_thread(CliRunner().invoke, app, [*words, "--receipt", receipt])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout) == {"resumed": [receipt]}
         await day.post()
         assert await day.states() == {1: "disbursed"}
