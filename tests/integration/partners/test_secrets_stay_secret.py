@@ -53,9 +53,9 @@ def leaks(content: bytes, planted: dict[str, str]) -> list[str]:
     return [name for name, secret in planted.items() if any(form.lower() in lowered for form in forms_of(secret))]
 
 
-def dump(database_url: str) -> bytes:
+def dump(owner_url: str) -> bytes:
     """Every row of every table as text, as COPY prints it, and every binary column once more as its bytes."""
-    engine = create_engine(database_url)
+    engine = create_engine(owner_url)
     pieces: list[bytes] = []
     with engine.connect() as connection:
         tables = connection.execute(
@@ -82,7 +82,7 @@ async def provoke(work) -> VaultError:
     return caught.value
 
 
-async def test_no_planted_secret_is_in_the_database_the_logs_the_reprs_or_the_errors(runtime, planted_file, database_url, caplog):
+async def test_no_planted_secret_is_in_the_database_the_logs_the_reprs_or_the_errors(runtime, planted_file, owner_url, caplog):
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "sqlalchemy", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -107,7 +107,7 @@ async def test_no_planted_secret_is_in_the_database_the_logs_the_reprs_or_the_er
         async with runtime.engine.connect() as connection:
             shown += [await open_credentials(connection, runtime, partner.id), await contacts_of(connection, runtime, partner.id)]
         # Last, because a new key drops the access token, which must be there to be looked for.
-        before = dump(database_url)
+        before = dump(owner_url)
         await replace_credential(
             runtime, partner.id, CredentialPurpose.MPESA_CONSUMER_SECRET, PLANTED["new consumer secret"], actor="ops:amina"
         )
@@ -115,7 +115,7 @@ async def test_no_planted_secret_is_in_the_database_the_logs_the_reprs_or_the_er
         f"token of {purpose}": url.strip("/").rsplit("/", 1)[1] for purpose, url in callback_urls(runtime, partner.id).items()
     }
     looked_for = {**PLANTED, **tokens}
-    database = before + dump(database_url)
+    database = before + dump(owner_url)
     told = "\n".join(
         [*(record.getMessage() for record in caplog.records), *map(repr, caplog.records), repr(structured), repr(shown)]
     )
