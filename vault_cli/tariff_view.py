@@ -72,20 +72,19 @@ def differences_json(found: Iterable[Difference]) -> list[dict[str, str]]:
 
 
 def print_tariffs(tariffs: Sequence[Tariff]) -> None:
-    """One line a list."""
-    table = Table("provider", "product", "from", "until", "bands", "", "excise", "source", box=None, pad_edge=False)
+    """Two lines a list, which are read on any width: what it is, and where it comes from."""
     for tariff in tariffs:
-        table.add_row(
-            tariff.provider,
-            tariff.product,
-            str(tariff.valid_from),
-            f"before {tariff.valid_to}" if tariff.valid_to else "further notice",
-            str(len(tariff.bands)),
-            f"[yellow]{tariff.unconfirmed} unconfirmed[/]" if tariff.unconfirmed else "",
-            excise_text(tariff) if tariff.excise_rate_basis_points else "",
-            escape(tariff.source),
-        )
-    console.print(table)
+        until = f"before {tariff.valid_to}" if tariff.valid_to else "further notice"
+        told = f"{tariff.provider} {tariff.product}, from {tariff.valid_from} until {until}: {_counted(tariff)}"
+        if tariff.excise_rate_basis_points:
+            told += f"; excise {excise_text(tariff)}"
+        console.print(told, markup=False)
+        console.print(f"    {tariff.source}", style="dim", markup=False)
+
+
+def _counted(tariff: Tariff) -> str:
+    bands = f"{len(tariff.bands)} {'band' if len(tariff.bands) == 1 else 'bands'}"
+    return f"{bands}, {tariff.unconfirmed} unconfirmed" if tariff.unconfirmed else bands
 
 
 def print_tariff(tariff: Tariff) -> None:

@@ -110,7 +110,8 @@ def show_history(proofs: Sequence[PastProof], json_: bool) -> None:
     if json_:
         typer.echo(json.dumps([_past_as_json(proof) for proof in proofs]))
         return
-    table = Table("proved (EAT)", "by", "from seal", "newest seal", "entries", "seconds", "found wrong")
+    table = Table("proved (EAT)", "by", "from seal", "newest seal", "entries", "seconds", "found wrong", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for proof in proofs:
         table.add_row(
             f"{proof.proved_at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}",
