@@ -119,9 +119,13 @@ class Worker:
         await self.round()
 
     async def round(self) -> None:
+        await self._until_still()  # hooks that wait are heard before the poll finds their loans
         await poll_due(self.runtime, self.connections)
         for batch in await form_batches(self.runtime):
             await send_batch(self.runtime, self.connections, batch.id)
+        await self._until_still()
+
+    async def _until_still(self) -> None:
         moved = True
         while moved:  # a result, then its posting, then its text
             await self._quiet()

@@ -27,6 +27,7 @@ from tests.sandbox_process import start_sandbox
 from vault_core.database import open_sync_engine
 from vault_core.ledger.verification import verify_ledger
 from vault_core.money import Money
+from vault_core.partners.callback_urls import CallbackPurpose, callback_token
 from vault_core.partners.partner_file import parse_partner_file
 from vault_core.partners.products import Limits, enable_product
 from vault_core.partners.registration import register_partner
@@ -35,7 +36,8 @@ from vault_core.settings import read_settings
 from vault_core.wallets.topup import record_topup
 
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-PLAIN, LOST = "plain", "result_lost"
+PLAIN, LOST, HOOK, TRANCHES = "plain", "result_lost", "hook", "tranches"
+WAYS = (LOST, HOOK, TRANCHES, PLAIN)  # that together reach every fault point of a day on which all is well but a result
 FAULTS = (
     LOST,
     "result_twice",
@@ -86,35 +88,41 @@ class CrashDay:
     owner_url: str
     sandbox: str
     receiver: ReceiverProcess
+    hook_token: str
     passed: timedelta = timedelta(seconds=10)
-    loans: list[int] = field(default_factory=list)
+    loans: dict[int, list[int]] = field(default_factory=dict)  # what each is to be paid, in cents
 
-    def approve(self, *kinds: str) -> list[int]:
-        """A loan of a person of its own for each of `kinds`: what goes wrong outside on its way, or PLAIN. A token is due, too."""
-        numbers = [len(self.loans) + place for place in range(1, len(kinds) + 1)]
-        self.loans += numbers
-        faults: dict[str, Any] = {}
-        for number, kind in zip(numbers, kinds, strict=True):
-            if kind != PLAIN:
-                unit = f"loan:{number}" if kind.startswith("mifos") else f"2547{number:08d}"
-                faults.setdefault(kind, {"units": []})["units"].append(unit)
-        people = [client(number) for number in numbers]
-        self.control("setup", {"mifos": {"alpha": {"clients": people, "loans": [loan(number) for number in numbers]}}})
-        self.control("faults", faults)
+    def approve(self, kind: str) -> list[int]:
+        """A loan of a new person. `kind`: what goes wrong outside on its way, or one of WAYS. A token is due, too."""
+        number = len(self.loans) + 1
+        self.loans[number] = [600_000, 900_000] if kind == TRANCHES else [1_500_000]
+        terms: dict[str, Any] = {}
+        if kind == TRANCHES:
+            terms = {"product": 2, "tranches": [{"principal_cents": cents} for cents in self.loans[number]]}
+        self.control("setup", {"mifos": {"alpha": {"clients": [client(number)], "loans": [loan(number, **terms)]}}})
+        unit = f"loan:{number}" if kind.startswith("mifos") else f"2547{number:08d}"
+        self.control("faults", {kind: {"units": [unit]}} if kind in FAULTS else {})
+        if kind == HOOK:
+            said = {"entityName": "LOAN", "actionName": "APPROVE", "response": {"loanId": number}}
+            httpx.post(self.hook_url, json=said, timeout=10, verify=False).raise_for_status()  # noqa: S501 - plain HTTP
         self.sql("DELETE FROM access_tokens")
-        return numbers
+        return [number]
 
     def work(self, wish: str = "", *, patient: bool = True) -> Ended:
         ended = work_in_child(self.environment, self.sandbox, self.passed, wish=wish, patient=patient)
         self.passed = ended.passed + timedelta(seconds=5)
         return ended
 
-    def passings(self, file: Path, *kinds: str) -> Counter[str]:
-        """How often loans of these kinds pass each fault point, in the order of the first time."""
-        loans = self.approve(*kinds)
+    def passings(self, file: Path, kind: str) -> Counter[str]:
+        """How often a loan of this kind passes each fault point, in the order of the first time."""
+        loans = self.approve(kind)
         assert not self.work(f"write to {file}").killed
         self.check(loans, at="no death")
         return Counter(file.read_text().splitlines())
+
+    @property
+    def hook_url(self) -> str:
+        return f"{self.receiver.url}/i/{self.hook_token}"
 
     def receiver_died(self) -> bool:
         """Whether the receiver's worker process has ended by itself; what is left of the receiver is ended, too."""
@@ -135,20 +143,28 @@ class CrashDay:
         """The bank paid, Mifos X posted and the wallet was charged each of `loans` once, and nothing is left over."""
         truth = truth_of(self.sandbox)
         code = truth["mpesa"]["short_codes"][SHORT_CODE]
-        paid = Counter(payment["phone"] for payment in code["b2c"])
-        assert {number: paid[f"2547{number:08d}"] for number in loans} == dict.fromkeys(loans, 1), f"paid after {at}"
-        posted = {
-            number: [each["amount_cents"] for each in truth["mifos"]["alpha"]["loans"][str(number)]["transactions"]
-                     if each["kind"] == "disbursement" and not each["reversed"]]
+        paid = {
+            number: [payment["amount_cents"] for payment in code["b2c"] if payment["phone"] == f"2547{number:08d}"]
             for number in loans
-        }  # fmt: skip
-        assert posted == {number: [1_500_000] for number in loans}, f"posted in Mifos X after {at}"
+        }
+        wanted = {number: self.loans[number] for number in loans}
+        assert paid == wanted, f"paid after {at}"
+        posted = {
+            number: [
+                each["amount_cents"]
+                for each in truth["mifos"]["alpha"]["loans"][str(number)]["transactions"]
+                if each["kind"] == "disbursement" and not each["reversed"]
+            ]
+            for number in loans
+        }
+        assert posted == wanted, f"posted in Mifos X after {at}"
         texts = Counter(message["sms_id"] for user in truth["sms"]["users"].values() for message in user["messages"])
         assert set(texts.values()) <= {1}, f"a text was sent twice after {at}"
         engine = create_engine(self.owner_url)
         with engine.connect() as connection:
             states = connection.execute(_LOANS, {"loans": loans}).all()
-            assert [row.state for row in states] == ["disbursed"] * len(loans), f"after {at}: {states}"
+            assert Counter(row.loan_id for row in states) == {number: len(parts) for number, parts in wanted.items()}
+            assert {row.state for row in states} == {"disbursed"}, f"after {at}: {states}"
             charges = connection.execute(_CHARGES, {"loans": loans}).all()
             assert {(row.captured, row.uncharged) for row in charges} == {(1, 0)}, f"charges after {at}: {charges}"
             assert connection.execute(_STUCK).scalars().all() == [], f"left over after {at}"
@@ -178,29 +194,36 @@ def crash_day(owner_url: str, tmp_path: Path) -> Iterator[CrashDay]:
             "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:9",
             "VAULT_MASTER_KEY": f"test:{KEY}",
         }
-        asyncio.run(open_lender(environment, sandbox))
+        token = asyncio.run(open_lender(environment, sandbox))
         receiver = ReceiverProcess({**os.environ, **environment}, tmp_path / "receiver.log")
         try:
-            yield CrashDay({**environment, "VAULT_PUBLIC_URL": receiver.url}, owner_url, sandbox, receiver)
+            yield CrashDay({**environment, "VAULT_PUBLIC_URL": receiver.url}, owner_url, sandbox, receiver, token)
         finally:
             receiver.stop()
 
 
-async def open_lender(environment: dict[str, str], sandbox: str) -> None:
+async def open_lender(environment: dict[str, str], sandbox: str) -> str:
+    """Registers the lender; returns the token of its hook's URL."""
     async with open_runtime(read_settings(environment)) as runtime:
         setup = world("alpha", SHORT_CODE, [], [])
+        setup["mifos"]["alpha"]["products"].append(
+            {"id": 2, "name": "Shamba Tranche Loan", "short_name": "SHAM", "multi_disburse": True}
+        )
         setup["settings"] |= {"in_process_ms": 20, "hang_ms": 20, "delivery_retry_ms": 20}
         (await runtime.http.post(f"{sandbox}/control/setup", json=setup)).raise_for_status()
         partner = await register_partner(runtime, parse_partner_file(lender_file(sandbox, "alpha", SHORT_CODE)), actor="ops:test")
         limits = Limits(least=Money.shillings(500), most=Money.shillings(200_000), daily=None)
-        await enable_product(runtime, partner, "1", limits, actor="ops:test")
+        for product in ("1", "2"):
+            await enable_product(runtime, partner, product, limits, actor="ops:test")
         await record_topup(runtime, partner.id, Money.shillings(1_000_000), "T1", "ops:test", "test")
+        return callback_token(runtime.sealer, partner.id, CallbackPurpose.MIFOS_HOOK)
 
 
 @pytest.mark.timeout(600)  # a minute on two idle cores
 def test_a_worker_dies_at_every_point_in_turn_and_the_day_ends_right(crash_day: CrashDay, tmp_path: Path) -> None:
-    way_of = dict.fromkeys(crash_day.passings(tmp_path / LOST, LOST), LOST)
-    way_of |= dict.fromkeys(crash_day.passings(tmp_path / PLAIN, PLAIN), PLAIN)
+    way_of: dict[str, str] = {}
+    for way in WAYS:
+        way_of |= dict.fromkeys(crash_day.passings(tmp_path / way, way), way)  # the plainest way that leads there
     assert {point.split(" ")[0] for point in way_of} == {"before", "after"}
     assert len(way_of) > 80, "commits, sends, receives and publications of the whole way"
     missed = []
@@ -209,7 +232,7 @@ def test_a_worker_dies_at_every_point_in_turn_and_the_day_ends_right(crash_day: 
         if not crash_day.work(f"die at {point}", patient=False).killed:  # the next one finds what this one left
             missed.append(point)
     assert not crash_day.work().killed
-    crash_day.check(crash_day.loans, at="a death at each point")
+    crash_day.check(list(crash_day.loans), at="a death at each point")
     crash_day.prove()
     assert not missed, "nobody died there"
 
@@ -235,7 +258,7 @@ def test_a_receiver_that_dies_around_its_commit_loses_no_payment(crash_day: Cras
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("deaths", [1, 2])
-@pytest.mark.parametrize("kind", [PLAIN, *FAULTS])
+@pytest.mark.parametrize("kind", [PLAIN, HOOK, TRANCHES, *FAULTS])
 def test_a_death_at_any_passing_of_any_point_under_any_fault(crash_day: CrashDay, tmp_path: Path, kind: str, deaths: int) -> None:
     for point, passings in crash_day.passings(tmp_path / "points", kind).items():
         for passing in range(1, min(passings, MOST_PASSINGS) + 1):
