@@ -44,6 +44,7 @@ _CALLS_A_KEY = 2  # then the key is replaced: a server that died in a call answe
 _BUSY_WAIT = timedelta(seconds=2)
 _LEASE_MARGIN = timedelta(seconds=15)
 _FRESH = timedelta(minutes=10)  # a call first made later is preceded by a read: people may have acted meanwhile
+_LONGEST_CLOSURE = timedelta(days=5)  # Easter and Christmas with their weekends are four days
 _UNTIL_ITS_DAY_BEGINS = timedelta(hours=2)  # between tries while a tenant's business date lags, so that they last for a day
 _CLOSED = "the tenant takes no posting under the days so far"
 _ANOTHERS = "another worker took the posting over"
@@ -276,6 +277,9 @@ class _Poster:
         cause = f"{refused.code}: {refused.reason}"
         if is_closed_day(refused):
             following = day + timedelta(days=1)
+            if following - posting.transaction_date > _LONGEST_CLOSURE:
+                # Newer servers look at the loan's expected day instead of ours: no other day of ours helps there.
+                return _open(posting, GivenUp(f"{cause}; is the loan's expected disbursement date on such a day?"), new_key)
             wait = None if following <= self._today() else self._until_tomorrow()
             later = Written(posting.id, "unknown", cause, new_key=new_key, not_before=following)
             return later, TryLater(f"{cause}; it is posted under the first day that Mifos X takes", wait)

@@ -345,3 +345,23 @@ async def test_the_command_posts_what_was_undone_anew_and_asks_for_one_receipt(o
         assert json.loads(done.stdout) == {"resumed": [receipt]}
         await day.post()
         assert await day.states() == {1: "disbursed"}
+
+
+async def test_a_server_that_takes_no_day_for_longer_than_any_feast_is_a_persons(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await paid(day)
+        today = business_day(day.clock.now())
+        closed = {(today + timedelta(days=after)).isoformat(): "holiday" for after in range(20)}
+        for after in range(6):
+            assert await day.cases() == []
+            of_tenant = (today + timedelta(days=after)).isoformat()
+            await day.control("setup", {"mifos": {"alpha": {"closed_days": closed, "business_date": of_tenant}}})
+            await day.post()
+            day.clock.pass_time(days=1)
+        assert await day.states() == {1: "needs_review"}
+        assert await day.cases() == ["disbursement_unposted"]
+        assert "expected disbursement date" in (await day.loan_row(1))["reason"]
+        await day.control("setup", {"mifos": {"alpha": {"closed_days": {}}}})
+        await resume_postings(day.runtime, "alpha", actor="ops:test", reason="the date is mended")
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
