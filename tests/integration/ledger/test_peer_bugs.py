@@ -106,8 +106,8 @@ async def test_formance_1896_a_key_is_a_partners_own_and_is_kept_for_ever(book, 
     first = book.topup(partner_id, 100, key="same")
     (mine,), (theirs,) = await book.post(first), await book.post(book.topup(other, 700, key="same"))
     assert mine != theirs
-    clock.pass_time(days=3 * 366)
     await close_period(book.runtime, clock.now() - timedelta(days=1), "test")
+    clock.pass_time(days=3 * 366)
     assert await book.post(first) == [mine]
     with pytest.raises(Conflict):
         await book.post(replace(first, reference="another"))
