@@ -24,6 +24,7 @@ Report = Callable[[str, str], None]  # (part or step, what is happening to it)
 _READY_SECONDS = 120.0
 _LOOK_EVERY = 0.1
 _MOST_RESTARTS = 3  # of a part while we wait for it: more will not make it serve
+_LINES_OF_LOG = 20  # the end may be a new start that has not failed yet: the one before it says why
 
 
 class _Abandoned(Exception):
@@ -160,4 +161,4 @@ def _end_of_log(plan: Plan, name: str) -> str:
     explained = module.explain(log) if module else None
     if explained:
         return f"{explained[0].upper()}{explained[1:]}"
-    return f"Its log ({path}) ends:\n" + "\n".join(log.splitlines()[-8:])
+    return f"Its log ({path}) ends:\n" + "\n".join(log.splitlines()[-_LINES_OF_LOG:])
