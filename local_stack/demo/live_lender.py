@@ -1,6 +1,7 @@
 """The lender on a running Mifos X, through the day: what it was before, the kill in the middle, how fast we posted to it."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from vault_core.runtime import Runtime
 
 _LOOK_EVERY = 0.05
 _PATIENCE = 1200.0  # a Fineract needs a minute to come up on a small machine, and ten on a busy one
-_TAIL = 500
+_LONGEST_WORDS = 500
 _STANDING = text(
     """
     SELECT count(*) FILTER (WHERE c.state = 'posted') AS posted, count(*) FILTER (WHERE c.lease_until > :now) AS under_way
@@ -134,15 +135,17 @@ def doubled(books: Mapping[str, Any]) -> list[str]:
 
 
 async def _run(command: str) -> None:
-    process = await asyncio.create_subprocess_shell(
-        command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            # Not communicate(): a server that the command leaves behind holds the pipe open.
-            status = await process.wait()
-    except TimeoutError as error:
-        raise PermanentError(f"the restart command {command!r} has not ended after {_PATIENCE:.0f} s") from error
-    if status != 0:
-        said = await process.stdout.read(_TAIL) if process.stdout else b""
-        raise PermanentError(f"the restart command {command!r} ended with {status}: {said.decode(errors='replace')}")
+    # What it says goes into a file: a server that the command leaves behind would hold a pipe open, or fill it.
+    with tempfile.TemporaryFile() as said:
+        process = await asyncio.create_subprocess_shell(
+            command, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                status = await process.wait()
+        except TimeoutError as error:
+            raise PermanentError(f"the restart command {command!r} has not ended after {_PATIENCE:.0f} s") from error
+        if status != 0:
+            said.seek(0)
+            words = said.read(_LONGEST_WORDS).decode(errors="replace")
+            raise PermanentError(f"the restart command {command!r} ended with {status}: {words}")

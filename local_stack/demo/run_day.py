@@ -161,7 +161,8 @@ async def _live(
         except Unreachable as error:
             problem = str(error)
         finally:
-            living.cancel() if problem else None
+            if problem is not None:
+                living.cancel()
             await asyncio.wait([living])
     async with _timed(seconds, "reports"):
         show("Dagster makes the day's reports", None)
