@@ -21,7 +21,9 @@ _LARGEST_CENTS = 10**13  # a hundred billion shillings: beyond it somebody has t
 _LOCK_PARTNER = text("SELECT id FROM partners WHERE id = :id FOR NO KEY UPDATE")
 _FORMER = text(
     """
-    SELECT t.id, -sum(e.amount_cents)::bigint AS cents FROM ledger_keys k JOIN ledger_transactions t ON t.id = k.transaction_id
+    SELECT t.id, -sum(e.amount_cents)::bigint AS cents,
+           (SELECT reversal FROM ledger_reversals WHERE original = t.id) AS reversal
+    FROM ledger_keys k JOIN ledger_transactions t ON t.id = k.transaction_id
     JOIN ledger_entries e ON e.transaction_id = t.id JOIN ledger_accounts a ON a.id = e.account_id AND a.code = 'wallet'
     WHERE k.scope = :partner_id AND k.key = :key GROUP BY t.id
     """
@@ -41,7 +43,7 @@ async def record_topup(runtime: Runtime, partner_id: UUID, amount: Money, refere
     """Credits the wallet with `amount` (positive), once a `reference` and partner, and writes the act to the audit trail.
 
     Raises InvalidInput for an amount that is not positive or an empty reference or reason, NotFound for an unknown partner, and
-    Conflict when the reference was recorded with another amount.
+    Conflict when the reference was recorded with another amount, or has been reversed since.
     """
     reference, reason = reference.strip(), reason.strip()
     if not 0 < amount.cents <= _LARGEST_CENTS:
@@ -61,6 +63,11 @@ async def record_topup(runtime: Runtime, partner_id: UUID, amount: Money, refere
             if former.cents != amount.cents:
                 raise Conflict(
                     f"top-up {reference} is recorded with {Money(former.cents)}, not {amount}: use the bank's own reference"
+                )
+            if former.reversal is not None:
+                raise Conflict(
+                    f"top-up {reference} was recorded and undone by {former.reversal}: if the money is there after all, "
+                    "`vault wallet adjust` puts it right, with a second person"
                 )
             return TopUp(former.id, await load_wallet(connection, partner_id), repeated=True)
         before = await load_wallet(connection, partner_id)

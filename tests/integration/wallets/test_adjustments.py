@@ -201,6 +201,8 @@ async def test_a_topup_is_undone_only_while_its_money_is_there(runtime: Runtime,
     assert (await wallet(runtime, partner_id)).available == Money(0)
     await approve_adjustment(runtime, proposed.id, actor=OTIENO)
     assert (await wallet(runtime, partner_id)).posted == Money(0)
+    with pytest.raises(Conflict, match="was recorded and undone by"):  # not "recorded before": the money is not there
+        await record_topup(runtime, partner_id, Money.shillings(1_000), "FT1", JANE, "it came after all")
 
 
 @pytest.mark.usefixtures("topup_id")
