@@ -51,7 +51,7 @@ async def use(runtime: Runtime, partner: Partner, fee: SystemFee) -> None:
 async def audited(runtime: Runtime) -> list[str]:
     async with runtime.engine.connect() as connection:
         return list(
-            (await connection.execute(text("SELECT act FROM audit_log WHERE act LIKE 'charges.%' ORDER BY id"))).scalars()
+            (await connection.execute(text("SELECT act FROM audit_log WHERE act LIKE 'charges.%' ORDER BY act"))).scalars()
         )
 
 
