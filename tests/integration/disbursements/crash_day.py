@@ -165,6 +165,7 @@ _LEFT = text(
     SELECT (SELECT count(*) FROM disbursements WHERE state NOT IN ('disbursed', 'needs_review'))
          + (SELECT count(*) FROM disbursements WHERE state = 'disbursed' AND next_tranche_at IS NOT NULL)
          + (SELECT count(*) FROM outbox WHERE state = 'pending')
+         + (SELECT count(*) FROM cases WHERE kind = 'float_short' AND closed_at IS NULL)
          + (SELECT count(*) FROM inbound_events WHERE state = 'stored')
     """
 )
