@@ -1,5 +1,6 @@
 """The outside of the disbursement model: a bank and a core banking system at the clients' interfaces, each with a book of its own."""
 
+import asyncio
 import json
 import random
 from dataclasses import dataclass, field, replace
@@ -180,6 +181,11 @@ class Core:
             raise Killed
         return Unknown("no answer") if self.mood == "lost on the way back" else answer
 
+    async def repay(self, _loan_id: int, _write: CoreWrite) -> Outcome[Posted]:
+        raise AssertionError("a disbursement is no repayment")
+
+    deposit = repay
+
     def _post(self, loan_id: int, write: CoreWrite) -> Outcome[Posted]:
         loan = self.loan_now(loan_id)
         seen = [each.external_id for each in self.transactions[loan_id]]
@@ -212,6 +218,7 @@ class Outside:
         self.bank = bank
         self.core = core
         self._partner = partner
+        self._writes = asyncio.Semaphore(5)
 
     async def partner(self, _partner_id: UUID) -> Partner:
         return self._partner
@@ -221,3 +228,6 @@ class Outside:
 
     async def mifos(self, _partner_id: UUID) -> Core:
         return self.core
+
+    def mifos_writes(self, _partner_id: UUID) -> asyncio.Semaphore:
+        return self._writes

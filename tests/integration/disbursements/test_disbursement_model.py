@@ -366,7 +366,7 @@ def run_model(database_url: str, *, examples: int, steps: int) -> None:
 
 
 def test_no_order_of_events_pays_or_posts_twice_or_books_what_did_not_happen(database_url: str) -> None:
-    run_model(database_url, examples=25, steps=30)
+    run_model(database_url, examples=15, steps=30)
 
 
 @pytest.mark.campaign
