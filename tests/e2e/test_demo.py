@@ -70,7 +70,7 @@ def test_the_day_is_as_large_as_it_says_and_ends_at_rest(finished) -> None:
 def test_every_fault_was_met(finished) -> None:
     _, report = finished
     assert set(FAULTS) <= set(report["faults"])
-    assert set(report) == {"seed", "day", "ok", "proof", "counts", "faults", "open_cases", "seconds"}
+    assert set(report) == {"seed", "day", "ok", "proof", "findings", "counts", "faults", "open_cases", "seconds"}
 
 
 @pytest.mark.usefixtures("finished")
