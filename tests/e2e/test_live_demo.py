@@ -42,6 +42,8 @@ else:
 """
 LOANS = 24
 
+pytestmark = pytest.mark.campaign  # two minutes: a second whole day
+
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
