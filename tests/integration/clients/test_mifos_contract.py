@@ -173,7 +173,7 @@ async def test_an_undone_disbursement_shows_as_reversed_and_burns_its_external_i
         ({"days": -5}, "error.msg.loan.disbursal.cannot.be.before.approval.date", Refusal.TERMINAL),
         ({"days": 1}, "error.msg.loan.disbursal.cannot.be.a.future.date", Refusal.RETRY_LATER),
         ({"shillings": 9000}, "error.msg.loan.disburse.amount.must.be.less.than.approved.amount", Refusal.TERMINAL),
-        ({"payment_type_id": 999_999}, "error.msg.payment.type.invalid", Refusal.TERMINAL),
+        ({"payment_type_id": 999_999}, "error.msg.payment.type.invalid", Refusal.HALT),
     ],
 )
 async def test_a_disbursement_that_breaks_a_rule_is_refused_and_the_refusal_stays_with_its_key(mifos, change, code, refusal):
