@@ -1,6 +1,5 @@
 """Asking M-Pesa for the balances of a short code while a payout waits for float, and reading its answers."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,13 +15,13 @@ from vault_core.clients.daraja import BalanceQuestion
 from vault_core.clients.daraja_balances import AccountBalances, read_balances
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout
 from vault_core.database import in_transaction
+from vault_core.disbursements.asking import Noted, ask_all, in_words
 from vault_core.disbursements.attempts import attempt_id_in
 from vault_core.disbursements.float_reports import Told, keep_reports
 from vault_core.disbursements.float_rules import is_credible
 from vault_core.disbursements.result_classes import ResultClass, meaning_of
 from vault_core.errors import VaultError
 from vault_core.inbox.delivery import Delivery
-from vault_core.outcome import Accepted, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -30,7 +29,6 @@ from vault_core.settings import Pace
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 20
 _LEAST_GAP = 30.0  # seconds between two questions about one short code, whatever happens
 _PATIENT_TRIES = 3  # unanswered questions before they come more rarely
 _RAREST = timedelta(hours=1)
@@ -115,28 +113,7 @@ async def ask_balances(runtime: Runtime, connections: Connections) -> int:
     Each question is committed before it is sent, with its own id in the URL of the answer.
     """
     questions = await in_transaction(runtime.engine, partial(_write_questions, runtime))
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def ask(question: _Question) -> tuple[UUID, str, str | None, str | None]:
-        async with turns:
-            return await _ask(runtime, connections, question)
-
-    answers = await asyncio.gather(*(ask(question) for question in questions))
-
-    async def record(connection: AsyncConnection) -> None:
-        await connection.execute(
-            _OUTCOMES,
-            {
-                "ids": [answer[0] for answer in answers],
-                "outcomes": [answer[1] for answer in answers],
-                "originators": [answer[2] for answer in answers],
-                "conversations": [answer[3] for answer in answers],
-            },
-        )
-
-    if answers:
-        await in_transaction(runtime.engine, record)
-    return len(questions)
+    return await ask_all(runtime, questions, partial(_ask, runtime, connections), _OUTCOMES)
 
 
 async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> list[_Question]:
@@ -165,7 +142,7 @@ async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> lis
     return questions
 
 
-async def _ask(runtime: Runtime, connections: Connections, question: _Question) -> tuple[UUID, str, str | None, str | None]:
+async def _ask(runtime: Runtime, connections: Connections, question: _Question) -> Noted:
     reference = question.id.hex
     try:
         daraja = await connections.daraja(question.partner_id)
@@ -179,13 +156,7 @@ async def _ask(runtime: Runtime, connections: Connections, question: _Question) 
     except VaultError as error:
         log.warning("balance question not sent", short_code=question.short_code, cause=str(error))
         return question.id, f"not sent: {error}"[:500], None, None
-    match outcome:
-        case Accepted(value=ack):
-            return question.id, "accepted", ack.originator_conversation_id or None, ack.conversation_id
-        case Refused(code=code, reason=reason):
-            return question.id, f"refused {code}: {reason}"[:500], None, None
-        case Unknown(cause=cause):
-            return question.id, f"unknown: {cause}"[:500], None, None
+    return in_words(question.id, outcome)
 
 
 async def apply_balance_answers(

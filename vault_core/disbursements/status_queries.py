@@ -1,6 +1,5 @@
 """Asking M-Pesa what became of payouts whose result does not come, and reading its answers (reference/daraja.md section 6.1)."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clients.daraja import StatusQuestion
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
 from vault_core.database import in_transaction
+from vault_core.disbursements.asking import Noted, ask_all, in_words
 from vault_core.disbursements.attempts import Attempt, attempt_id_in, lock_attempts
 from vault_core.disbursements.awaiting import Note, give_to_people
 from vault_core.disbursements.balance_queries import apply_balance_answers
@@ -24,14 +24,12 @@ from vault_core.disbursements.settlement import Finding, settle
 from vault_core.errors import VaultError
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
-from vault_core.outcome import Accepted, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 20
 _MOST = 200
 
 
@@ -99,28 +97,7 @@ async def ask_due(runtime: Runtime, connections: Connections) -> int:
     goes to a person with everything known about it.
     """
     questions = await in_transaction(runtime.engine, partial(_write_questions, runtime))
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def ask(question: _Question) -> tuple[UUID, str, str | None, str | None]:
-        async with turns:
-            return await _ask(runtime, connections, question)
-
-    answers = await asyncio.gather(*(ask(question) for question in questions))
-
-    async def record(connection: AsyncConnection) -> None:
-        await connection.execute(
-            _OUTCOMES,
-            {
-                "ids": [answer[0] for answer in answers],
-                "outcomes": [answer[1] for answer in answers],
-                "originators": [answer[2] for answer in answers],
-                "conversations": [answer[3] for answer in answers],
-            },
-        )
-
-    if answers:
-        await in_transaction(runtime.engine, record)
-    return len(questions)
+    return await ask_all(runtime, questions, partial(_ask, runtime, connections), _OUTCOMES)
 
 
 async def handle_query_results(runtime: Runtime, _connections: Connections, ids: Sequence[UUID]) -> None:
@@ -161,7 +138,7 @@ async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> lis
     return questions
 
 
-async def _ask(runtime: Runtime, connections: Connections, question: _Question) -> tuple[UUID, str, str | None, str | None]:
+async def _ask(runtime: Runtime, connections: Connections, question: _Question) -> Noted:
     attempt, reference = question.attempt, question.id.hex
     try:
         partner = await connections.partner(attempt.partner_id)
@@ -178,13 +155,7 @@ async def _ask(runtime: Runtime, connections: Connections, question: _Question) 
     except VaultError as error:
         log.warning("status question not sent", loan=attempt.loan_account_no, cause=str(error))
         return question.id, f"not sent: {error}"[:500], None, None
-    match outcome:
-        case Accepted(value=ack):
-            return question.id, "accepted", ack.originator_conversation_id, ack.conversation_id
-        case Refused(code=code, reason=reason):
-            return question.id, f"refused {code}: {reason}"[:500], None, None
-        case Unknown(cause=cause):
-            return question.id, f"unknown: {cause}"[:500], None, None
+    return in_words(question.id, outcome)
 
 
 async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
