@@ -6,7 +6,7 @@ In turns, each for `seconds`, `rounds` times over: TPC-B (prepared statements, s
 two-leg postings over the wallets of 50 partners; the same all on one wallet, one row that every connection waits for; holds
 placed and captured, in two transactions; and postings again while one more process reads balances. Every commit waits for the
 disk. Each connection is a process of its own that makes its postings, calls `post` and takes the answer: its processor time is in
-the figures, on the same cores as the server's. `--entries` loads the ledger to that size first and measures once more.
+the figures, on the same cores as the server's. `--entries` then loads the ledger to that size, measures once more, and proves it.
 """
 
 import multiprocessing
@@ -32,6 +32,7 @@ from sqlalchemy import text
 
 from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
 from benchmarks.parts.ledger_load import load_ledger
+from benchmarks.parts.proving import prove
 from local_stack.embedded_postgres import PostgresPlace, ensure_databases, programs, temporary_postgres
 from vault_core.clock import SystemClock
 from vault_core.database import APP_ROLE, in_transaction, open_async_engine, open_owner_engine
@@ -40,6 +41,8 @@ from vault_core.ledger.balances import balance
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.holds import Capture, HoldRequest, capture_holds, place_holds
 from vault_core.ledger.posting import Leg, Posting, post
+from vault_core.ledger.verification import LedgerProof, ProofScope
+from vault_core.ledger.verification_work import default_connections
 from vault_core.money import Money
 from vault_core.runtime import Runtime
 from vault_core.schema import migrate
@@ -112,6 +115,7 @@ def main() -> int:
         rounds = [bench.round() for _ in range(options.rounds)]
         bytes_kept, bytes_logged = bench.bytes_per_posting()
         grown = bench.grow(options.entries) if options.entries else None
+        proof = bench.prove() if options.entries else None
     tpcb, spread, hot, holds = (
         statistics.median(rates)
         for rates in zip(*((one.tpcb, one.spread.rate, one.hot.rate, one.holds.rate) for one in rounds), strict=True)
@@ -143,8 +147,13 @@ def main() -> int:
         Ratio("99 % of batches", _quantile(batches, 0.99) / AIM_P99_MS, f"the aim of {AIM_P99_MS:.0f} ms"),
     ]
     met = spread / tpcb >= SPREAD_BAR and hot / tpcb >= HOT_BAR
-    if grown is not None:
-        figures += [Figure("entries loaded", options.entries, "entries"), Figure("postings then", grown, "1/s")]
+    if grown is not None and proof is not None:
+        figures += [
+            Figure("entries loaded", options.entries, "entries"),
+            Figure("postings then", grown, "1/s"),
+            Figure("whole proof then", proof.took.total_seconds(), "s"),
+            Figure("entries that it read", proof.entries, "entries"),
+        ]
         ratios.append(Ratio("after loading", grown / spread, f"the speed before (the bar is {SLOWER_BAR})"))
         met = met and grown / spread >= SLOWER_BAR
     publish("ledger_postings", figures, ratios, options.json)
@@ -190,6 +199,14 @@ class _Bench:
         load_ledger(self._place.url("vault"), entries)
         self._run("spread")
         return statistics.median(self._run("spread").rate for _ in range(3))
+
+    def prove(self) -> LedgerProof:
+        """The proof of all that was posted and loaded."""
+        url = self._place.url("vault", user=APP_ROLE)
+        proof, _ = self._pool.apply(prove, [url, ProofScope(), default_connections()])
+        if proof.findings:
+            raise SystemExit(f"the ledger is wrong: {proof.findings[:3]}")
+        return proof
 
     def _run(self, act: str, *, connections: int | None = None) -> Done:
         done = self._pool.map(_work, [self._task(act)] * (connections or self._connections), chunksize=1)

@@ -8,7 +8,6 @@ same minutes over the same rows: the bare sum and count of all entries by as man
 transactions and entries out of the server (COPY TO), which is the least that a proof anywhere else would begin with.
 """
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,10 +24,11 @@ from sqlalchemy import Engine, text
 
 from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
 from benchmarks.parts.ledger_load import Load, load_ledger
+from benchmarks.parts.proving import prove
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
 from vault_core.database import APP_ROLE, open_owner_engine, open_sync_engine
 from vault_core.ledger.sealing import SEAL_TRANSACTIONS
-from vault_core.ledger.verification import LedgerProof, ProofScope, prove_ledger
+from vault_core.ledger.verification import LedgerProof, ProofScope
 from vault_core.ledger.verification_work import default_connections
 from vault_core.schema import migrate
 
@@ -106,22 +106,14 @@ def _measure(owner_url: str, app_url: str, entries: int, connections: int) -> Me
     plain_url = owner_url.replace("postgresql+psycopg:", "postgresql:")
     bare_sum = _timed(lambda: _sum(reader, connections))
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as prover:
-        whole, peak_kib = prover.submit(_prove, app_url, ProofScope(), connections).result()
+        whole, peak_kib = prover.submit(prove, app_url, ProofScope(), connections).result()
         plain_read = _timed(lambda: _read(plain_url))
         scope = ProofScope(from_seal=max(int(seals * _RECENT), 1))
-        recent, _ = prover.submit(_prove, app_url, scope, connections).result()
+        recent, _ = prover.submit(prove, app_url, scope, connections).result()
     if whole.findings or recent.findings:
         raise SystemExit(f"the loaded ledger is wrong: {[*whole.findings, *recent.findings][:3]}")
     reader.dispose()
     return Measured(load, seals, sealing, whole, recent, bare_sum, plain_read, size / load.entries, peak_kib)
-
-
-def _prove(app_url: str, scope: ProofScope, connections: int) -> tuple[LedgerProof, int]:
-    """The proof, and the most memory its process has had, in KiB."""
-    reader = open_sync_engine(app_url)
-    proof = prove_ledger(reader, scope, connections=connections)
-    reader.dispose()
-    return proof, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _seal(engine: Engine) -> tuple[int, float]:
