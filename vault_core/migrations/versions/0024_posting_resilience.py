@@ -1,0 +1,15 @@
+"""Nothing yet."""
+
+from alembic import op
+
+from vault_core.database import run_sql
+
+revision = "0024"
+down_revision = "0023"
+
+SQL = """
+"""
+
+
+def upgrade() -> None:
+    run_sql(op.get_bind(), SQL)
