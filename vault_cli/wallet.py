@@ -14,6 +14,7 @@ from vault_cli.wallet_view import (
     print_adjustments,
     print_outlook,
     print_outlooks,
+    tell_proposed,
 )
 from vault_core.disbursements.waiting import charges_waiting
 from vault_core.money import Money
@@ -90,21 +91,28 @@ def top_up(
 ) -> None:
     """Credit the wallet with money that has reached the bank. The same reference and amount again changes nothing.
 
-    JSON: {"transaction", "repeated", "wallet": as `wallet list`}
+    Above VAULT_TOP_UP_ALONE_UP_TO it waits for a second person: `wallet approve`.
+    JSON: {"transaction", "repeated", "wallet": as `wallet list`}; of one that waits: as `wallet adjust`
     """
     with failures_told():
         money = Money.parse(amount)
 
-    async def work(runtime: Runtime) -> tuple[TopUp, WalletOutlook]:
+    async def work(runtime: Runtime) -> Adjustment | tuple[TopUp, WalletOutlook]:
         async with runtime.engine.connect() as connection:
             partner = await load_partner(connection, name=name)
         done = await record_topup(runtime, partner.id, money, reference, actor(), reason)
+        if isinstance(done, Adjustment):
+            return done
         async with runtime.engine.connect() as connection:
             waiting = await charges_waiting(connection)
             (outlook,) = await look_ahead(connection, runtime.clock.now(), [done.wallet], waiting)
         return done, outlook
 
-    done, outlook = run(work)
+    result = run(work)
+    if isinstance(result, Adjustment):
+        tell_proposed(result, json_=json_)
+        return
+    done, outlook = result
     if json_:
         told = {"transaction": str(done.transaction_id), "repeated": done.repeated, "wallet": outlook_json(outlook)}
         typer.echo(json.dumps(told))

@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from vault_cli.session import actor, failures_told, run
-from vault_cli.wallet_view import adjustment_json, console, print_adjustments
+from vault_cli.wallet_view import adjustment_json, console, print_adjustments, tell_proposed
 from vault_core.money import Money
 from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
@@ -49,7 +49,7 @@ def adjust(
             partner = await load_partner(connection, name=name)
         return await propose_correction(runtime, partner.id, money, reference, reason=reason, actor=actor())
 
-    _tell_proposed(run(work), json_=json_)
+    tell_proposed(run(work), json_=json_)
 
 
 def reverse(
@@ -58,7 +58,7 @@ def reverse(
     json_: Json = False,
 ) -> None:
     """Propose to undo a transaction of a wallet, account by account. Somebody else must approve it."""
-    _tell_proposed(run(lambda runtime: propose_reversal(runtime, transaction, reason=reason, actor=actor())), json_=json_)
+    tell_proposed(run(lambda runtime: propose_reversal(runtime, transaction, reason=reason, actor=actor())), json_=json_)
 
 
 def adjustments(
@@ -102,15 +102,3 @@ def reject(id_: Id, reason: Reason, json_: Json = False) -> None:
         typer.echo(json.dumps(adjustment_json(done)))
     else:
         console.print(f"{done.reference} of {done.partner} is rejected", markup=False)
-
-
-def _tell_proposed(proposed: Adjustment, *, json_: bool) -> None:
-    if json_:
-        typer.echo(json.dumps(adjustment_json(proposed)))
-        return
-    held = f"; {-proposed.amount} is held for it" if proposed.hold_id is not None else ""
-    console.print(
-        f"{proposed.amount} for {proposed.partner} under {proposed.reference} waits for a second person{held}\n"
-        f"another login approves it with: vault wallet approve {proposed.id}",
-        markup=False,
-    )

@@ -1,9 +1,11 @@
 """How wallets and their adjustments are printed: for a person, in Nairobi's time, and as JSON with documented keys."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -93,6 +95,19 @@ def adjustment_json(adjustment: Adjustment) -> dict[str, Any]:
         "decision_note": adjustment.decision_note,
         "transaction": None if adjustment.transaction_id is None else str(adjustment.transaction_id),
     }
+
+
+def tell_proposed(proposed: Adjustment, *, json_: bool) -> None:
+    """What waits now, and how another person approves it; with `json_` its keys."""
+    if json_:
+        typer.echo(json.dumps(adjustment_json(proposed)))
+        return
+    held = f"; {-proposed.amount} is held for it" if proposed.hold_id is not None else ""
+    console.print(
+        f"{proposed.amount} for {proposed.partner} under {proposed.reference} waits for a second person{held}\n"
+        f"another login approves it with: vault wallet approve {proposed.id}",
+        markup=False,
+    )
 
 
 def print_adjustments(adjustments: Sequence[Adjustment]) -> None:

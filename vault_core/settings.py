@@ -50,6 +50,7 @@ class Pace:
     b2c_in_flight: int = 64  # B2C requests under way at once, per partner, over all processes
     b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it
     resolve_alone_up_to: int = 50_000  # KES; above it a second person confirms what one found out about a payout
+    top_up_alone_up_to: int = 50_000  # KES; above it a second person confirms that a top-up has reached the bank
     http_timeout: float = 30.0
     mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
 

@@ -14,6 +14,7 @@ from vault_core.ledger.holds import Capture, capture_holds, release_holds
 from vault_core.ledger.posting import Leg, Posting, post, reversal_of
 from vault_core.runtime import Runtime
 from vault_core.wallets.adjustments import Adjustment, load_adjustment, why_not_approved, why_not_decided
+from vault_core.wallets.topup import recorded_topup, topup_posting
 from vault_core.wallets.wallet import load_wallet
 
 _MOST = 200
@@ -129,6 +130,8 @@ async def lapse_adjustments(runtime: Runtime) -> int:
 
 
 async def _post(connection: AsyncConnection, runtime: Runtime, proposed: Adjustment, now: datetime) -> UUID:
+    if proposed.kind == "topup":
+        return await _top_up(connection, runtime, proposed, now)
     posting = (
         _correction(proposed, now)
         if proposed.original is None
@@ -138,6 +141,15 @@ async def _post(connection: AsyncConnection, runtime: Runtime, proposed: Adjustm
         (transaction_id,) = await post(connection, runtime, [posting])
     else:
         (transaction_id,) = await capture_holds(connection, runtime, [Capture(proposed.hold_id, posting)])
+    return transaction_id
+
+
+async def _top_up(connection: AsyncConnection, runtime: Runtime, proposed: Adjustment, now: datetime) -> UUID:
+    former = await recorded_topup(connection, proposed.partner_id, proposed.amount, proposed.reference)
+    if former is not None:
+        raise Conflict(f"top-up {proposed.reference} is recorded already, by {former}: reject this proposal")
+    posting = topup_posting(proposed.partner_id, proposed.amount, proposed.reference, proposed.reason, now)
+    (transaction_id,) = await post(connection, runtime, [posting])
     return transaction_id
 
 

@@ -14,12 +14,22 @@ from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.holds import HoldRequest, Short, place_holds
 from vault_core.money import Money
 from vault_core.runtime import Runtime
-from vault_core.wallets.adjustments import LAPSES_AFTER, Adjustment, checked_words, load_adjustment, why_not_reversed
+from vault_core.wallets.adjustments import (
+    LAPSES_AFTER,
+    Adjustment,
+    AdjustmentKind,
+    checked_words,
+    load_adjustment,
+    why_not_reversed,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
+    """What somebody wants done to a wallet: it gains `amount`, or loses by a negative one."""
+
     partner_id: UUID
+    kind: AdjustmentKind
     amount: Money
     reference: str
     reason: str
@@ -61,8 +71,8 @@ async def propose_correction(
     wallet does not have it.
     """
     reference, reason = checked_words(amount, reference, reason)
-    wanted = _Wanted(partner_id, amount, reference, reason)
-    return await in_transaction(runtime.engine, lambda connection: _propose(connection, runtime, wanted, actor))
+    wanted = Wanted(partner_id, "correction", amount, reference, reason)
+    return await in_transaction(runtime.engine, lambda connection: propose(connection, runtime, wanted, actor))
 
 
 async def propose_reversal(runtime: Runtime, transaction_id: UUID, *, reason: str, actor: str) -> Adjustment:
@@ -83,12 +93,14 @@ async def propose_reversal(runtime: Runtime, transaction_id: UUID, *, reason: st
             raise Conflict(f"transaction {transaction_id} is reversed already, by {row.reversal}")
         amount = Money(row.taken_cents)
         reference, why = checked_words(amount, f"reversal of {transaction_id}", reason)
-        return await _propose(connection, runtime, _Wanted(row.partner_id, amount, reference, why, transaction_id), actor)
+        wanted = Wanted(row.partner_id, "reversal", amount, reference, why, transaction_id)
+        return await propose(connection, runtime, wanted, actor)
 
     return await in_transaction(runtime.engine, work)
 
 
-async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wanted, actor: str) -> Adjustment:
+async def propose(connection: AsyncConnection, runtime: Runtime, wanted: Wanted, actor: str) -> Adjustment:
+    """Keeps what `actor` wants until somebody decides on it. Audited. Raises as `propose_correction` for what cannot be kept."""
     # The partner's row is the queue: two people who type the same reference at once come here one after the other.
     partner = (await connection.execute(_LOCK_PARTNER, {"id": wanted.partner_id})).one_or_none()
     if partner is None:
@@ -101,12 +113,11 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
     now = runtime.clock.now()
     lapses_at = now + LAPSES_AFTER
     hold_id = await _hold(connection, runtime, wanted, f"adjustment:{adjustment_id}", lapses_at)
-    kind = "correction" if wanted.original is None else "reversal"
     await connection.execute(
         _INSERT,
         {
             "id": adjustment_id,
-            "kind": kind,
+            "kind": wanted.kind,
             "cents": wanted.amount.cents,
             "reason": wanted.reason,
             "actor": actor,
@@ -126,7 +137,7 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
         partner_id=wanted.partner_id,
         after={
             "adjustment": str(adjustment_id),
-            "kind": kind,
+            "kind": wanted.kind,
             "amount_cents": wanted.amount.cents,
             "reference": wanted.reference,
             "original": None if wanted.original is None else str(wanted.original),
@@ -136,7 +147,7 @@ async def _propose(connection: AsyncConnection, runtime: Runtime, wanted: _Wante
     return await load_adjustment(connection, adjustment_id)
 
 
-async def _hold(connection: AsyncConnection, runtime: Runtime, wanted: _Wanted, key: str, expires_at: datetime) -> UUID | None:
+async def _hold(connection: AsyncConnection, runtime: Runtime, wanted: Wanted, key: str, expires_at: datetime) -> UUID | None:
     if wanted.amount.cents > 0:
         return None
     request = HoldRequest(AccountRef(wanted.partner_id, "wallet"), wanted.partner_id, key, -wanted.amount, expires_at)

@@ -2,6 +2,7 @@
 
 One person proposes with a reason and a reference, another one approves; the table itself refuses an approval by the proposer
 (revision 0015). Only an approved adjustment is posted. One that takes money holds it meanwhile, so that it is still there.
+A top-up too large for one person (topup.py) waits here as well.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from vault_core.clock import business_day
 from vault_core.errors import InvalidInput, NotFound
 from vault_core.money import Money
 
-AdjustmentKind = Literal["correction", "reversal"]
+AdjustmentKind = Literal["correction", "reversal", "topup"]
 AdjustmentState = Literal["proposed", "approved", "rejected", "lapsed"]
 
 LAPSES_AFTER = timedelta(days=7)  # a proposal that nobody decides on; what it held is free again then
@@ -51,7 +52,7 @@ class Adjustment:
 
     @property
     def key(self) -> str:
-        """The key of its hold and of its posting."""
+        """The key of its hold and, but for a top-up, of its posting."""
         return f"adjustment:{self.id}"
 
 

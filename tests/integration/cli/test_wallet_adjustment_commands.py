@@ -119,3 +119,14 @@ def test_a_threshold_is_set_and_the_wallets_are_listed_with_their_marks(vault: V
 def test_no_partner_is_said_to_be_so(vault: Vault) -> None:
     assert "no partner yet" in vault("wallet", "list").stdout
     assert json.loads(vault("wallet", "list", "--json").stdout) == []
+
+
+def test_a_large_topup_waits_for_a_second_login(vault: Vault, partner: str) -> None:
+    words = ("--reference", "FT9", "--reason", "statement of today")
+    proposed = vault("wallet", "top-up", partner, "50000.01", *words, login=DAEMON)
+    assert proposed.returncode == 0
+    assert "KES 50,000.01 for alpha under FT9 waits for a second person" in proposed.stdout
+    adjustment = proposed.stdout.split()[-1]
+    assert vault("wallet", "approve", adjustment, login=DAEMON).returncode == 4
+    assert vault("wallet", "approve", adjustment, login=BIN).returncode == 0
+    assert "KES 50,000.01 available" in vault("wallet", "show", partner).stdout

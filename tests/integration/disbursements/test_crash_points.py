@@ -215,7 +215,7 @@ async def open_lender(environment: dict[str, str], sandbox: str) -> str:
         limits = Limits(least=Money.shillings(500), most=Money.shillings(200_000), daily=None)
         for product in ("1", "2"):
             await enable_product(runtime, partner, product, limits, actor="ops:test")
-        await record_topup(runtime, partner.id, Money.shillings(1_000_000), "T1", "ops:test", "test")
+        await record_topup(runtime, partner.id, Money.shillings(50_000), "T1", "ops:test", "test")
         return callback_token(runtime.sealer, partner.id, CallbackPurpose.MIFOS_HOOK)
 
 
