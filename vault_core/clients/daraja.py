@@ -10,6 +10,16 @@ import httpx
 import stamina
 
 from vault_core.clients.daraja_answers import classify_payment, classify_registration, read_token, token_was_refused
+from vault_core.clients.daraja_stk import (
+    StkAck,
+    StkFate,
+    StkPrompt,
+    StkQuestion,
+    classify_fate,
+    classify_prompt,
+    prompt_body,
+    question_body,
+)
 from vault_core.clients.daraja_values import (
     B2CAck,
     B2CInstruction,
@@ -21,7 +31,7 @@ from vault_core.clients.daraja_values import (
     TokenStore,
 )
 from vault_core.clients.http_exchange import Answer, Exchange, NotSent, exchange
-from vault_core.errors import PermanentError, RemoteBusy, RemoteRefusal, TransientError, Unreachable
+from vault_core.errors import NotFound, PermanentError, RemoteBusy, RemoteRefusal, TransientError, Unreachable
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 
 __all__ = [
@@ -40,6 +50,8 @@ _B2C = "/mpesa/b2c/v3/paymentrequest"
 _STATUS = "/mpesa/transactionstatus/v1/query"
 _BALANCE = "/mpesa/accountbalance/v1/query"
 _REGISTER = "/mpesa/c2b/v2/registerurl"
+_PROMPT = "/mpesa/stkpush/v1/processrequest"
+_PROMPT_QUERY = "/mpesa/stkpushquery/v1/query"
 _TOKEN = "/oauth/v1/generate"  # noqa: S105 - a path
 
 _TOKEN_ATTEMPTS = 3
@@ -86,6 +98,29 @@ class DarajaClient:
         if isinstance(outcome, Accepted):
             return Accepted(QueryAck(outcome.value.conversation_id, outcome.value.originator_conversation_id))
         return outcome
+
+    @property
+    def can_prompt(self) -> bool:
+        """Whether the partner has a passkey, without which there is no STK push."""
+        return self._login.passkey is not None
+
+    async def prompt(self, prompt: StkPrompt) -> Outcome[StkAck]:
+        """Asks a customer to pay, once: each call is a prompt on a phone. Accepted means prompted, Refused that nobody was.
+
+        Raises NotFound without a passkey.
+        """
+        done = await self._post(_PROMPT, prompt_body(self._passkey(), prompt))
+        return classify_prompt(done) if isinstance(done, Answer) else _without_answer(done)
+
+    async def query_prompt(self, question: StkQuestion) -> Outcome[StkFate]:
+        """Asks what became of a prompt, and is answered at once. Moves no money. Raises NotFound without a passkey."""
+        done = await self._post(_PROMPT_QUERY, question_body(self._passkey(), question))
+        return classify_fate(done) if isinstance(done, Answer) else _without_answer(done)
+
+    def _passkey(self) -> str:
+        if self._login.passkey is None:
+            raise NotFound("no passkey: set it with `vault partner set-secret NAME mpesa_passkey`")
+        return self._login.passkey
 
     async def register_c2b_urls(
         self, short_code: str, confirmation_url: str, validation_url: str, response_type: str = "Completed"

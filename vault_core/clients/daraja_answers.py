@@ -27,7 +27,7 @@ _GATEWAY_CODES = re.compile(r"400\.00[23]\.\d+|40[14]\.\d+\.\d+|405\.\d+", re.AS
 _SLOW_TEXTS = ("spike arrest", "quota violation", "system is busy", "under maintenance")
 # Fields that come from the partner's settings: the next payout would meet the same.
 _OUR_SETTINGS = ("initiator", "securitycredential", "partya", "shortcode", "commandid", "url", "header", "identifier")
-_ALL_ZERO = re.compile(r"0+")
+ALL_ZERO = re.compile(r"0+")
 _PHONE = re.compile(r"\+?\b(?:254|0)[17]\d{8}\b")
 _REASON_LENGTH = 200
 _OK, _BAD_REQUEST, _TOO_MANY, _SERVER_FAULT = 200, 400, 429, 500
@@ -35,7 +35,7 @@ _DEFAULT_LIFETIME = timedelta(minutes=50)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class Said:
     """An error envelope: code and text, or the empty text."""
 
     code: str
@@ -43,6 +43,7 @@ class _Said:
 
     @property
     def lowered(self) -> str:
+        """The text to look for words in."""
         return self.text.lower()
 
 
@@ -51,10 +52,10 @@ def token_was_refused(answer: Answer) -> bool:
 
     "no apiproduct match found" comes in the same envelope and is no such case: a new token does not help.
     """
-    body = _envelope(answer)
+    body = read_envelope(answer)
     if body is None:
         return False
-    said = _error(body)
+    said = said_in(body)
     dead = said.code in _TOKEN_CODES or "invalid access token" in said.lowered
     return answer.status >= _BAD_REQUEST and dead and "apiproduct" not in said.lowered
 
@@ -73,25 +74,25 @@ def classify_payment(answer: Answer, *, resend: bool) -> Outcome[B2CAck]:
 
 def classify_registration(answer: Answer) -> Outcome[None]:
     """The outcome of a C2B registration. "Already registered" is a refusal: the URLs that stand may be others."""
-    body = _envelope(answer)
+    body = read_envelope(answer)
     if body is None:
         return Unknown(f"HTTP {answer.status} without a JSON object")
     code = text_of(body.get("ResponseCode")) or ""
-    if answer.status == _OK and _ALL_ZERO.fullmatch(code):
+    if answer.status == _OK and ALL_ZERO.fullmatch(code):
         return Accepted(None)
-    said = _error(body)
+    said = said_in(body)
     if "already registered" in said.lowered or "duplicate notification info" in said.lowered:
         return Refused(ALREADY_REGISTERED, "C2B URLs are registered already; delete them in the portal first", Refusal.TERMINAL)
     if answer.status == _OK:
         return Unknown(f"HTTP 200 with ResponseCode {code[:20]!r}")
-    return _classify_error(answer.status, said)
+    return classify_error(answer.status, said)
 
 
 def read_token(answer: Answer) -> tuple[str, timedelta]:
     """The access token and its lifetime (`expires_in` is a number or a text). Raises what `token_failure` makes."""
     if answer.status != _OK:
         raise token_failure(answer)
-    body = _envelope(answer) or {}
+    body = read_envelope(answer) or {}
     token = text_of(body.get("access_token"))
     if not token:
         raise NotUnderstood(
@@ -104,10 +105,10 @@ def read_token(answer: Answer) -> tuple[str, timedelta]:
 
 def token_failure(answer: Answer) -> VaultError:
     """The error of a refused token request. A wrong key or secret is HTTP 400 with an empty text."""
-    said = _error(_envelope(answer) or {})
+    said = said_in(read_envelope(answer) or {})
     if answer.status >= _SERVER_FAULT or answer.status == _TOO_MANY:
         return RemoteBusy(f"M-Pesa's token service answered HTTP {answer.status} {said.code}".rstrip())
-    detail = f"{said.code} {_clean(said.text)}".strip() or "no text, which is what a wrong key or secret gets"
+    detail = f"{said.code} {without_secrets(said.text)}".strip() or "no text, which is what a wrong key or secret gets"
     return LoginRefused(
         f"M-Pesa refused the consumer key or secret (HTTP {answer.status}: {detail})",
         code=said.code or str(answer.status),
@@ -116,12 +117,12 @@ def token_failure(answer: Answer) -> VaultError:
 
 
 def _classify(answer: Answer) -> Outcome[B2CAck]:
-    body = _envelope(answer)
+    body = read_envelope(answer)
     if answer.status == _OK:
         return _classify_ok(body)
     if body is None and answer.status != _TOO_MANY:
         return Unknown(f"HTTP {answer.status} without a JSON object")
-    return _classify_error(answer.status, _error(body or {}))
+    return classify_error(answer.status, said_in(body or {}))
 
 
 def _classify_ok(body: Mapping[str, Any] | None) -> Outcome[B2CAck]:
@@ -129,51 +130,53 @@ def _classify_ok(body: Mapping[str, Any] | None) -> Outcome[B2CAck]:
         return Unknown("HTTP 200 without a JSON object")
     code, text = text_of(body.get("ResponseCode")) or "", text_of(body.get("ResponseDescription")) or ""
     conversation_id = text_of(body.get("ConversationID"))
-    if code and not _ALL_ZERO.fullmatch(code):
+    if code and not ALL_ZERO.fullmatch(code):
         if "duplicate" in text.lower():
             return Unknown(f"HTTP 200 with ResponseCode {code[:20]}: the id was seen before; that says nothing about payment")
-        return Refused(code[:40], _clean(text), Refusal.TERMINAL)
+        return Refused(code[:40], without_secrets(text), Refusal.TERMINAL)
     if not code or not conversation_id:
         return Unknown("HTTP 200 without ResponseCode or ConversationID")
     return Accepted(B2CAck(conversation_id, text_of(body.get("OriginatorConversationID")) or ""))
 
 
-def _classify_error(status: int, said: _Said) -> Refused | Unknown:
+def classify_error(status: int, said: Said) -> Refused | Unknown:
+    """What an error means, whichever interface sent it."""
     lowered = said.lowered
     if "duplicate" in lowered:
         return Unknown("the id was seen before (duplicate); that says nothing about payment")
     if status == _TOO_MANY or (status >= _SERVER_FAULT and any(text in lowered for text in _SLOW_TEXTS)):
-        return Refused(SLOW_DOWN, _clean(said.text) or f"HTTP {status}", Refusal.RETRY_LATER)
+        return Refused(SLOW_DOWN, without_secrets(said.text) or f"HTTP {status}", Refusal.RETRY_LATER)
     if not _BAD_REQUEST <= status < _SERVER_FAULT or not said.code:
-        return Unknown(f"HTTP {status} {said.code} {_clean(said.text)}".rstrip())
+        return Unknown(f"HTTP {status} {said.code} {without_secrets(said.text)}".rstrip())
     if "apiproduct" in lowered:
         return Refused(NO_PRODUCT, "the M-Pesa app lacks this product or version; tick it in the portal", Refusal.HALT)
     if said.code in _TOKEN_CODES or "invalid access token" in lowered:
         return Refused(TOKEN_REFUSED, "a fresh access token was refused too", Refusal.RETRY_LATER)
     if not _GATEWAY_CODES.fullmatch(said.code):
-        return Unknown(f"HTTP {status} {said.code} {_clean(said.text)}".rstrip())
+        return Unknown(f"HTTP {status} {said.code} {without_secrets(said.text)}".rstrip())
     ours = not said.code.startswith("400.") or any(field in lowered for field in _OUR_SETTINGS)
-    return Refused(said.code, _clean(said.text), Refusal.HALT if ours else Refusal.TERMINAL)
+    return Refused(said.code, without_secrets(said.text), Refusal.HALT if ours else Refusal.TERMINAL)
 
 
-def _envelope(answer: Answer) -> dict[str, Any] | None:
+def read_envelope(answer: Answer) -> dict[str, Any] | None:
+    """The JSON object of an answer, or None."""
     try:
         return read_json_object(answer.body, "the answer of M-Pesa")
     except InvalidInput:
         return None
 
 
-def _error(body: Mapping[str, Any]) -> _Said:
+def said_in(body: Mapping[str, Any]) -> Said:
     """Code and text of {requestId, errorCode, errorMessage}, or of Apigee's own {fault: {faultstring, detail: {errorcode}}}."""
     fault = body.get("fault")
     if isinstance(fault, dict):
         detail = fault.get("detail")
         code = text_of(detail.get("errorcode")) if isinstance(detail, dict) else None
-        return _Said(code or "", text_of(fault.get("faultstring")) or "")
-    return _Said(text_of(body.get("errorCode")) or "", text_of(body.get("errorMessage")) or "")
+        return Said(code or "", text_of(fault.get("faultstring")) or "")
+    return Said(text_of(body.get("errorCode")) or "", text_of(body.get("errorMessage")) or "")
 
 
-def _clean(text: str) -> str:
+def without_secrets(text: str) -> str:
     """The text without what it may carry: access tokens and phones."""
     text = re.sub(r"(?i)(invalid access token)\s*-\s*\S+", r"\1", text)
     return _PHONE.sub("***", text)[:_REASON_LENGTH]

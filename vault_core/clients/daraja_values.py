@@ -22,6 +22,7 @@ class DarajaLogin:
     consumer_secret: str = field(repr=False)
     initiator: str
     security_credential: str = field(repr=False)
+    passkey: str | None = field(default=None, repr=False)  # of the pay bill's STK push, where there is one
 
 
 class TokenStore(Protocol):

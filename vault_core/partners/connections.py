@@ -134,6 +134,7 @@ def _logins(partner: Partner, credentials: Credentials) -> _Logins:
             consumer_secret=credentials.secret(CredentialPurpose.MPESA_CONSUMER_SECRET),
             initiator=partner.mpesa_initiator,
             security_credential=credentials.secret(CredentialPurpose.MPESA_SECURITY_CREDENTIAL),
+            passkey=credentials.find(CredentialPurpose.MPESA_PASSKEY),
         ),
         airtouch=AirTouchLogin(
             url=partner.sms_url,

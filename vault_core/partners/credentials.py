@@ -53,6 +53,10 @@ class Credentials:
                 f"partner {self._partner_id} has no {purpose}: set it with `vault partner set-secret NAME {purpose}`"
             ) from None
 
+    def find(self, purpose: CredentialPurpose) -> str | None:
+        """The secret of that purpose, or None where a partner may go without it."""
+        return self._secrets.get(purpose)
+
 
 _WRITE = text(
     """
