@@ -36,6 +36,8 @@ class Pace:
     outbox_retry_cap: float = 3600.0
     outbox_max_tries: int = 12  # then a case for a person
     outbox_lease: float = 120.0  # how long a claimed call belongs to one worker
+    outage_probe_cap: float = 60.0  # a Mifos X that is away is asked whether it is back from outbox_retry_base on, doubling, to this
+    outage_told_after: float = 300.0  # an outage that lasts longer is a case
     status_query_after: float = 300.0  # first Transaction Status question about an unanswered payout
     status_query_spacing: float = 600.0
     status_query_tries: int = 6  # then a case for a person
@@ -45,7 +47,10 @@ class Pace:
     tranche_look_every: float = 3600.0  # how often a tranche loan is read for its next tranche
     wallet_retry_after: float = 60.0  # how often a wallet-short loan is looked at again
     first_served: FirstServed = FirstServed.OLDEST
+    batch_lost_after: float = 120.0  # a batch that nothing was claimed of for so long is formed anew: its run was lost
     balance_query_every: float = 300.0  # between questions about a short code's balance, while a payout waits for float
+    audit_every: float = 30.0  # how often balances and fees that M-Pesa tells are held against what we paid
+    fees_settle_after: float = 120.0  # a payout's fee is judged no sooner: others whose fees were taken before are known by then
     send_within: float = 180.0  # after its claim an instruction is not begun to be sent any more
     b2c_in_flight: int = 64  # B2C requests under way at once, per partner, over all processes
     b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it

@@ -26,7 +26,6 @@ from vault_core.wallets.tariffs import TariffBook, load_tariffs
 TARIFF_DIFFERENCE = "tariff_difference"
 
 SLACK = timedelta(seconds=10)  # how far apart the order of balances and that of the stated times may be
-_SETTLED = timedelta(minutes=2)  # a payout of which we know nothing yet shows as an open attempt well before this
 _MOST = 5_000
 _FROM_BALANCES = 2  # one odd fall may be a payment somebody made in the portal; M-Pesa's own word needs no second
 
@@ -172,7 +171,7 @@ async def audit_tariffs(runtime: Runtime) -> int:
     A difference opens one case `tariff_difference` a partner, band and direction, which names both fees, the first day and the
     payouts seen. Safe to repeat and to run in several processes.
     """
-    until = runtime.clock.now() - _SETTLED
+    until = runtime.clock.now() - timedelta(seconds=runtime.pace.fees_settle_after)
 
     async def work(connection: AsyncConnection) -> int:
         codes = (await connection.execute(_OPEN_CODES, {"until": until})).all()

@@ -46,13 +46,14 @@ class Job:
 
 def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
     """The jobs of every worker."""
+    every = edge.runtime.pace.audit_every
     made = [
         Job("relay calls", partial(relay_calls, edge, produce), idle=0.2, busy=0.05),
         Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
-        Job("audit floats", lambda: audit_floats(edge.runtime), idle=30.0, busy=30.0),
+        Job("audit floats", lambda: audit_floats(edge.runtime), idle=every, busy=every),
         Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("look for postings by hand", lambda: look_for_posted(edge.runtime, edge.connections), idle=10.0, busy=1.0),
@@ -60,7 +61,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
         Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
-        Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=60.0, busy=5.0),
+        Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=every, busy=min(5.0, every)),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
         Job("prove ledger", lambda: prove_due(edge.runtime), idle=600.0, busy=600.0),
