@@ -56,6 +56,14 @@ class Pace:
     b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it
     resolve_alone_up_to: int = 50_000  # KES; above it a second person confirms what one found out about a payout
     top_up_alone_up_to: int = 50_000  # KES; above it a second person confirms that a top-up has reached the bank
+    confirmation_late_after: float = 600.0  # a customer's payment that was not confirmed by then has lost its confirmation
+    pull_every: float = 900.0  # how often M-Pesa is asked which payments a pay bill took
+    pull_again: float = 3600.0  # how far each such window reaches back into the one before
+    missed_most: int = 5  # payments of one window without confirmation: from here on a case
+    missed_share: float = 0.02  # the same as a share of the payments of the window
+    stk_query_after: float = 75.0  # first question about a prompt to pay that was taken
+    stk_query_spacing: float = 60.0
+    stk_expire_after: float = 900.0  # then no end of a prompt is waited for any more, though its money still is
     http_timeout: float = 30.0
     mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
 
