@@ -11,7 +11,10 @@ from sandbox.world import World
 def truth(world: World) -> dict[str, Any]:
     """Everything (GET /truth)."""
     return {
-        "mpesa": {"short_codes": {code.code: _short_code(code) for code in world.mpesa.short_codes.values()}},
+        "mpesa": {
+            "short_codes": {code.code: _short_code(code) for code in world.mpesa.short_codes.values()},
+            "prompts": _prompts(world),
+        },
         "mifos": {host.name: _host(host) for host in world.mifos.values()},
         "sms": {"users": {user.user: _sms_user(user) for user in world.sms.users.values()}},
         **_counts(world),
@@ -85,6 +88,21 @@ def _short_code(code: ShortCode) -> dict[str, Any]:
             for payment in code.payments
         ],
     }
+
+
+def _prompts(world: World) -> list[dict[str, Any]]:
+    return [
+        {
+            "checkout_request_id": prompt.checkout_request_id,
+            "short_code": prompt.short_code,
+            "phone": prompt.phone,
+            "amount_cents": prompt.amount_cents,
+            "account_reference": prompt.account_reference,
+            "result_code": prompt.result_code,
+            "receipt": prompt.receipt,
+        }
+        for prompt in world.mpesa.prompts.values()
+    ]
 
 
 def _host(host: MifosHost) -> dict[str, Any]:

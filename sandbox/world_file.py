@@ -47,15 +47,15 @@ def _add_mpesa(world: World, wish: Any) -> None:
         codes = frozenset(str(code) for code in app.get("short_codes", ()))
         books.apps[app["consumer_key"]] = App(app["consumer_key"], app["consumer_secret"], codes)
     keys = {"utility_cents", "working_cents", "initiator", "security_credential", "external_validation", "register_again"}
-    keys |= {"b2c_tariff", "c2b_bouquet"}
+    keys |= {"b2c_tariff", "c2b_bouquet", "passkey"}
     for code, row in wish.get("short_codes", {}).items():
         check_keys(row, f"short code {code}", keys, {"name"})
         _check_one_of(row, code, "b2c_tariff", tuple(B2C_TARIFFS))
         _check_one_of(row, code, "c2b_bouquet", BOUQUETS)
         books.short_codes[str(code)] = ShortCode(code=str(code), **row)
     for customer in wish.get("customers", ()):
-        check_keys(customer, "mpesa customer", {"registered", "result_code"}, {"phone", "name"})
-        row = customer | {"result_code": str(customer.get("result_code", "0"))}
+        check_keys(customer, "mpesa customer", {"registered", "result_code", "stk_result"}, {"phone", "name"})
+        row = customer | {name: str(customer.get(name, "0")) for name in ("result_code", "stk_result")}
         books.customers[row["phone"]] = Customer(**row)
 
 

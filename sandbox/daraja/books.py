@@ -18,12 +18,13 @@ class App:
 
 @dataclass(slots=True)
 class Customer:
-    """A subscriber. `result_code` is what every payment to him ends with, if not 0."""
+    """A subscriber. `result_code` is what every payment to him ends with, if not 0; `stk_result` every prompt to pay."""
 
     phone: str
     name: str
     registered: bool = True
     result_code: str = "0"
+    stk_result: str = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,23 @@ class Payment:
 
 
 @dataclass(slots=True)
+class Prompt:
+    """A prompt to pay (STK push) and how it ended, which nobody is told before `settles_at`. Paid with "0" alone."""
+
+    checkout_request_id: str
+    merchant_request_id: str
+    short_code: str
+    phone: str
+    amount_cents: int
+    account_reference: str
+    at: datetime
+    settles_at: datetime
+    result_code: str
+    receipt: str | None = None
+    questions: int = 0
+
+
+@dataclass(slots=True)
 class ShortCode:
     """A short code. `charges_cents` is negative: charges accrue until Safaricom collects them."""
 
@@ -76,7 +94,9 @@ class ShortCode:
     b2c_tariff: str = "b2c"
     c2b_bouquet: str = "business"
     external_validation: bool = False
+    passkey: str | None = None
     register_again: bool = False
+    pull_registered: bool = False
     confirmation_url: str | None = None
     validation_url: str | None = None
     response_type: str = "Completed"
@@ -95,6 +115,7 @@ class MpesaBooks:
     tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # token -> consumer key, valid until
     seen: dict[str, Payout | None] = field(default_factory=dict)  # originator conversation id -> what the core made of it
     receipts: dict[str, Payout | Payment] = field(default_factory=dict)
+    prompts: dict[str, Prompt] = field(default_factory=dict)  # by CheckoutRequestID
     _serial: int = 0
     _tokens: int = 0
     _made: dict[tuple[str, ...], int] = field(default_factory=dict)

@@ -51,22 +51,7 @@ async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, 
     Raises BadBodyError.
     """
     code, phone, cents, reference = _wish(world, wish)
-    books, at = world.mpesa, world.clock.now()
-    receipt = books.receipt(at, "c2b", code.code, phone, cents, reference)
-    payer = books.customer(phone)
-    fee = c2b_fee(cents, code.c2b_bouquet)
-    payment = Payment(
-        receipt,
-        code.code,
-        phone,
-        payer.name,
-        cents,
-        reference,
-        at,
-        code.utility_cents + cents,
-        fee_cents=fee.business_cents,
-        customer_fee_cents=fee.customer_cents,
-    )
+    payment = new_payment(world, code, phone, cents, reference)
     third_party_id = ""
     if code.external_validation and code.validation_url:
         answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), _VALIDATION_SECONDS)
@@ -75,12 +60,35 @@ async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, 
             return {"taken": False, "result_code": verdict}
         payment = replace(payment, utility_after_cents=code.utility_cents + cents)
     world.note(request)
-    code.utility_cents += cents
+    take(world, code, payment, third_party_id)
+    return {"taken": True, "receipt": payment.receipt}
+
+
+def new_payment(world: World, code: ShortCode, phone: str, cents: int, reference: str) -> Payment:
+    """A payment to `code` as it would be booked now."""
+    books, at = world.mpesa, world.clock.now()
+    fee = c2b_fee(cents, code.c2b_bouquet)
+    return Payment(
+        books.receipt(at, "c2b", code.code, phone, cents, reference),
+        code.code,
+        phone,
+        books.customer(phone).name,
+        cents,
+        reference,
+        at,
+        code.utility_cents + cents,
+        fee_cents=fee.business_cents,
+        customer_fee_cents=fee.customer_cents,
+    )
+
+
+def take(world: World, code: ShortCode, payment: Payment, third_party_id: str = "") -> None:
+    """Books `payment`, and tells its confirmation if the pay bill has URLs for it."""
+    code.utility_cents += payment.amount_cents
     code.charges_cents -= payment.fee_cents
     code.payments.append(payment)
-    books.receipts[receipt] = payment
+    world.mpesa.receipts[payment.receipt] = payment
     _tell_confirmation(world, code, payment, third_party_id)
-    return {"taken": True, "receipt": receipt}
 
 
 def _wish(world: World, wish: Any) -> tuple[ShortCode, str, int, str]:
@@ -142,6 +150,8 @@ def _tell_confirmation(world: World, code: ShortCode, payment: Payment, third_pa
         settings.delivery_retry_ms,
     )
     case = (code.code, f"{payment.phone}", f"{payment.amount_cents}:{payment.bill_reference}")
+    if world.faults.fires("c2b_confirmation_lost", *case):
+        return
     delay = settings.late_ms if world.faults.fires("c2b_confirmation_late", *case) else 0
     world.deliveries.post_later(delivery, delay)
     if world.faults.fires("c2b_confirmation_twice", *case):
