@@ -28,6 +28,7 @@ CREATE TABLE stk_requests (
     merchant_request_id text,
     checkout_request_id text,
     callback_code text,                         -- what the callback said, once it came
+    callback_receipt text,                      -- the receipt it named
     query_code text,                            -- what the last question that was answered with an end said
     receipt text,
     receipt_from text CHECK (receipt_from IN ('callback', 'payment')),
@@ -48,8 +49,8 @@ CREATE INDEX collections_by_reference ON collections (partner_id, bill_reference
 
 REVOKE ALL ON stk_requests FROM vault_app;
 GRANT SELECT, INSERT ON stk_requests TO vault_app;
-GRANT UPDATE (state, reason, merchant_request_id, checkout_request_id, callback_code, query_code, receipt, receipt_from, queries, look_at,
-              ended_at) ON stk_requests TO vault_app;
+GRANT UPDATE (state, reason, merchant_request_id, checkout_request_id, callback_code, callback_receipt, query_code, receipt,
+              receipt_from, queries, look_at, ended_at) ON stk_requests TO vault_app;
 
 CREATE TABLE api_tokens (
     id uuid PRIMARY KEY,
