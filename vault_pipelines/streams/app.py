@@ -24,6 +24,7 @@ from vault_pipelines.streams import (
     periodic,
     query_results,
     recorder,
+    stk_results,
 )
 from vault_pipelines.streams.edge import Edge
 from vault_pipelines.streams.stalling import stall_job
@@ -33,6 +34,7 @@ AGENTS = (
     b2c_timeouts,
     query_results,
     c2b_confirmations,
+    stk_results,
     mifos_events,
     dispatch_mifos,
     dispatch_sms,

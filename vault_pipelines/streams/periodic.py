@@ -9,6 +9,7 @@ from pathlib import Path
 import faust
 import structlog
 
+from vault_core.collections.stk_following import follow_prompts
 from vault_core.database import in_transaction
 from vault_core.disbursements.balance_queries import ask_balances
 from vault_core.disbursements.float_audit import audit_floats
@@ -51,6 +52,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("relay calls", partial(relay_calls, edge, produce), idle=0.2, busy=0.05),
         Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
+        Job("follow prompts to pay", lambda: follow_prompts(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
         Job("audit floats", lambda: audit_floats(edge.runtime), idle=every, busy=every),

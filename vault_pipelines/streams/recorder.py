@@ -14,7 +14,7 @@ from vault_pipelines.streams.edge import Edge
 from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
 
-TOPICS = ("mpesa.c2b.validations", "mpesa.stk.results", "sms.delivery-reports")
+TOPICS = ("mpesa.c2b.validations", "sms.delivery-reports")
 EFFECT = "recorded, not used yet"
 
 
