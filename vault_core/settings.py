@@ -56,7 +56,11 @@ class Pace:
     b2c_per_second: float = 50.0  # B2C requests begun a second, per partner, over all processes; fewer when M-Pesa asks for it
     resolve_alone_up_to: int = 50_000  # KES; above it a second person confirms what one found out about a payout
     top_up_alone_up_to: int = 50_000  # KES; above it a second person confirms that a top-up has reached the bank
+    mirror_renew_every: float = 60.0  # how often accounts made since are read from a partner's Mifos X
+    mirror_read_every: float = 3600.0  # how often all of them are
+    mirror_believed_for: float = 900.0  # after its last renewal the mirror is not believed that an account does not exist
     confirmation_late_after: float = 600.0  # a customer's payment that was not confirmed by then has lost its confirmation
+    balance_gap_after: float = 120.0  # a payment's balance is held against the others' when so long has passed since
     pull_every: float = 900.0  # how often M-Pesa is asked which payments a pay bill took
     pull_again: float = 3600.0  # how far each such window reaches back into the one before
     missed_most: int = 5  # payments of one window without confirmation: from here on a case
