@@ -42,6 +42,7 @@ def probes_of(plan: Plan) -> dict[str, Probe]:
         "postgres": lambda: readiness.database_health(libpq_url(plan.database_url)),
         "kafka": lambda: readiness.kafka_health(plan.kafka_bootstrap),
         "receiver": lambda: readiness.http_health(f"http://127.0.0.1:{ports['receiver']}/readyz"),
+        "portal": lambda: readiness.http_health(f"http://127.0.0.1:{ports['portal']}/readyz"),
         "dagster-code": lambda: readiness.code_server_health(ports["dagster_code"]),
         "dagster-webserver": lambda: readiness.dagster_location_health(ports["dagster"]),
         "dagster-daemon": lambda: readiness.dagster_daemon_health(ports["dagster"]),
@@ -107,9 +108,8 @@ def address_of(plan: Plan, name: str) -> str:
         return _without_password(libpq_url(plan.database_url))
     if name == "kafka":
         return plan.kafka_bootstrap
-    port = {"receiver": "receiver", "dagster-webserver": "dagster", "dagster-code": "dagster_code", "sandbox": "sandbox"}.get(
-        name
-    )
+    named = {"dagster-webserver": "dagster", "dagster-code": "dagster_code"}
+    port = named.get(name, name if name in {"receiver", "portal", "sandbox"} else None)
     if port is None:
         return ""
     scheme = "grpc" if name == "dagster-code" else "http"
@@ -121,7 +121,8 @@ def version_of(plan: Plan, name: str) -> str:
     if name in {"postgres", "kafka"}:
         module = embedded_postgres if name == "postgres" else embedded_kafka
         return "" if _is_given(plan, name) else module.version()
-    package = {"receiver": "granian", "dagster-webserver": "dagster-webserver", "sandbox": "granian"}.get(name)
+    granian = dict.fromkeys(("receiver", "portal", "sandbox"), "granian")
+    package = ({"dagster-webserver": "dagster-webserver"} | granian).get(name)
     return package_version(package or ("faust-streaming" if name.startswith("worker-") else "dagster"))
 
 

@@ -76,6 +76,7 @@ def settle(home: Home, environment: Mapping[str, str]) -> Plan:
         kafka,
         workers=_count(environment, "VAULT_STREAM_WORKERS"),
         receiver_workers=_count(environment, "VAULT_RECEIVER_WORKERS"),
+        portal_workers=_count(environment, "VAULT_PORTAL_WORKERS"),
     )
     return Plan(
         home=home,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from local_stack.home import Home
 from vault_core.errors import ConfigurationError
 
-NAMES = ("receiver", "dagster", "dagster_code", "kafka", "kafka_controller", "sandbox")
+NAMES = ("receiver", "portal", "dagster", "dagster_code", "kafka", "kafka_controller", "sandbox")
 # Below the range that systems take outgoing ports from (32768 up on Linux, 49152 up on macOS), above the well-known services.
 _RANGE = range(20_000, 32_000)
 _HIGHEST = 65_535

@@ -13,6 +13,7 @@ from local_stack.server_account import Account
 STREAMS_APP = "vault_pipelines.streams.app"
 DEFINITIONS = "vault_pipelines.definitions"
 RECEIVER_APP = "callback_receiver.app:application"
+PORTAL_APP = "partner_portal.app:application"
 # Of the environment, what only our own programs may have.
 _SECRETS = {"VAULT_MASTER_KEY": ""}
 
@@ -42,9 +43,15 @@ def processes_of(
     *,
     workers: int,
     receiver_workers: int,
+    portal_workers: int,
 ) -> list[Process]:
     """Every process of the stack. No PostgreSQL or no Kafka when they are given by the user."""
-    found = [_receiver(ports["receiver"], receiver_workers), *_dagster(home, ports), _sandbox(ports["sandbox"])]
+    found = [
+        _server("receiver", RECEIVER_APP, ports["receiver"], receiver_workers),
+        _server("portal", PORTAL_APP, ports["portal"], portal_workers),
+        *_dagster(home, ports),
+        _sandbox(ports["sandbox"]),
+    ]
     found += [_worker(home, number) for number in range(1, workers + 1)]
     if postgres is not None:
         found.append(
@@ -78,7 +85,7 @@ def worker_name(number: int) -> str:
     return f"worker-{number}"
 
 
-def _receiver(port: Port, workers: int) -> Process:
+def _server(name: str, application: str, port: Port, workers: int) -> Process:
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port.number)]
     command += [
         "--workers",
@@ -88,9 +95,9 @@ def _receiver(port: Port, workers: int) -> Process:
         "--no-ws",
         "--no-access-log",
         "--respawn-failed-workers",
-        RECEIVER_APP,
+        application,
     ]
-    return Process("receiver", command, order=3, needs=frozenset({"schema"}), ports=("receiver",))
+    return Process(name, command, order=3, needs=frozenset({"schema"}), ports=(port.name,))
 
 
 def _worker(home: Home, number: int) -> Process:

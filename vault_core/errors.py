@@ -6,6 +6,7 @@
     |   |-- ConfigurationError    a setting, a key or a file of this installation is missing or wrong
     |   |-- NotFound              the named partner, loan, event ... does not exist
     |   |-- Conflict              the same key was used with another body, or the state forbids the act
+    |   |   |-- KeyReused         an idempotency key came again with another body
     |   |   `-- PeriodClosed      a person's posting is dated in a period that is closed
     |   |-- InsufficientFunds     a hold asks for more than is available
     |   |-- SealBroken            a sealed value cannot be opened: wrong key, wrong row or damaged bytes
@@ -44,6 +45,10 @@ class NotFound(PermanentError):
 
 class Conflict(PermanentError):
     """The same key was used with another body, or the state forbids the act."""
+
+
+class KeyReused(Conflict):
+    """An idempotency key came again with another body."""
 
 
 class PeriodClosed(Conflict):
