@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
 from vault_core.clients.daraja_stk import StkAck, StkPrompt, check_prompt
+from vault_core.collections.masking import mask_reference
 from vault_core.collections.payment_seals import reference_hash
 from vault_core.collections.stk_requests import (
     StkRequest,
@@ -20,9 +21,8 @@ from vault_core.collections.stk_requests import (
     write_requests,
 )
 from vault_core.collections.stk_verdict import StkState, judge, next_look
-from vault_core.collections.suspense import mask_reference
 from vault_core.database import in_transaction
-from vault_core.errors import Conflict, InvalidInput
+from vault_core.errors import Conflict, InvalidInput, KeyReused
 from vault_core.money import Money
 from vault_core.outcome import Accepted, Outcome, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
@@ -82,12 +82,14 @@ async def ask_to_pay(runtime: Runtime, connections: Connections, wish: StkWish) 
     """Prompts the customer and returns the request, and whether it is new. Audited.
 
     A repeat of the key with the same wish prompts nobody and returns the request as it stands; with another wish it raises
-    Conflict. Raises Conflict too if the partner has no passkey. How the prompt went is the request's state: 'unknown' is
+    KeyReused. Raises Conflict if the partner has no passkey. How the prompt went is the request's state: 'unknown' is
     resolved by evidence, and nobody is prompted again for it.
     """
     daraja = await connections.daraja(wish.partner_id)
     if not daraja.can_prompt:
-        raise Conflict("STK push is not set up: `vault partner set-secret NAME mpesa_passkey`")
+        raise Conflict(
+            "the pay bill has no passkey yet, so nobody can be prompted: `vault partner set-secret NAME mpesa_passkey`"
+        )
 
     async def begin(connection: AsyncConnection) -> tuple[StkRequest, bool]:
         return await _write_ahead(connection, runtime, wish)
@@ -140,7 +142,7 @@ async def _write_ahead(connection: AsyncConnection, runtime: Runtime, wish: StkW
     if inserted.scalar_one_or_none() is None:
         first = (await connection.execute(_BY_KEY, {"partner_id": wish.partner_id, "key": wish.key})).one()
         if bytes(first.body_hash) != body_hash:
-            raise Conflict(f"key {wish.key!r} asked for something else before: a new request needs a new key")
+            raise KeyReused(f"key {wish.key!r} asked for something else before: a new request needs a new key")
         return await load_request(connection, runtime, wish.partner_id, first.id), False
     await record_act(
         connection,

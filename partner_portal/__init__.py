@@ -1,0 +1,1 @@
+"""The partners' API over HTTP. Thin: what it answers is read and done by vault_core."""
