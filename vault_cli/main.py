@@ -18,6 +18,9 @@ from vault_cli import (
     bench,
     cases,
     charges,
+    collect,
+    collection_aliases,
+    collection_validations,
     collections,
     demo,
     disbursements,
@@ -26,7 +29,10 @@ from vault_cli import (
     ledger,
     lock,
     partner,
+    partner_collections,
+    partner_feeds,
     stack,
+    statement_import,
     tariff,
     testing,
     verify,
@@ -44,6 +50,7 @@ _ON_THE_INSTALLATION = (
     "charges",
     "halt",
     "disbursements",
+    "collect",
     "collections",
     "inbox",
     "cases",
@@ -68,13 +75,21 @@ def _settle(context: typer.Context) -> None:
 app.command()(demo.demo)
 stack.register(app)
 app.add_typer(partner.app, name="partner")
+partner.app.command()(partner_collections.collections)
+partner.app.command("register-pull")(partner_feeds.register_pull_command)
+partner.app.command("text-core-payments")(partner_feeds.text_core_payments)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tariff.app, name="tariff")
 app.add_typer(charges.app, name="charges")
 app.add_typer(disbursements.app, name="disbursements")
 app.command()(halt.halt)
+app.add_typer(collect.app, name="collect")
 app.add_typer(collections.app, name="collections")
+collections.app.command()(collection_validations.validations)
+for command in (collection_aliases.aliases, collection_aliases.alias, collection_aliases.unalias):
+    collections.app.command()(command)
+collections.app.command("import-statement")(statement_import.import_statement_command)
 app.add_typer(inbox.app, name="inbox")
 app.command()(cases.cases)
 app.command()(verify.verify)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from vault_cli import partner_api_tokens
 from vault_cli.float_view import float_lines
 from vault_cli.halt import sendable_words
 from vault_cli.partner_questions import Answers
@@ -38,6 +39,7 @@ from vault_core.partners.partner_fields import read_secret
 from vault_core.partners.partner_file import PartnerFile, load_partner_file
 from vault_core.partners.products import Limits, Product, disable_product, enable_product, list_products, refresh_products
 from vault_core.partners.registration import check_mifos_password, register_partner, renew_capabilities
+from vault_core.partners.security_credential import read_certificate, security_credential
 from vault_core.partners.states import pause_partner, resume_partner
 from vault_core.partners.url_registration import ensure_mifos_hook
 from vault_core.partners.url_registration import register_c2b_urls as register_with_mpesa
@@ -46,6 +48,7 @@ from vault_core.runtime import Runtime
 T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Partners: lenders with their Mifos X, short codes, products and limits.")
+app.add_typer(partner_api_tokens.app, name="api-token")
 console = Console()
 
 _HOOK_SECRET_LEAST = 32
@@ -203,10 +206,18 @@ def set_secret(
     purpose: Annotated[str, typer.Argument(help=", ".join(CredentialPurpose))],
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Keep a Mifos X password without logging in with it.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Of hook_secret: take web hooks without a signature again.")] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of mpesa_security_credential: Safaricom's .cer file. What is asked for is the initiator's password then."
+        ),
+    ] = None,
 ) -> None:
     """Replace a secret. It is asked for, or read from standard input when that is not a terminal."""
     with failures_told():
         chosen = parse_purpose(purpose)
+        if certificate is not None and chosen is not CredentialPurpose.MPESA_SECURITY_CREDENTIAL:
+            raise InvalidInput(f"--certificate belongs to {CredentialPurpose.MPESA_SECURITY_CREDENTIAL}")
         if remove:
             _remove_hook_secret(name, chosen)
             return
@@ -215,6 +226,8 @@ def set_secret(
             secret = read_secret(given)
         except InvalidInput as error:
             raise InvalidInput(f"{purpose}: {error}") from error
+        if certificate is not None:
+            secret = security_credential(secret, read_certificate(certificate))
         if chosen is CredentialPurpose.HOOK_SECRET and len(secret) < _HOOK_SECRET_LEAST:
             raise InvalidInput(f"{purpose}: at least {_HOOK_SECRET_LEAST} characters, made by chance (openssl rand -hex 32)")
 
