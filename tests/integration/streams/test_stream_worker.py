@@ -15,7 +15,7 @@ from vault_core.inbox.envelope import encode_envelope
 from vault_core.outbox.calls import NewCall, write_calls
 from vault_pipelines.streams.recorder import EFFECT
 
-TOPIC = "mpesa.stk.results"
+TOPIC = "sms.delivery-reports"
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def all_committed(bootstrap: str) -> Callable[[], Awaitable[bool]]:
 
 
 def envelope(runtime, event_id: UUID) -> bytes:
-    return encode_envelope(event_id, UUID(int=7), "stk_result", runtime.clock.now(), b"{}")
+    return encode_envelope(event_id, UUID(int=7), "sms_report", runtime.clock.now(), b"{}")
 
 
 async def test_published_deliveries_are_applied_bad_messages_are_buried_and_the_worker_shows_life(
     runtime, store, worker, producer, kafka_bootstrap, tmp_path
 ):
-    ids = await store(*[b"%d" % n for n in range(50)], purpose="stk_result")
+    ids = await store(*[b"%d" % n for n in range(50)], purpose="sms_report")
     await producer.send_and_wait(TOPIC, b"nonsense", key=b"bad")
     await producer.send_and_wait(TOPIC, None, key=b"none")
     for event_id in [*ids, *ids[:10]]:
@@ -71,18 +71,18 @@ async def test_published_deliveries_are_applied_bad_messages_are_buried_and_the_
 
 
 async def test_what_was_stored_but_never_published_is_found_by_the_sweep(runtime, store, worker):
-    await store(b"{}", purpose="stk_result")
+    await store(b"{}", purpose="sms_report")
     async with runtime.engine.begin() as connection:
         await connection.execute(text("UPDATE inbound_events SET next_sweep_at = received_at"))
     await until(count(runtime, "state = 'processed' AND sweeps >= 1", 1), worker)
 
 
 async def test_a_killed_worker_that_comes_back_under_its_name_goes_on_where_it_was(runtime, store, worker, producer):
-    first = await store(b"1", purpose="stk_result")
+    first = await store(b"1", purpose="sms_report")
     await producer.send_and_wait(TOPIC, envelope(runtime, first[0]))
     await until(count(runtime, "state = 'processed'", 1), worker)
     worker.kill()
-    more = await store(*[b"%d" % n for n in range(20)], purpose="stk_result")
+    more = await store(*[b"%d" % n for n in range(20)], purpose="sms_report")
     for event_id in more:
         await producer.send_and_wait(TOPIC, envelope(runtime, event_id))
     worker.start()
