@@ -1,11 +1,12 @@
 """B2C v3: the gateway's checks and answers. What becomes of the money is core.py's affair."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from sandbox.asgi import Answer, BadBodyError, Dropped, Request
 from sandbox.daraja.books import MpesaBooks, Payout, ShortCode
-from sandbox.daraja.core import Instruction, pay_out
+from sandbox.daraja.core import Instruction, pay_out, result_text
 from sandbox.daraja.oauth import app_of, kill_token
 from sandbox.daraja.results import queue_timeout_body, result_body
 from sandbox.daraja.wire import accepted, conversation_id, error, invalid, is_callback_url, is_phone, text_of
@@ -15,6 +16,7 @@ from sandbox.world import World
 
 _GATEWAY_FAULTS = ("html_answer", "spike_arrest", "oauth_token_dies")
 _COMMANDS = ("SalaryPayment", "BusinessPayment", "PromotionPayment")
+_CONTRADICTION = "2040"
 _AMOUNT = re.compile(r"[1-9]\d{0,8}")
 _JSON = {"Content-Type": "application/json"}
 
@@ -122,6 +124,9 @@ async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code:
     world.deliveries.post_later(delivery, delay)
     if _fires(world, "result_twice", payout):
         world.deliveries.post_later(delivery, delay + settings.result_delay_ms)
+    if _fires(world, "result_contradicted", payout):
+        other = replace(payout, result_code=_CONTRADICTION, result_text=result_text(_CONTRADICTION))
+        world.deliveries.post_later(replace(delivery, body=result_body(other, code)), delay + settings.result_delay_ms)
 
 
 async def _answer(world: World, payout: Payout) -> Answer | Dropped:

@@ -60,7 +60,7 @@ def pay_out(world: World, order: Instruction) -> Payout:
         amount_cents=order.amount_cents,
         fee_cents=fee,
         result_code=result,
-        result_text=_TEXTS.get(result, f"Failed with code {result}."),
+        result_text=result_text(result),
         receiver_name=customer.name,
         at=at,
         utility_after_cents=code.utility_cents,
@@ -73,12 +73,19 @@ def pay_out(world: World, order: Instruction) -> Payout:
     return payout
 
 
+def result_text(code: str) -> str:
+    """M-Pesa's words for a result code."""
+    return _TEXTS.get(code, f"Failed with code {code}.")
+
+
 def _verdict(world: World, order: Instruction) -> str:
     code, customer = order.code, world.mpesa.customer(order.phone)
     if order.initiator != (code.initiator or order.initiator) or order.credential != (
         code.security_credential or order.credential
     ):
         return "2001"
+    if _fault(world, "initiator_locked", order):
+        return "8006"
     if order.amount_cents < MINIMUM_CENTS:
         return "2"
     if order.amount_cents > MAXIMUM_CENTS:

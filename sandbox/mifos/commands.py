@@ -17,6 +17,7 @@ from sandbox.mifos.errors import (
     Fault,
     RefusalError,
     bad_json,
+    client_not_active,
     conflict,
     integrity,
     locked_by_cob,
@@ -158,7 +159,11 @@ async def _execute(caller: Caller, command: Command, row: CommandRow, *, keyed: 
         for _ in range(_INTERNAL_TRIES):
             _tell(caller, command, None, row.answer)
         return row.answer
-    answer = _work(caller, command, row)
+    if _fires(caller, command, "mifos_403_client_not_active"):
+        answer = row.answer = client_not_active().answer
+        _tell(caller, command, None, answer)
+    else:
+        answer = _work(caller, command, row)
     if row.answer is not None:
         row.done.set()
     if answer.status != 200:

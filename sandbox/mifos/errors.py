@@ -84,6 +84,11 @@ def domain_rule(fault: Fault) -> RefusalError:
     return RefusalError(_whole(403, _DOMAIN_RULE, (fault,)))
 
 
+def client_not_active() -> RefusalError:
+    """The 403 of a command on an account whose client is not active."""
+    return domain_rule(Fault("Client is not active", "error.msg.client.not.active.exception"))
+
+
 def not_found(fault: Fault) -> RefusalError:
     """404 of an entity."""
     return RefusalError(_whole(404, _NOT_FOUND, (fault,)))

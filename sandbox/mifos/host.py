@@ -51,6 +51,7 @@ class Product:
     active: bool = True
     multi_disburse: bool = False
     monthly_rate_bp: int = 250
+    sync_expected: bool = False  # takes a disbursal under the loan's expected day only
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ class Loan:
     external_id: str | None = None
     group_name: str | None = None
     cob_locked: bool = False
+    topup_of: int | None = None  # the loan that its disbursal pays off
     tranches: list[Tranche] = field(default_factory=list)
     transactions: list[LoanTransaction] = field(default_factory=list)
 
@@ -213,6 +215,7 @@ class MifosHost:
     tenant: str = "default"
     legacy: bool = False
     html: bool = False
+    away: bool = False  # a gateway answers 503 for it
     savings_external_ids: bool = False
     b2c_short_code: str | None = None  # where the payouts of its loans are asked for; tells switches who may come
     sms_user: str | None = None

@@ -8,11 +8,13 @@ from sandbox.asgi import BadBodyError
 from sandbox.daraja.wire import is_phone
 from sandbox.mifos.host import Client, Loan, LoanTransaction, MifosHost, PaymentType, Product, Savings, Tranche, User
 from sandbox.mifos.loan_state import settle_status
+from sandbox.mifos.top_ups import kept_back_cents
 from sandbox.world import World
 
 _UNPAID_LOAN_FAULTS = (
     "mifos_409_lock",
     "mifos_409_conflict",
+    "mifos_403_client_not_active",
     "mifos_425",
     "mifos_425_for_ever",
     "mifos_500_after_posting",
@@ -23,10 +25,12 @@ _PHONE_FAULTS = (
     "result_lost",
     "result_late",
     "result_twice",
+    "result_contradicted",
     "result_before_answer",
     "answer_lost_after_paying",
     "queue_timeout_then_result",
     "insufficient_float",
+    "initiator_locked",
     "unknown_receiver",
     "duplicate_answer",
     "spike_arrest",
@@ -37,6 +41,7 @@ _HOST_KEYS = {
     "tenant",
     "legacy",
     "html",
+    "away",
     "savings_external_ids",
     "business_date",
     "maker_checker",
@@ -76,7 +81,7 @@ def _new_host(world: World, name: str) -> MifosHost:
 
 
 def _set_options(host: MifosHost, wish: dict[str, Any]) -> None:
-    for option in ("tenant", "legacy", "html", "savings_external_ids", "b2c_short_code", "sms_user"):
+    for option in ("tenant", "legacy", "html", "away", "savings_external_ids", "b2c_short_code", "sms_user"):
         if option in wish:
             setattr(host, option, wish[option])
     if "business_date" in wish:
@@ -127,7 +132,7 @@ def add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
         approved_cents=cents,
         proposed_cents=cents,
         fee_cents=fee,
-        net_cents=cents - fee,
+        net_cents=cents,
         months=row.pop("months", 3),
         status=status if status < 300 else 200,
         submitted_on=submitted_on,
@@ -139,6 +144,7 @@ def add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
     if status >= 300:
         loan.approved_on = min(approved_on, disbursed_on)
         _disburse(host, loan, disbursed_on)
+    loan.net_cents = loan.principal_cents - kept_back_cents(host, loan)
     host.loans[number] = loan
     if loan.external_id:
         host.loan_external_ids[loan.external_id] = number

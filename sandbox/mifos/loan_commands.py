@@ -15,6 +15,7 @@ from sandbox.mifos.loan_checks import check_disbursal, check_new_external_id, ch
 from sandbox.mifos.loan_state import figures, settle_status
 from sandbox.mifos.payload import PAYMENT_TEXTS, Payload
 from sandbox.mifos.shapes import date_array, loan_status
+from sandbox.mifos.top_ups import kept_back_cents, pay_off_older
 
 Result = dict[str, Any]
 LoanCommand = Callable[[MifosHost, Loan, dict[str, Any], date], Result]
@@ -70,7 +71,7 @@ def approve(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> R
         )
     loan.status, loan.approved_on = 200, day
     loan.approved_cents = loan.principal_cents = cents_of(amount) if amount is not None else loan.proposed_cents
-    loan.net_cents = loan.approved_cents - loan.fee_cents
+    loan.net_cents = loan.approved_cents - kept_back_cents(host, loan)
     if body.get("expectedDisbursementDate"):
         loan.expected_on = date.fromisoformat(str(body["expectedDisbursementDate"]))
     _plan_tranches(host, loan, body)
@@ -116,6 +117,7 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
     check_open_day(host, day or today)
     check_new_external_id(host, body, disbursal=True)
     first = loan.status == 200
+    kept_back = kept_back_cents(host, loan) if first else 0
     fee_id = host.next_id("transaction") if loan.fee_cents and first else None
     transaction = LoanTransaction(
         host.next_id("transaction"), "disbursement", cents, day or today, today, external_id(body), detail
@@ -125,6 +127,8 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
         loan.transactions.append(LoanTransaction(fee_id, "repaymentAtDisbursement", loan.fee_cents, day or today, today))
     _move_principal(loan, cents, day or today, first=first)
     if first:
+        loan.net_cents = cents - kept_back
+        pay_off_older(host, loan, day or today, today)
         interest = figures(loan).interest_cents
         loan.transactions.append(LoanTransaction(host.next_id("transaction"), "accrual", interest, day or today, today))
     changes = payload.echo(*PAYMENT_TEXTS, "paymentTypeId", "locale", "dateFormat", "actualDisbursementDate")
@@ -132,7 +136,7 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
     return _result(loan, changes, sub_resource=None if host.legacy else transaction)
 
 
-def undo_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
+def undo_disbursal(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
     """300 (or paid) back to 200. Accepted although repayments exist; all transactions die, their external ids stay burnt."""
     if loan.status not in (300, 600, 700):
         raise validation(
@@ -146,7 +150,7 @@ def undo_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], today: da
             transaction.reversed_on, transaction.hidden = today, True
     loan.status, loan.disbursed_on = 200, None
     loan.principal_cents = loan.approved_cents
-    loan.net_cents = loan.approved_cents - loan.fee_cents
+    loan.net_cents = loan.approved_cents - kept_back_cents(host, loan)
     for tranche in loan.tranches:
         tranche.disbursed_on = None
     note = {"note": body["note"]} if body.get("note") else {}
@@ -240,7 +244,7 @@ def _move_principal(loan: Loan, cents: int, day: date, *, first: bool) -> None:
     loan.status = 300
     tranche = next((each for each in loan.tranches if each.disbursed_on is None), None)
     if first:
-        loan.principal_cents, loan.net_cents, loan.disbursed_on = cents, cents - loan.fee_cents, day
+        loan.principal_cents, loan.disbursed_on = cents, day
     elif tranche is not None:
         loan.principal_cents += cents
         loan.net_cents = cents

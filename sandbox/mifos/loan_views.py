@@ -48,6 +48,7 @@ def loan_item(loan: Loan) -> dict[str, Any]:
         "interestRatePerPeriod": number(loan.product.monthly_rate_bp),
         "annualInterestRate": number(loan.product.monthly_rate_bp * 12),
         **LOAN,
+        "isTopup": loan.topup_of is not None,
         "timeline": _timeline(loan),
         "feeChargesAtDisbursementCharged": number(loan.fee_cents),
         "multiDisburseLoan": loan.product.multi_disburse,

@@ -14,7 +14,7 @@ from sandbox.mifos import reads
 from sandbox.mifos.access import check_read, check_write
 from sandbox.mifos.amounts import cents_of
 from sandbox.mifos.commands import Caller, Groups, Handler
-from sandbox.mifos.errors import Fault, integrity, not_found
+from sandbox.mifos.errors import Fault, RefusalError, integrity, not_found
 from sandbox.mifos.host import Charge, Client, MifosHost, Product, Savings
 from sandbox.mifos.host_file import add_loan
 from sandbox.mifos.payload import Payload
@@ -66,14 +66,29 @@ def _create_client(host: MifosHost, payload: Payload, _: date) -> dict[str, Any]
     mobile, external = body.get("mobileNo"), body.get("externalId")
     for each in host.clients.values():
         if mobile and each.mobile_no == mobile:
-            text = f"Client with mobileNo `{mobile}` already exists"
-            raise integrity(Fault(text, "error.msg.client.duplicate.mobileNo", "mobileNo", (mobile,)))
+            raise _taken_number(mobile)
         if external and each.external_id == external:
             text = f"Client with externalId `{external}` already exists"
             raise integrity(Fault(text, "error.msg.client.duplicate.externalId", "externalId", (external,)))
     client = Client(host.next_id("client"), str(body.get("firstname") or ""), str(body.get("lastname") or ""), mobile, external)
     host.clients[client.id] = client
     return {"officeId": 1, "clientId": client.id, "resourceId": client.id}
+
+
+def _change_client(host: MifosHost, client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """What an officer corrects: the mobile number. A number that is another client's is refused."""
+    mobile = body.get("mobileNo")
+    if mobile and any(each is not client and each.mobile_no == mobile for each in host.clients.values()):
+        raise _taken_number(mobile)
+    if "mobileNo" in body:
+        client.mobile_no = mobile or None
+    changes = {name: body[name] for name in ("mobileNo",) if name in body}
+    return {"officeId": 1, "clientId": client.id, "resourceId": client.id, "changes": changes}
+
+
+def _taken_number(mobile: str) -> RefusalError:
+    text = f"Client with mobileNo `{mobile}` already exists"
+    return integrity(Fault(text, "error.msg.client.duplicate.mobileNo", "mobileNo", (mobile,)))
 
 
 def _apply_for_loan(host: MifosHost, payload: Payload, today: date) -> dict[str, Any]:
@@ -131,6 +146,14 @@ async def _savings_step(caller: Caller, at: Groups) -> Answer:
     return json_answer({"officeId": 1, "clientId": account.client.id, "savingsId": account.id, "resourceId": account.id})
 
 
+async def _update_client(caller: Caller, at: Groups) -> Answer:
+    check_write(caller.user, "UPDATE_CLIENT")
+    client = reads.client_by_id(caller.host, int(at[0]))
+    body = caller.request.json_object()
+    caller.world.note(caller.request)
+    return json_answer(_change_client(caller.host, client, body))
+
+
 def _creating(
     permission: str, resource: str, required: tuple[str, ...], create: Callable[[MifosHost, Payload, date], dict[str, Any]]
 ) -> Callable[[Caller, Groups], Awaitable[Answer]]:
@@ -171,6 +194,7 @@ OPENING_ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
         "create client",
         _creating("CREATE_CLIENT", "client", ("officeId",), _create_client),
     ),
+    ("PUT", re.compile(r"/api/v1/clients/(\d+)"), "change client", _update_client),
     ("POST", re.compile(r"/api/v1/loans"), "apply for loan", _creating("CREATE_LOAN", "loan", _LOAN_KEYS, _apply_for_loan)),
     (
         "POST",

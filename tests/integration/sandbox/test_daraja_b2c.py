@@ -245,6 +245,27 @@ def test_result_twice(bank):
     assert paid(bank) == 1
 
 
+def test_a_result_that_says_paid_is_contradicted_and_the_money_stays_paid(bank):
+    fault(bank, "result_contradicted")
+    pay(bank)
+    first, second = (result_of(each) for each in bank.callbacks.wait(2, "/i/result"))
+    assert (first["ResultCode"], second["ResultCode"]) == (0, 2040)
+    assert first["OriginatorConversationID"] == second["OriginatorConversationID"]
+    assert "ResultParameters" not in second
+    assert paid(bank) == 1
+
+
+def test_a_locked_initiator_pays_nothing_until_it_is_unlocked(bank):
+    fault(bank, "initiator_locked")
+    pay(bank)
+    (refused,) = bank.callbacks.wait(1, "/i/result")
+    assert result_of(refused)["ResultCode"] == 8006
+    assert paid(bank) == 0
+    bank.control("faults", {"initiator_locked": None})
+    pay(bank, OriginatorConversationID="unlocked")
+    assert result_of(bank.callbacks.wait(2, "/i/result")[1])["ResultCode"] == 0
+
+
 def test_result_before_answer(bank):
     fault(bank, "result_before_answer")
     bank.token()

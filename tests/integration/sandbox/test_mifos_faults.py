@@ -342,3 +342,40 @@ def test_a_number_of_times_chooses_among_the_unpaid_loans_of_the_world_and_not_b
         faults={"mifos_500_after_posting": {"times": 3}},
     )
     assert met(reversed(range(1, 21))) == first
+
+
+def test_an_inactive_client_refuses_the_disbursal_for_ever_under_its_key_and_a_later_one_is_taken(core):
+    fault(core, "mifos_403_client_not_active")
+    answer = disburse(core)
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["userMessageGlobalisationCode"] == "error.msg.client.not.active.exception"
+    assert disburse(core).status_code == 403
+    assert posted(core) == []
+    assert disburse(core, key=None, external_id=None).status_code == 200
+    assert posted(core) == [None]
+
+
+def test_a_top_up_pays_less_than_the_principal_and_pays_off_the_older_loan(core):
+    older = {"id": 21, "client": 1, "product": 1, "principal_cents": 6_000_00, "months": 1, "status": 300}
+    topped_up = {"id": 22, "client": 1, "product": 1, "principal_cents": 15_000_00, "topup_of": 21}
+    core.control("setup", {"mifos": {"alpha": {"loans": [older, topped_up]}}})
+    books = core.truth()["mifos"]["alpha"]["loans"]
+    owed = books["21"]["outstanding_cents"]
+    assert owed >= 6_000_00
+    assert books["22"]["net_cents"] == 15_000_00 - owed
+    assert disburse(core, 22).status_code == 200
+    books = core.truth()["mifos"]["alpha"]["loans"]
+    assert (books["21"]["status"], books["21"]["outstanding_cents"]) == (600, 0)
+    assert (books["22"]["net_cents"], books["22"]["principal_cents"]) == (15_000_00 - owed, 15_000_00)
+    assert books["21"]["transactions"][-1]["receipt"] is None
+
+
+def test_an_officer_corrects_a_mobile_number_and_cannot_take_another_clients(core):
+    core.control(
+        "setup", {"mifos": {"alpha": {"clients": [{"first_name": "Otieno", "last_name": "Were", "mobile_no": "0711111111"}]}}}
+    )
+    answer = core.mifos("PUT", "/clients/1", {"mobileNo": "0722222222"})
+    assert (answer.status_code, answer.json()["changes"]) == (200, {"mobileNo": "0722222222"})
+    assert core.mifos("GET", "/clients/1").json()["mobileNo"] == "0722222222"
+    assert core.mifos("PUT", "/clients/1", {"mobileNo": "0711111111"}).status_code == 403
+    assert core.mifos("PUT", "/clients/1", {"mobileNo": "0733333333"}, user="reader").status_code == 403
