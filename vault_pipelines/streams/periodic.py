@@ -35,19 +35,28 @@ log = structlog.get_logger(__name__)
 _AFTER_FAILURE = 2.0
 
 
+Rest = float | Callable[[], float]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job: `work` does what is due and returns how much it was. Seconds of rest after nothing and after something."""
+    """One job: `work` does what is due and returns how much it was. Seconds of rest after nothing and after something.
+
+    What is a setting is asked for at each rest: there are none before the worker has started.
+    """
 
     name: str
     work: Callable[[], Awaitable[int]]
-    idle: float
-    busy: float
+    idle: Rest
+    busy: Rest
 
 
 def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
     """The jobs of every worker."""
-    every = edge.runtime.pace.audit_every
+
+    def every() -> float:
+        return edge.runtime.pace.audit_every
+
     made = [
         Job("relay calls", partial(relay_calls, edge, produce), idle=0.2, busy=0.05),
         Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
@@ -63,7 +72,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
         Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
-        Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=every, busy=min(5.0, every)),
+        Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=every, busy=lambda: min(5.0, every())),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
         Job("seal ledger", lambda: seal_due(edge.runtime), idle=60.0, busy=10.0),
         Job("prove ledger", lambda: prove_due(edge.runtime), idle=600.0, busy=600.0),
@@ -85,10 +94,14 @@ def register(app: faust.App, job: Job) -> None:
 
 async def _rest_after(job: Job) -> float:
     try:
-        return job.busy if await job.work() else job.idle
+        return _seconds(job.busy if await job.work() else job.idle)
     except Exception as error:  # noqa: BLE001 - the edge of a process: the cause is logged, the work stays due
         log.warning("job failed", job=job.name, cause=cause_of(error))
-        return max(job.idle, _AFTER_FAILURE)
+        return max(_seconds(job.idle), _AFTER_FAILURE)
+
+
+def _seconds(rest: Rest) -> float:
+    return rest() if callable(rest) else rest
 
 
 async def _cut_partitions(runtime: Runtime) -> int:
