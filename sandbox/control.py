@@ -8,6 +8,7 @@ import orjson
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.daraja.balance import move_float
 from sandbox.daraja.c2b import customer_pays
+from sandbox.daraja.statement import download
 from sandbox.faults import FAULTS
 from sandbox.mifos.errors import RefusalError
 from sandbox.mifos.host import User
@@ -28,7 +29,7 @@ async def answer_control(world: World, path: str, request: Request) -> Answer:
 
 async def _answer(world: World, path: str, request: Request) -> Answer:
     if request.method == "GET":
-        return _look(world, path)
+        return download(world, request) if path == "/statement" else _look(world, path)
     if path == "/setup":
         fill_world(world, request.json_object())
         world.note(request)

@@ -19,9 +19,11 @@ class Settings:
     late_ms: int = 3000  # what "late" means for result_late, c2b_confirmation_late and queue_timeout_then_result
     hang_ms: int = 1000  # how long a lost answer hangs before the connection breaks
     in_process_ms: int = 3000  # how long Mifos X waits for a running command of the same key before it says 425
+    validation_ms: int = 8000  # how long M-Pesa waits for the answer to a C2B validation before its ResponseType decides
     delivery_tries: int = 12  # sources disagree on whether M-Pesa repeats a callback that met a 5xx or a closed port; 1 = never
     delivery_retry_ms: int = 1000
     fee_change_cents: int = 200  # how much more than its form M-Pesa takes where tariff_changed fires (below zero: less)
+    pull_page_rows: int = 100  # rows of a page of Pull Transactions; nobody documents it
     new_token_kills_old: bool = False  # the portal says so; nobody measured it
 
 

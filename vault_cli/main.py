@@ -91,7 +91,7 @@ for command in (collection_aliases.aliases, collection_aliases.alias, collection
     collections.app.command()(command)
 collections.app.command("import-statement")(statement_import.import_statement_command)
 app.add_typer(inbox.app, name="inbox")
-app.command()(cases.cases)
+app.add_typer(cases.app, name="cases")
 app.command()(verify.verify)
 app.command(context_settings=bench.PASSES_OPTIONS_ON)(bench.bench)
 testing.register(app)

@@ -63,6 +63,21 @@ class Payment:
     customer_fee_cents: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """A request to give a C2B payment back: money moved only when `result_code` is "0". `original` is the payment's receipt."""
+
+    originator_conversation_id: str
+    conversation_id: str
+    transaction_id: str
+    original: str
+    short_code: str
+    amount_cents: int
+    result_code: str
+    at: datetime
+    utility_after_cents: int
+
+
 @dataclass(slots=True)
 class Prompt:
     """A prompt to pay (STK push) and how it ended, which nobody is told before `settles_at`. Paid with "0" alone."""
@@ -102,6 +117,7 @@ class ShortCode:
     response_type: str = "Completed"
     payouts: list[Payout] = field(default_factory=list)
     payments: list[Payment] = field(default_factory=list)
+    reversals: list[Reversal] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -115,6 +131,7 @@ class MpesaBooks:
     tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # token -> consumer key, valid until
     seen: dict[str, Payout | None] = field(default_factory=dict)  # originator conversation id -> what the core made of it
     receipts: dict[str, Payout | Payment] = field(default_factory=dict)
+    reversals: dict[str, Reversal] = field(default_factory=dict)  # by M-Pesa's own originator conversation id
     prompts: dict[str, Prompt] = field(default_factory=dict)  # by CheckoutRequestID
     _serial: int = 0
     _tokens: int = 0

@@ -14,8 +14,6 @@ from sandbox.daraja.wire import amount_text, error, invalid, is_callback_url, is
 from sandbox.deliveries import Delivery
 from sandbox.world import World
 
-_VALIDATION_SECONDS = 8.0
-
 
 async def register_urls(world: World, request: Request) -> Answer:
     """POST /mpesa/c2b/v2/registerurl. Once only, as in production, unless the short code may register again."""
@@ -54,7 +52,8 @@ async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, 
     payment = new_payment(world, code, phone, cents, reference)
     third_party_id = ""
     if code.external_validation and code.validation_url:
-        answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), _VALIDATION_SECONDS)
+        seconds = world.settings.validation_ms / 1000
+        answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), seconds)
         verdict, third_party_id = _verdict(answer, code)
         if verdict != "0":
             return {"taken": False, "result_code": verdict}

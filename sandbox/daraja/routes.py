@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from sandbox.asgi import Answer, Dropped, Request
-from sandbox.daraja import b2c, balance, c2b, oauth, pull, status, stk
+from sandbox.daraja import b2c, balance, c2b, oauth, pull, reversal, status, stk
 from sandbox.daraja.wire import error
 from sandbox.world import World
 
@@ -11,6 +11,7 @@ _POSTS: dict[str, tuple[str, Callable[[World, Request], Awaitable[Answer | Dropp
     "/mpesa/b2c/v3/paymentrequest": ("mpesa b2c", b2c.pay),
     "/mpesa/transactionstatus/v1/query": ("mpesa status", status.ask),
     "/mpesa/accountbalance/v1/query": ("mpesa balance", balance.ask),
+    "/mpesa/reversal/v1/request": ("mpesa reversal", reversal.reverse),
     "/pulltransactions/v1/register": ("mpesa pull register", pull.register),
     "/pulltransactions/v1/query": ("mpesa pull", pull.query),
     "/mpesa/c2b/v2/registerurl": ("mpesa c2b register", c2b.register_urls),

@@ -10,6 +10,17 @@ import httpx
 import stamina
 
 from vault_core.clients.daraja_answers import classify_payment, classify_registration, read_token, token_was_refused
+from vault_core.clients.daraja_pull import (
+    PULL_QUERY_PATH,
+    PULL_REGISTER_PATH,
+    PullAnswer,
+    PullQuestion,
+    classify_pull,
+    classify_pull_registration,
+    pull_body,
+    pull_registration_body,
+)
+from vault_core.clients.daraja_reversal import REVERSAL_PATH, ReversalInstruction, reversal_body
 from vault_core.clients.daraja_stk import (
     StkAck,
     StkFate,
@@ -41,6 +52,7 @@ __all__ = [
     "DarajaClient",
     "DarajaLogin",
     "QueryAck",
+    "ReversalInstruction",
     "StatusQuestion",
     "TokenFetch",
     "TokenStore",
@@ -85,6 +97,19 @@ class DarajaClient:
     async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
         """Asks what became of a payout. Moves no money: any outcome but Accepted may simply be asked again later."""
         return await self._ask(_STATUS, status_body(self._login, question))
+
+    async def reverse(self, instruction: ReversalInstruction) -> Outcome[QueryAck]:
+        """Asks that a customer's payment be given back. Accepted means queued; Refused means that this request was not taken."""
+        done = await self._post(REVERSAL_PATH, reversal_body(self._login, instruction))
+        if isinstance(done, Answer):
+            outcome: Outcome[B2CAck] = classify_payment(done, resend=instruction.resend)
+        else:
+            outcome = _without_answer(done)
+        if isinstance(outcome, Accepted):
+            return Accepted(QueryAck(outcome.value.conversation_id, outcome.value.originator_conversation_id))
+        if instruction.resend and isinstance(outcome, Refused):
+            return Unknown(f"this sending did not leave ({outcome.code}: {outcome.reason}); an earlier one may have been taken")
+        return outcome
 
     async def query_balance(self, question: BalanceQuestion) -> Outcome[QueryAck]:
         """Asks for the balances of a short code. Moves no money: any outcome but Accepted may simply be asked again later."""
@@ -134,6 +159,18 @@ class DarajaClient:
         }
         done = await self._post(_REGISTER, body)
         return classify_registration(done) if isinstance(done, Answer) else _without_answer(done)
+
+    async def register_pull(self, short_code: str, nominated_number: str, callback_url: str) -> Outcome[None]:
+        """Switches Pull Transactions on for a short code. Safe to repeat: one that is on already counts as done."""
+        done = await self._post(PULL_REGISTER_PATH, pull_registration_body(short_code, nominated_number, callback_url))
+        return classify_pull_registration(done) if isinstance(done, Answer) else _without_answer(done)
+
+    async def pull(self, question: PullQuestion) -> PullAnswer:
+        """Asks for the payments of a short code. Moves no money: any outcome but Accepted may simply be asked again later."""
+        done = await self._post(PULL_QUERY_PATH, pull_body(question))
+        if not isinstance(done, Answer):
+            return PullAnswer(_without_answer(done))
+        return PullAnswer(classify_pull(done), done.status, done.body)
 
     async def fetch_token(self) -> tuple[str, timedelta]:
         """A new access token and its lifetime, tried up to three times.

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -16,9 +15,12 @@ from vault_core.clients.mifos_errors import NOT_SENT, NotThere, classify_write
 from vault_core.clients.mifos_probe import find_capabilities
 from vault_core.clients.mifos_session import MifosSession
 from vault_core.clients.mifos_values import (
+    AccountPage,
     ApprovedLoan,
+    ClientPage,
     CoreWrite,
     FoundAccount,
+    ListedClient,
     LoanPage,
     LoanProduct,
     LoanTransaction,
@@ -54,9 +56,21 @@ __all__ = [
 
 T = TypeVar("T")
 
-_HOOK_EVENTS = (("LOAN", "APPROVE"), ("LOAN", "APPROVALUNDO"), ("LOAN", "DISBURSALUNDO"))
+_HOOK_EVENTS = (
+    ("LOAN", "APPROVE"),
+    ("LOAN", "APPROVALUNDO"),
+    ("LOAN", "DISBURSALUNDO"),
+    ("LOAN", "DISBURSALLASTUNDO"),
+    ("LOAN", "REPAYMENT"),
+    ("LOAN", "ADJUST"),
+    ("SAVINGSACCOUNT", "DEPOSIT"),
+    ("SAVINGSACCOUNT", "UNDOTRANSACTION"),
+    ("SAVINGSACCOUNT", "ADJUSTTRANSACTION"),
+)
 _SEARCHABLE = re.compile(r"[A-Za-z0-9-]{1,100}")  # a % or _ would be a wildcard in the server's LIKE
 _FORBIDDEN = 403
+_BUSINESS_DATE = "/businessdate/BUSINESS_DATE"
+_ACCOUNTS = {"loan": "/loans", "savings": "/savingsaccounts"}
 _FORMAT = {"locale": "en", "dateFormat": "yyyy-MM-dd"}
 
 
@@ -74,6 +88,10 @@ class MifosClient:
     async def aclose(self) -> None:
         """Closes connections of its own; the shared pool stays open."""
         await self._session.aclose()
+
+    async def reach(self) -> None:
+        """Asks once whether the server is there; any answer of its own says so, a refusal too. Raises Unreachable."""
+        await self._session.reach(_BUSINESS_DATE)
 
     async def log_in(self) -> None:
         """Proves address, tenant, user and password. Raises what a read raises; LoginRefused for the last three."""
@@ -102,8 +120,7 @@ class MifosClient:
         The set shrinks while loans are disbursed: collect all pages before acting, or read from offset 0 until nothing is new.
         """
         which = {"status": str(reading.APPROVED)} if capabilities.status_filter else {"sqlSearch": "l.loan_status_id=200"}
-        page = {"offset": str(offset), "limit": str(limit), "orderBy": "id", "sortOrder": "ASC"}
-        return await self._read("/loans", reading.read_loan_page, {**which, **page})
+        return await self._read("/loans", reading.read_loan_page, {**which, **_page(offset, limit)})
 
     async def loan(self, loan_id: int) -> ApprovedLoan:
         """A loan with its transactions and planned tranches, in whatever state it is. Raises NotFound."""
@@ -138,16 +155,37 @@ class MifosClient:
             return []
         params = {"query": reference, "resource": "loans,savings", "exactMatch": "true"}
         found = await self._read("/search", lambda body: reading.read_found(body, reference), params)
-        # The search does not tell the state of a savings account.
-        return [
-            replace(account, active=(await self.savings_account(account.id)).active) if account.kind == "savings" else account
-            for account in found
-        ]
+        return [await self.account(kind, account_id) for kind, account_id in found]
+
+    async def account(self, kind: str, account_id: int) -> FoundAccount:
+        """A loan or savings account (`kind`) as it is now, without its transactions. Raises NotFound."""
+        return await self._read(f"{_ACCOUNTS[kind]}/{account_id}", lambda body: reading.read_account(body, kind))
+
+    async def account_page(self, kind: str, *, offset: int, limit: int, newest_first: bool = False) -> AccountPage:
+        """One page of all loans or savings accounts in whatever state, in the order of their ids. The same on every version."""
+        page = _page(offset, limit, newest_first=newest_first)
+        return await self._read(_ACCOUNTS[kind], lambda body: reading.read_account_page(body, kind), page)
+
+    async def client_page(self, *, offset: int, limit: int) -> ClientPage:
+        """One page of all clients in the order of their ids."""
+        return await self._read("/clients", reading.read_client_page, _page(offset, limit))
+
+    async def listed_client(self, client_id: int) -> ListedClient:
+        """A client as the list would have it. Raises NotFound."""
+        return await self._read(f"/clients/{client_id}", reading.read_listed_client)
+
+    async def open_accounts(self, client_id: int) -> list[tuple[str, int]]:
+        """Kind and id of a client's accounts that a payment may mean: active, blocked or in transfer. Raises NotFound."""
+        return await self._read(f"/clients/{client_id}/accounts", reading.read_open_accounts)
+
+    async def savings_of(self, client_id: int) -> list[int]:
+        """The ids of the client's savings accounts, in whatever state. Raises NotFound."""
+        return await self._read(f"/clients/{client_id}/accounts", reading.read_savings_of)
 
     async def business_date(self) -> date | None:
         """The tenant's business date; None when it keeps none or does not show it to us (then its calendar day counts)."""
         try:
-            return await self._read("/businessdate/BUSINESS_DATE", lambda body: reading.read_date(body.get("date"), "date"))
+            return await self._read(_BUSINESS_DATE, lambda body: reading.read_date(body.get("date"), "date"))
         except NotFound:
             return None
         except NotUnderstood as error:
@@ -194,6 +232,17 @@ class MifosClient:
         path, target = f"/savingsaccounts/{savings_id}/transactions", ("savingsId", savings_id)
         return await self._write(path, "deposit", "transactionDate", write, target=target, made="resourceId")
 
+    async def undo_repayment(self, loan_id: int, transaction_id: int, *, on: date) -> Outcome[Posted]:
+        """Undoes a repayment; `on`: the day that it is dated. Its external id stays burnt. Read before a second try."""
+        path = f"/loans/{loan_id}/transactions/{transaction_id}"
+        body = {"transactionDate": on.isoformat(), "transactionAmount": "0", **_FORMAT}
+        return await self._send(path, "undo", body, None, target=("loanId", loan_id))
+
+    async def undo_deposit(self, savings_id: int, transaction_id: int) -> Outcome[Posted]:
+        """Undoes a deposit. Its external id, where the server takes them, stays burnt. Read before a second try."""
+        path = f"/savingsaccounts/{savings_id}/transactions/{transaction_id}"
+        return await self._send(path, "undo", {}, None, target=("savingsId", savings_id))
+
     async def _write(
         self, path: str, command: str, date_key: str, write: CoreWrite, *, target: tuple[str, int], made: str
     ) -> Outcome[Posted]:
@@ -210,11 +259,23 @@ class MifosClient:
             **{key: value for key, value in optional.items() if value is not None},
             **_FORMAT,
         }
-        done = await self._session.send(
-            "POST", path, params={"command": command}, body=body, idempotency_key=write.idempotency_key
-        )
+        key, external_id = write.idempotency_key, write.external_id
+        return await self._send(path, command, body, key, target=target, made=made, external_id=external_id)
+
+    async def _send(
+        self,
+        path: str,
+        command: str,
+        body: Mapping[str, Any],
+        idempotency_key: str | None,
+        *,
+        target: tuple[str, int],
+        made: str = "resourceId",
+        external_id: str | None = None,
+    ) -> Outcome[Posted]:
+        done = await self._session.send("POST", path, params={"command": command}, body=body, idempotency_key=idempotency_key)
         if isinstance(done, Answer):
-            return classify_write(done.status, done.headers, done.body, target=target, made=made, external_id=write.external_id)
+            return classify_write(done.status, done.headers, done.body, target=target, made=made, external_id=external_id)
         if isinstance(done, NotSent):
             return Refused(NOT_SENT, done.cause, Refusal.RETRY_LATER)
         return Unknown(done.cause)
@@ -231,3 +292,9 @@ class MifosClient:
         if number is None:
             raise NotUnderstood(f"{what}: the answer names no resourceId", code="shape")
         return number
+
+
+def _page(offset: int, limit: int, *, newest_first: bool = False) -> dict[str, str]:
+    """Limit and order are always stated: a server that is not told sends all rows, in any order."""
+    order = "DESC" if newest_first else "ASC"
+    return {"offset": str(offset), "limit": str(limit), "orderBy": "id", "sortOrder": order}

@@ -9,6 +9,11 @@ from pathlib import Path
 import faust
 import structlog
 
+from vault_core.collections.assigning import lapse_decisions
+from vault_core.collections.balance_gaps import check_balances
+from vault_core.collections.mirror_refresh import refresh_mirrors
+from vault_core.collections.pull_sweeping import sweep_pulls
+from vault_core.collections.reversal_sending import advance_reversals
 from vault_core.collections.stk_following import follow_prompts
 from vault_core.database import in_transaction
 from vault_core.disbursements.balance_queries import ask_balances
@@ -19,12 +24,14 @@ from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.disbursements.tariff_audit import audit_tariffs
+from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.ledger.holds import expire_holds
 from vault_core.ledger.proof_history import prove_due
 from vault_core.ledger.sealing import seal_due
 from vault_core.notifications.wallet_texts import watch_wallets
 from vault_core.partitions import cut_ahead
+from vault_core.postings.mifos_outages import probe_away
 from vault_core.runtime import Runtime
 from vault_core.wallets.adjustment_decisions import lapse_adjustments
 from vault_pipelines.streams.edge import Edge, Produce, cause_of
@@ -66,11 +73,18 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
         Job("audit floats", lambda: audit_floats(edge.runtime), idle=every, busy=every),
         Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),
+        Job("ask for what was away", lambda: probe_away(edge.runtime, edge.connections), idle=1.0, busy=1.0),
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("look for postings by hand", lambda: look_for_posted(edge.runtime, edge.connections), idle=10.0, busy=1.0),
+        Job("look for undone postings", lambda: look_for_undone(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
+        Job("refresh account mirrors", lambda: refresh_mirrors(edge.runtime, edge.connections), idle=3.0, busy=1.0),
+        Job("pull payments", lambda: sweep_pulls(edge.runtime, edge.connections), idle=2.0, busy=0.5),
+        Job("check balances", lambda: check_balances(edge.runtime), idle=10.0, busy=10.0),
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
+        Job("send reversals", lambda: advance_reversals(edge.runtime, edge.connections), idle=2.0, busy=0.5),
+        Job("lapse decisions on payments", lambda: lapse_decisions(edge.runtime), idle=60.0, busy=1.0),
         Job("expire holds", lambda: expire_holds(edge.runtime), idle=60.0, busy=1.0),
         Job("audit tariffs", lambda: audit_tariffs(edge.runtime), idle=every, busy=lambda: min(5.0, every())),
         Job("cut partitions", lambda: _cut_partitions(edge.runtime), idle=3600.0, busy=3600.0),
@@ -95,7 +109,7 @@ def register(app: faust.App, job: Job) -> None:
 async def _rest_after(job: Job) -> float:
     try:
         return _seconds(job.busy if await job.work() else job.idle)
-    except Exception as error:  # noqa: BLE001 - the edge of a process: the cause is logged, the work stays due
+    except Exception as error:
         log.warning("job failed", job=job.name, cause=cause_of(error))
         return max(_seconds(job.idle), _AFTER_FAILURE)
 

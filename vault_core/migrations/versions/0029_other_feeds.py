@@ -29,6 +29,7 @@ CREATE TABLE pull_feeds (
     partner_id uuid NOT NULL REFERENCES partners,
     registered_at timestamptz NOT NULL,
     swept_to timestamptz,                     -- all until then is read; the next window begins some time before it
+    again_from timestamptz,                   -- from here on it is wanted once more: a balance says that something is missing
     next_sweep_at timestamptz NOT NULL,
     failures integer NOT NULL DEFAULT 0,      -- sweeps since the last one that M-Pesa answered
     last_failure text

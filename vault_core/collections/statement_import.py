@@ -1,0 +1,245 @@
+"""Bringing in a statement: the payments that no confirmation and no pull told of are booked, and the rest is known already."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.audit import record_act
+from vault_core.collections.booking import Booking, IncomingPayment, book_payments
+from vault_core.collections.statement_file import StatementRow, read_statement
+from vault_core.collections.statement_rules import BadRow, NoPayment, StatementPayment, read_row
+from vault_core.database import in_transaction
+from vault_core.errors import InvalidInput
+from vault_core.money import ZERO, Money
+from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime
+
+_AT_ONCE = 500
+_MOST_BAD_SHOWN = 50
+
+_IMPORT = text(
+    """
+    INSERT INTO statement_imports (id, partner_id, short_code, file_name, sha256, imported_by, imported_at, skipped_bad)
+    VALUES (:id, :partner_id, :short_code, :file_name, :sha256, :by, :now, :skipped)
+    ON CONFLICT (partner_id, sha256) DO NOTHING RETURNING id
+    """
+)
+_IMPORTED = text("SELECT id FROM statement_imports WHERE partner_id = :partner_id AND sha256 = :sha256")
+_ROWS = text(
+    """
+    INSERT INTO statement_rows (id, import_id, line, receipt, row_sealed)
+    SELECT new.id, :import_id, new.line, new.receipt, new.sealed
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:lines AS integer[]), CAST(:receipts AS text[]), CAST(:sealed AS bytea[]))
+         AS new(id, line, receipt, sealed)
+    ON CONFLICT (import_id, line) DO NOTHING RETURNING id
+    """
+)
+_KNOWN = text("SELECT receipt, amount_cents FROM collections WHERE short_code = :short_code AND receipt = ANY(:receipts)")
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What a statement holds, and what importing it did or (dry run) would do."""
+
+    rows: int = 0
+    booked: int = 0
+    booked_amount: Money = ZERO
+    known: int = 0
+    conflicts: list[str] = field(default_factory=list)  # receipts that are booked with another amount
+    not_payments: Counter[str] = field(default_factory=Counter)  # by the statement's own words
+    bad: list[BadRow] = field(default_factory=list)  # the first of them
+    bad_count: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    def count(self, read: StatementPayment | NoPayment | BadRow) -> None:
+        """Counts one row of the file."""
+        self.rows += 1
+        match read:
+            case BadRow():
+                self.bad_count += 1
+                if len(self.bad) < _MOST_BAD_SHOWN:
+                    self.bad.append(read)
+            case NoPayment(kind=kind):
+                self.not_payments[kind] += 1
+            case StatementPayment(at=at):
+                self.first_at = min(self.first_at or at, at)
+                self.last_at = max(self.last_at or at, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A file as a person gives it."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> bytes:
+        """What it is known by, whatever it is called."""
+        return hashlib.sha256(self.content).digest()
+
+
+async def preview_statement(runtime: Runtime, partner: Partner, statement: Statement) -> ImportReport:
+    """What importing it would do; writes nothing. Raises InvalidInput for a file that is no statement of the pay bill."""
+    report = _read_through(partner, statement)
+    seen: set[str] = set()
+    async with runtime.engine.connect() as connection:
+        for some in _batches(partner, statement):
+            receipts = [payment.receipt for payment, _ in some]
+            rows = await connection.execute(_KNOWN, {"short_code": partner.c2b_short_code, "receipts": receipts})
+            known = {row.receipt: Money(row.amount_cents) for row in rows}
+            for payment, _ in some:
+                repeated = payment.receipt in known or payment.receipt in seen
+                differs = payment.receipt in known and known[payment.receipt] != payment.amount
+                _add(report, payment, Booking.CONFLICT if differs else Booking.DUPLICATE if repeated else Booking.BOOKED)
+                seen.add(payment.receipt)
+    return report
+
+
+async def import_statement(
+    runtime: Runtime, partner: Partner, statement: Statement, *, actor: str, skip_bad: bool = False
+) -> ImportReport:
+    """Books the payments of the statement, each receipt once whoever told of it before, and keeps file hash and rows. Audited.
+
+    Rows that cannot be read: InvalidInput names them and nothing is done, unless `skip_bad`. Cut off anywhere, or repeated, it is
+    simply run again: some rows a transaction, each with its evidence.
+    """
+    report = _read_through(partner, statement)
+    if report.bad_count and not skip_bad:
+        raise InvalidInput(bad_rows_text(report))
+    import_id = await in_transaction(runtime.engine, partial(_begin, runtime, partner, statement, report, actor))
+    for some in _batches(partner, statement):
+        done = await in_transaction(runtime.engine, partial(_book, runtime, partner, import_id, some))
+        for payment, booking in done:
+            _add(report, payment, booking)
+    return report
+
+
+def bad_rows_text(report: ImportReport) -> str:
+    """The rows that cannot be read, for a person."""
+    lines = [f"  line {row.line}: {row.cause}" for row in report.bad]
+    more = report.bad_count - len(report.bad)
+    rest = [f"  and {more} more"] if more else []
+    one = "1 row of the statement" if report.bad_count == 1 else f"{report.bad_count} rows of the statement"
+    return "\n".join(
+        [f"{one} cannot be read; nothing was booked. Download it again, or leave them out with --skip-bad:", *lines, *rest]
+    )
+
+
+def _read_through(partner: Partner, statement: Statement) -> ImportReport:
+    report = ImportReport()
+    for row in read_statement(statement.content, partner.c2b_short_code):
+        report.count(read_row(row))
+    return report
+
+
+def _payments(partner: Partner, statement: Statement) -> Iterator[tuple[StatementPayment, StatementRow]]:
+    for row in read_statement(statement.content, partner.c2b_short_code):
+        read = read_row(row)
+        if isinstance(read, StatementPayment):
+            yield read, row
+
+
+def _batches(partner: Partner, statement: Statement) -> Iterator[list[tuple[StatementPayment, StatementRow]]]:
+    payments = _payments(partner, statement)
+    while some := list(islice(payments, _AT_ONCE)):
+        yield some
+
+
+async def _begin(
+    runtime: Runtime, partner: Partner, statement: Statement, report: ImportReport, actor: str, connection: AsyncConnection
+) -> UUID:
+    """The import of this file: the one that was begun before, if it was."""
+    file = {"partner_id": partner.id, "sha256": statement.sha256}
+    values = {
+        "id": runtime.new_id(),
+        "short_code": partner.c2b_short_code,
+        "file_name": statement.name[:200],
+        "by": actor,
+        "now": runtime.clock.now(),
+        "skipped": report.bad_count,
+    }
+    made: UUID | None = (await connection.execute(_IMPORT, values | file)).scalar_one_or_none()
+    import_id: UUID = made or (await connection.execute(_IMPORTED, file)).scalar_one()
+    await record_act(
+        connection,
+        runtime.clock,
+        runtime.new_id,
+        actor=actor,
+        act="collections.statement_imported",
+        subject=f"{partner.name} pay bill {partner.c2b_short_code}",
+        partner_id=partner.id,
+        after={
+            "import": str(import_id),
+            "sha256": statement.sha256.hex(),
+            "rows": report.rows,
+            "bad_rows_left_out": report.bad_count,
+            "imported_before": made is None,
+        },
+    )
+    return import_id
+
+
+async def _book(
+    runtime: Runtime,
+    partner: Partner,
+    import_id: UUID,
+    some: Sequence[tuple[StatementPayment, StatementRow]],
+    connection: AsyncConnection,
+) -> list[tuple[StatementPayment, Booking]]:
+    ids = [runtime.new_id() for _ in some]
+    kept = await connection.execute(
+        _ROWS,
+        {
+            "import_id": import_id,
+            "ids": ids,
+            "lines": [payment.line for payment, _ in some],
+            "receipts": [payment.receipt for payment, _ in some],
+            "sealed": [_sealed(runtime, row_id, row.cells) for row_id, (_, row) in zip(ids, some, strict=True)],
+        },
+    )
+    new = set(kept.scalars())
+    fresh = [(row_id, payment) for row_id, (payment, _) in zip(ids, some, strict=True) if row_id in new]
+    bookings = await book_payments(connection, runtime, [_incoming(partner, payment, row_id) for row_id, payment in fresh])
+    did = {payment.line: booking for (_, payment), booking in zip(fresh, bookings, strict=True)}
+    return [(payment, did.get(payment.line, Booking.DUPLICATE)) for payment, _ in some]
+
+
+def _sealed(runtime: Runtime, row_id: UUID, cells: Mapping[str, str]) -> bytes:
+    return runtime.sealer.seal(orjson.dumps(dict(cells)), bound_to=f"statement_rows:{row_id}:row")
+
+
+def _incoming(partner: Partner, payment: StatementPayment, row_id: UUID) -> IncomingPayment:
+    return IncomingPayment(
+        partner_id=partner.id,
+        short_code=partner.c2b_short_code,
+        receipt=payment.receipt,
+        amount=payment.amount,
+        happened_at=payment.at,
+        source="statement",
+        event_id=row_id,
+        org_balance=payment.balance,
+        bill_reference=payment.reference,
+        payer_phone=payment.phone,
+        payer_name=payment.payer_name,
+    )
+
+
+def _add(report: ImportReport, payment: StatementPayment, booking: Booking) -> None:
+    if booking is Booking.BOOKED:
+        report.booked += 1
+        report.booked_amount += payment.amount
+    elif booking is Booking.CONFLICT:
+        report.conflicts.append(payment.receipt)
+    else:
+        report.known += 1
