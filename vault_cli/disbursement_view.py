@@ -1,7 +1,6 @@
 """Disbursements and their stories as the command line shows them."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,19 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vault_core.clock import NAIROBI
+from vault_cli.story_view import iso, moment, print_events
 from vault_core.disbursements.payout_halt import Halt
 from vault_core.disbursements.payout_list import ListedPayout
 from vault_core.disbursements.resolving import Resolution
 from vault_core.disbursements.states import State
-from vault_core.disbursements.story import Event
+from vault_core.story import Event
 
 _WIDE = 200
-
-
-def moment(at: datetime) -> str:
-    """The moment in Nairobi, to the second."""
-    return f"{at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}"
 
 
 def payout_json(payout: ListedPayout) -> dict[str, Any]:
@@ -39,21 +33,16 @@ def payout_json(payout: ListedPayout) -> dict[str, Any]:
         "reason": payout.reason,
         "phone": payout.phone,
         "found_by": payout.found_by,
-        "detected_at": _iso(payout.detected_at),
-        "since": _iso(payout.since),
-        "due_at": _iso(payout.due_at),
+        "detected_at": iso(payout.detected_at),
+        "since": iso(payout.since),
+        "due_at": iso(payout.due_at),
         "instructions": payout.instructions,
         "receipt": payout.receipt,
-        "paid_at": _iso(payout.paid_at),
-        "posted_at": _iso(payout.posted_at),
+        "paid_at": iso(payout.paid_at),
+        "posted_at": iso(payout.posted_at),
         "stuck": payout.next.stuck,
         "next": payout.next.words,
     }
-
-
-def event_json(event: Event) -> dict[str, Any]:
-    """An event of a story as --json prints it."""
-    return {"at": _iso(event.at), "who": event.who, "what": event.what, "refs": dict(event.refs)}
 
 
 def resolution_json(resolution: Resolution) -> dict[str, Any]:
@@ -67,11 +56,12 @@ def resolution_json(resolution: Resolution) -> dict[str, Any]:
         "verdict": resolution.verdict,
         "receipt": resolution.receipt,
         "amount_cents": resolution.amount.cents,
-        "paid_at": _iso(resolution.paid_at),
+        "paid_at": iso(resolution.paid_at),
         "evidence": resolution.evidence,
         "second_person": resolution.second_person,
+        "overturns": resolution.overturns,
         "proposed_by": resolution.proposed_by,
-        "proposed_at": _iso(resolution.proposed_at),
+        "proposed_at": iso(resolution.proposed_at),
         "state": resolution.state,
         "effect": resolution.effect,
     }
@@ -81,7 +71,7 @@ def halt_json(halt: Halt | None) -> dict[str, Any] | None:
     """A halt of all sending as --json prints it."""
     if halt is None:
         return None
-    return {"begun_at": _iso(halt.begun_at), "begun_by": halt.begun_by, "reason": halt.reason}
+    return {"begun_at": iso(halt.begun_at), "begun_by": halt.begun_by, "reason": halt.reason}
 
 
 def halt_banner(halt: Halt) -> str:
@@ -140,16 +130,14 @@ def print_story(console: Console, payout: ListedPayout, events: Sequence[Event])
         if value:
             console.print(f"[bold]{name:<13}[/]{escape(value)}", soft_wrap=True, highlight=False)
     console.print()
-    for event in events:
-        console.print(f"{moment(event.at)}  [bold]{escape(event.who)}[/]  {escape(event.what)}", soft_wrap=True, highlight=False)
-        if event.refs:
-            console.print(f"    [dim]{escape(_refs(event.refs))}[/]", soft_wrap=True, highlight=False)
+    print_events(console, events)
 
 
 def print_proposals(console: Console, proposals: Sequence[Resolution]) -> None:
     """What waits for a second person."""
     for one in proposals:
         verdict = f"paid, receipt {one.receipt}" if one.verdict == "paid" else "not paid"
+        verdict += f", against what is booked ({one.overturns})" if one.overturns is not None else ""
         console.print(
             f"{moment(one.proposed_at)}  {one.partner}  loan {escape(one.loan_account_no)}  {one.amount}  {verdict}  by "
             f"{escape(one.proposed_by)}: {escape(one.evidence)}\n    approve or reject: {one.disbursement_id}",
@@ -160,11 +148,3 @@ def print_proposals(console: Console, proposals: Sequence[Resolution]) -> None:
 
 def _loan(payout: ListedPayout) -> str:
     return payout.loan_account_no if payout.tranche == 1 else f"{payout.loan_account_no} tranche {payout.tranche}"
-
-
-def _refs(refs: Mapping[str, str]) -> str:
-    return "  ".join(f"{name} {value}" for name, value in refs.items())
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(NAIROBI).isoformat()

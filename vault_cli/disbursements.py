@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from vault_cli.disbursement_view import (
-    event_json,
     halt_banner,
     halt_json,
     payout_json,
@@ -20,6 +19,7 @@ from vault_cli.disbursement_view import (
     resolution_json,
 )
 from vault_cli.session import actor, failures_told, run
+from vault_cli.story_view import event_json
 from vault_core.clock import NAIROBI
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.payout_halt import Halt, halt_in_force
@@ -37,7 +37,7 @@ from vault_core.disbursements.resolving import (
 )
 from vault_core.disbursements.resuming import resume_postings
 from vault_core.disbursements.states import State
-from vault_core.disbursements.story import Event, tell
+from vault_core.disbursements.story import tell
 from vault_core.disbursements.story_rows import read_story_rows
 from vault_core.disbursements.undone_posting import post_undone_again
 from vault_core.errors import InvalidInput
@@ -45,6 +45,7 @@ from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
+from vault_core.story import Event
 
 app = typer.Typer(no_args_is_help=True, help="Disbursements: what became of each, and what a person may do about it.")
 console = Console(soft_wrap=True, highlight=False)
@@ -174,8 +175,12 @@ def resolve(
     Exactly one of --paid and --not-paid. What follows is what follows an M-Pesa result: the books, the charges, the posting to
     Mifos X, the texts. A result that still comes and says otherwise opens a case.
 
+    Against what is booked it always takes a second person: a payout that is booked as paid and was not is taken back (its ledger
+    transactions are reversed, its posting counts no more and a case asks for it to be undone in Mifos X), one that is booked as
+    failed and was paid is booked.
+
     JSON of resolve, approve, reject: {"id", "partner", "loan_account_no", "disbursement", "instruction", "verdict", "receipt",
-    "amount_cents", "paid_at", "evidence", "second_person", "proposed_by", "proposed_at", "state", "effect"}
+    "amount_cents", "paid_at", "evidence", "second_person", "overturns", "proposed_by", "proposed_at", "state", "effect"}
     """
     with failures_told():
         seen = _seen(paid, amount, at, not_paid=not_paid)
@@ -291,8 +296,9 @@ def _told(resolution: Resolution, *, json_: bool) -> None:
         return
     name = f"loan {resolution.loan_account_no} of {resolution.partner}"
     if resolution.state == "proposed":
+        why = str(resolution.amount) if resolution.overturns is None else f"what is against the books ({resolution.overturns})"
         words = (
-            f"kept as a proposal: {resolution.amount} needs a second person. Another login runs `vault disbursements approve "
+            f"kept as a proposal: {why} needs a second person. Another login runs `vault disbursements approve "
             f"{resolution.disbursement_id}`"
         )
     elif resolution.state == "overtaken":

@@ -10,7 +10,7 @@ from rich.markup import escape
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.partner_fields import CONTACT_FIELDS, CONTACT_ROLES, FIELDS, Field
-from vault_core.partners.partner_file import PartnerFile, partner_from_tables, with_ca
+from vault_core.partners.partner_file import PartnerFile, partner_from_tables, with_files
 
 
 class Answers:
@@ -33,8 +33,8 @@ class Answers:
         self._tables[table] = {key: answer for key, answer in answers.items() if answer}
 
     def described(self) -> PartnerFile:
-        """The partner these answers describe. A CA file is looked for from the current folder. Raises InvalidInput."""
-        return with_ca(partner_from_tables(self._tables), Path.cwd())
+        """The partner these answers describe. Files are looked for from the current folder. Raises InvalidInput."""
+        return with_files(partner_from_tables(self._tables), Path.cwd())
 
 
 def _ask_for_contacts(console: Console) -> list[dict[str, str]]:

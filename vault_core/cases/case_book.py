@@ -27,14 +27,16 @@ class NewCase:
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """A case nobody has closed yet."""
+    """A case nobody has closed yet. `owner`: whose work it is, if somebody took it."""
 
+    id: UUID
     kind: str
     subject: str
     partner_id: UUID | None
     amount: Money | None
     opened_at: datetime
     evidence: dict[str, Any]
+    owner: str | None
 
 
 _OPEN = text(
@@ -54,7 +56,7 @@ _CLOSE = text(
 
 _LIST = text(
     """
-    SELECT kind, subject, partner_id, amount_cents, opened_at, evidence FROM cases
+    SELECT id, kind, subject, partner_id, amount_cents, opened_at, evidence, owner FROM cases
     WHERE closed_at IS NULL AND (CAST(:partner_id AS uuid) IS NULL OR partner_id = :partner_id) ORDER BY opened_at, id
     """
 )
@@ -106,12 +108,14 @@ async def list_open_cases(connection: AsyncConnection, partner_id: UUID | None =
     rows = await connection.execute(_LIST, {"partner_id": partner_id})
     return [
         OpenCase(
+            id=row.id,
             kind=row.kind,
             subject=row.subject,
             partner_id=row.partner_id,
             amount=None if row.amount_cents is None else Money(row.amount_cents),
             opened_at=row.opened_at,
             evidence=row.evidence,
+            owner=row.owner,
         )
         for row in rows
     ]

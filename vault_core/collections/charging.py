@@ -70,7 +70,7 @@ _WRITE = text(
                 CAST(:amounts AS bigint[]), CAST(:bands AS bigint[]), CAST(:fees AS uuid[]), CAST(:transactions AS uuid[]))
          AS line(id, partner_id, subject_id, name, amount, band, fee, transaction_id)
     LEFT JOIN ledger_transactions t ON t.id = line.transaction_id
-    ON CONFLICT (subject_kind, subject_id, line) DO NOTHING
+    ON CONFLICT (subject_kind, subject_id, round, line) DO NOTHING
     """
 )
 

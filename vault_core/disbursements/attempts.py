@@ -40,6 +40,7 @@ class Attempt:
     approved_on: date
     tries: int
     hold_id: UUID | None
+    taken_back: int  # how often a payment that was booked for the disbursement was taken back (taking_back.py)
     phone_sealed: bytes | None = field(repr=False)
     client_name_sealed: bytes | None = field(repr=False)
 
@@ -47,6 +48,11 @@ class Attempt:
     def loan(self) -> str:
         """The loan as people know it, and the subject of cases about it."""
         return f"loan {self.loan_account_no}"
+
+    @property
+    def again(self) -> str:
+        """What ends the keys of all that is booked after a payment was taken back."""
+        return again(self.taken_back)
 
     @property
     def case_subject(self) -> str:
@@ -77,7 +83,7 @@ _COLUMNS = """
     a.id, a.number, a.originator_conversation_id, a.conversation_id, a.amount_cents, a.state, a.written_at, a.sends, a.send_by,
     a.result_code, a.receipt, a.queries, a.disbursement_id, d.state AS disbursement_state, d.partner_id, d.loan_id,
     d.loan_account_no, CASE WHEN d.of_tranches THEN d.tranche END AS tranche, d.principal_cents, d.approved_on, d.tries,
-    d.hold_id, d.phone_sealed, d.client_name_sealed
+    d.hold_id, d.taken_back, d.phone_sealed, d.client_name_sealed
 """
 
 # In the order of the disbursements, as every transaction of this capability locks them.
@@ -124,6 +130,11 @@ class AttemptIndex:
         return found if found is not None and found.partner_id == partner_id else None
 
 
+def again(taken_back: int) -> str:
+    """What ends the keys of a disbursement that had `taken_back` payments taken back: nothing, mostly."""
+    return f":{taken_back + 1}" if taken_back else ""
+
+
 def attempt_id_in(path_reference: str | None) -> UUID | None:
     """The id that we put at the end of a callback URL, if that is what stands there."""
     try:
@@ -156,6 +167,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         approved_on=row.approved_on,
         tries=row.tries,
         hold_id=row.hold_id,
+        taken_back=row.taken_back,
         phone_sealed=row.phone_sealed,
         client_name_sealed=row.client_name_sealed,
     )

@@ -47,6 +47,7 @@ class Candidate:
     open_instruction: OpenInstruction | None
     client_id: int | None
     detected_at: datetime
+    taken_back: int
     late_receipt: str | None  # of an earlier instruction that failed and was then said to be paid (late_payment.py)
 
 
@@ -62,7 +63,7 @@ _TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('disbursement 
 _READY = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.tranche, d.product_id, d.principal_cents, d.payout_cents,
-           d.approved_on, d.tries, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed,
+           d.approved_on, d.tries, d.taken_back, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed,
            a.id AS attempt_id, a.number, a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt
@@ -191,5 +192,6 @@ def _candidate(runtime: Runtime, row: Row[Any]) -> Candidate:
         open_instruction=instruction,
         client_id=row.client_id,
         detected_at=row.detected_at,
+        taken_back=row.taken_back,
         late_receipt=row.late_receipt,
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.disbursements.attempts import Attempt
+from vault_core.disbursements.attempts import Attempt, again
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.holds import Capture, HoldRequest, Short, capture_holds, place_holds, release_holds
 from vault_core.ledger.posting import Leg, Posting
@@ -30,11 +30,12 @@ class ToHold:
 
     disbursement_id: UUID
     quote: ChargeQuote
+    taken_back: int = 0
 
     @property
     def key(self) -> str:
         """The hold's key. It holds again after a release, for the next instruction."""
-        return f"charges:{self.disbursement_id}"
+        return f"charges:{self.disbursement_id}{again(self.taken_back)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ _FORGET = text(
 )
 _WRITE = text(
     """
-    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, tariff_band_id, system_fee_id)
-    SELECT line.id, :partner_id, 'disbursement', line.subject_id, line.name, line.amount, line.band, line.fee
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:subjects AS uuid[]), CAST(:names AS text[]), CAST(:amounts AS bigint[]),
-                CAST(:bands AS bigint[]), CAST(:fees AS uuid[])) AS line(id, subject_id, name, amount, band, fee)
+    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, round, line, amount_cents, tariff_band_id, system_fee_id)
+    SELECT line.id, :partner_id, 'disbursement', line.subject_id, line.round, line.name, line.amount, line.band, line.fee
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:subjects AS uuid[]), CAST(:rounds AS integer[]), CAST(:names AS text[]),
+                CAST(:amounts AS bigint[]), CAST(:bands AS bigint[]), CAST(:fees AS uuid[]))
+         AS line(id, subject_id, round, name, amount, band, fee)
     """
 )
 _READ = text(
@@ -122,7 +124,7 @@ def _charges(item: ToCapture, legs: tuple[Leg, ...]) -> Posting:
     return Posting(
         partner_id=attempt.partner_id,
         kind="charges",
-        key=f"charges:{attempt.disbursement_id}",
+        key=f"charges:{attempt.disbursement_id}{attempt.again}",
         reference=item.receipt,
         effective_at=item.paid_at,
         legs=legs,
@@ -131,7 +133,7 @@ def _charges(item: ToCapture, legs: tuple[Leg, ...]) -> Posting:
 
 
 async def _write_lines(connection: AsyncConnection, runtime: Runtime, partner: Partner, held: Sequence[ToHold]) -> None:
-    rows = [(ask.disbursement_id, line) for ask in held for line in ask.quote.lines if line.line != _RESERVED]
+    rows = [(ask, line) for ask in held for line in ask.quote.lines if line.line != _RESERVED]
     if not held:
         return
     await connection.execute(_FORGET, {"ids": [ask.disbursement_id for ask in held]})
@@ -141,7 +143,8 @@ async def _write_lines(connection: AsyncConnection, runtime: Runtime, partner: P
             {
                 "partner_id": partner.id,
                 "ids": [runtime.new_id() for _ in rows],
-                "subjects": [subject for subject, _ in rows],
+                "subjects": [ask.disbursement_id for ask, _ in rows],
+                "rounds": [ask.taken_back for ask, _ in rows],
                 "names": [line.line for _, line in rows],
                 "amounts": [line.amount.cents for _, line in rows],
                 "bands": [line.tariff_band_id for _, line in rows],

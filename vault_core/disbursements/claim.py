@@ -204,7 +204,7 @@ class _Decision:
 
     async def _covered(self, fresh: Sequence[Candidate], day: date) -> dict[UUID, UUID | None]:
         fees = (await load_system_fees(self.connection, [self.partner.id]))[self.partner.id]
-        wanted = [ToHold(candidate.id, self._quote(candidate, fees, day)) for candidate in fresh]
+        wanted = [ToHold(candidate.id, self._quote(candidate, fees, day), candidate.taken_back) for candidate in fresh]
         answers = await hold_charges(self.connection, self.runtime, self.partner, wanted)
         shorts = [(disbursement_id, answer) for disbursement_id, answer in answers.items() if isinstance(answer, Short)]
         for disbursement_id, short in shorts:

@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.notifications.partner_texts import PartnerText, tell_partners
 from vault_core.partners.partner import load_partners
-from vault_core.partners.states import halt_partner
+from vault_core.partners.states import HALTED_CASE, halt_partner, halted_subject
 from vault_core.runtime import Runtime
 
-HALTED_CASE = "partner_halted"
 SIGNS_TO_STOP = 2
 
 
@@ -63,7 +62,7 @@ async def _halt(connection: AsyncConnection, runtime: Runtime, reasons: Mapping[
         reason, partner = reasons[partner_id], partners[partner_id]
         if await halt_partner(connection, runtime, partner_id, reason=reason, actor="system:disbursements"):
             evidence = {"why": reason, "do": f"remove the cause, then `vault partner resume {partner.name}`"}
-            cases.append(NewCase(HALTED_CASE, f"partner {partner.name}", partner_id, evidence=evidence))
+            cases.append(NewCase(HALTED_CASE, halted_subject(partner.name), partner_id, evidence=evidence))
             fact = f"halted:{partner_id}:{runtime.clock.now().isoformat()}"
             texts.append(PartnerText(partner, fact, "payouts_stopped", {"reason": reason}))
     await open_cases(connection, runtime.clock, runtime.new_id, cases)

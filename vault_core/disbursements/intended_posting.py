@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clock import business_day
 from vault_core.disbursements.payment import Payment
-from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, write_calls
+from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, begin_anew, write_calls
 from vault_core.postings.core_posting import account_number_binding
 from vault_core.runtime import Runtime
 
@@ -19,7 +19,7 @@ _WRITE = text(
                                amount_cents, transaction_date, account_number_sealed, created_at)
     VALUES (:id, :partner_id, 'disburse', :subject_id, :account_id, :tranche, :external_id, :idempotency_key, :receipt,
             :amount_cents, :transaction_date, :account_number_sealed, :now)
-    ON CONFLICT (kind, subject_id) DO NOTHING
+    ON CONFLICT DO NOTHING
     """
 )
 
@@ -44,7 +44,7 @@ async def intend_postings(connection: AsyncConnection, runtime: Runtime, payment
                 "subject_id": attempt.disbursement_id,
                 "account_id": attempt.loan_id,
                 "tranche": attempt.tranche,
-                "external_id": f"pv-disburse-{attempt.disbursement_id.hex}",
+                "external_id": f"pv-disburse-{attempt.disbursement_id.hex}{attempt.again.replace(':', '-again')}",
                 "idempotency_key": runtime.new_id().hex,
                 "receipt": payment.paid.receipt,
                 "amount_cents": attempt.principal.cents,
@@ -69,3 +69,5 @@ async def intend_postings(connection: AsyncConnection, runtime: Runtime, payment
             for payment in payments
         ],
     )
+    if again := [payment.attempt.disbursement_id for payment in payments if payment.attempt.taken_back]:
+        await begin_anew(connection, runtime.clock, POST_CALL, again)  # the call of the payment that was taken back is over

@@ -19,7 +19,8 @@ _FIND = text(
                OR d.loan_id = :number OR d.id IN (
                    SELECT a.disbursement_id FROM disbursement_attempts a
                    WHERE a.id = :id OR a.originator_conversation_id = :given OR a.conversation_id = :given
-                         OR a.receipt = upper(:given)))
+                         OR a.receipt = upper(:given)
+                   UNION ALL SELECT u.subject_id FROM core_postings u WHERE u.state = 'undone' AND u.receipt = upper(:given)))
     ORDER BY (d.id = :id OR d.receipt = upper(:given)) DESC NULLS LAST, p.name, d.loan_id, d.tranche LIMIT :most
     """
 )

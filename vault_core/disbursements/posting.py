@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, close_cases, open_cases
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
+from vault_core.disbursements.attempts import again
 from vault_core.disbursements.intended_posting import POST_CALL
 from vault_core.disbursements.states import State, require_move
 from vault_core.disbursements.telling import client_text_values
@@ -49,6 +50,7 @@ class _Paid:
     paid_at: datetime
     charges: Money
     external_id: str
+    taken_back: int
     phone: str = field(repr=False)
     client_name: str = field(repr=False)
 
@@ -57,10 +59,11 @@ _POSTING = text("UPDATE disbursements SET state = 'posting' WHERE id = ANY(:ids)
 _READ = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.state, d.principal_cents, d.payout_cents, d.receipt, d.paid_at,
-           d.phone_sealed, d.client_name_sealed, p.external_id,
+           d.taken_back, d.phone_sealed, d.client_name_sealed, p.external_id,
            (SELECT coalesce(sum(c.amount_cents), 0)::bigint FROM charge_lines c
-            WHERE c.subject_kind = 'disbursement' AND c.subject_id = d.id AND c.charged_at IS NOT NULL) AS charges_cents
-    FROM disbursements d JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id
+            WHERE c.subject_kind = 'disbursement' AND c.subject_id = d.id AND c.charged_at IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = c.transaction_id)) AS charges_cents
+    FROM disbursements d JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id AND p.state <> 'undone'
     WHERE d.id = ANY(:ids) ORDER BY d.id FOR UPDATE OF d
     """
 )
@@ -83,8 +86,9 @@ async def post_disbursements(runtime: Runtime, connections: Connections, calls: 
     """Executes claimed calls 'disbursement.post' (their subject is the disbursement) and records how each went.
 
     Posted: the disbursement is over, the ledger follows, client and partner are texted. Refused for good, or still not posted
-    after the last try: a case with everything needed to post it by hand. Otherwise the call comes again. One that fails for a
-    reason nobody foresaw is raised when the others are done (vault_core/outbox/apart.py).
+    after the last try: a case with everything needed to post it by hand. Otherwise the call comes again; while Mifos X is away
+    it waits, and that is no try. One that fails for a reason nobody foresaw is raised when the others are done
+    (vault_core/outbox/apart.py).
     """
     await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections), side_by_side=SIDE_BY_SIDE)
 
@@ -206,7 +210,7 @@ def _posting(paid: _Paid) -> Posting:
 def _client_text(paid: _Paid, partner: Partner) -> NewMessage:
     return NewMessage(
         partner=partner,
-        business_key=f"disbursed:{paid.id}:client",
+        business_key=f"disbursed:{paid.id}:client{again(paid.taken_back)}",
         template="loan_disbursed",
         phone=paid.phone,
         values=client_text_values(paid.client_name, paid.payout, paid.loan_account_no, paid.receipt),
@@ -215,7 +219,8 @@ def _client_text(paid: _Paid, partner: Partner) -> NewMessage:
 
 def _partner_text(paid: _Paid, partner: Partner) -> PartnerText:
     values = client_text_values(paid.client_name, paid.payout, paid.loan_account_no, paid.receipt)
-    return PartnerText(partner, f"disbursed:{paid.id}", "disbursement_done", {**values, "charges": str(paid.charges)})
+    fact = f"disbursed:{paid.id}{again(paid.taken_back)}"
+    return PartnerText(partner, fact, "disbursement_done", {**values, "charges": str(paid.charges)})
 
 
 def _case(paid: _Paid, cause: str) -> NewCase:
@@ -255,6 +260,7 @@ def _paid(runtime: Runtime, row: Row[Any]) -> _Paid:
         paid_at=row.paid_at,
         charges=Money(row.charges_cents),
         external_id=row.external_id,
+        taken_back=row.taken_back,
         phone=opened(row.phone_sealed, "phone_sealed"),
         client_name=opened(row.client_name_sealed, "client_name_sealed"),
     )

@@ -31,6 +31,7 @@ class Resolution:
     paid_at: datetime | None
     evidence: str
     second_person: bool
+    overturns: str | None  # the verdict that was booked when it was stated, and that it is against
     proposed_by: str
     proposed_at: datetime
     state: str
@@ -40,9 +41,9 @@ class Resolution:
 _WRITE = text(
     """
     INSERT INTO disbursement_resolutions (id, partner_id, disbursement_id, attempt_id, verdict, receipt, amount_cents, paid_at,
-                                          evidence, second_person, proposed_by, proposed_at)
+                                          evidence, second_person, overturns, proposed_by, proposed_at)
     VALUES (:id, :partner_id, :disbursement_id, :attempt_id, :verdict, :receipt, :amount, :paid_at, :evidence, :second_person,
-            :actor, :now)
+            :overturns, :actor, :now)
     """
 )
 _DECIDE = text(
@@ -92,6 +93,7 @@ async def write_proposal(
             "paid_at": paid_at,
             "evidence": evidence,
             "second_person": second_person,
+            "overturns": statement.overturns,
             "actor": actor,
             "now": runtime.clock.now(),
         },
@@ -142,6 +144,7 @@ def _resolution(row: Row[Any]) -> Resolution:
         paid_at=row.paid_at,
         evidence=row.evidence,
         second_person=row.second_person,
+        overturns=row.overturns,
         proposed_by=row.proposed_by,
         proposed_at=row.proposed_at,
         state=row.state,

@@ -38,6 +38,7 @@ class Statement:
 
     instruction: InstructionFacts
     paid: tuple[str, Money, datetime] | None  # receipt, amount, time; None: not paid
+    overturns: str | None = None  # the verdict that is booked and would not stand any more
 
     @property
     def amount(self) -> Money:
@@ -45,9 +46,9 @@ class Statement:
         return self.instruction.amount if self.paid is None else self.paid[1]
 
 
-def needs_second_person(amount: Money, alone_up_to: Money) -> bool:
-    """Whether one person's word is not enough."""
-    return amount > alone_up_to
+def needs_second_person(statement: Statement, alone_up_to: Money) -> bool:
+    """Whether one person's word is not enough: above the limit, and always against what is booked."""
+    return statement.overturns is not None or statement.amount > alone_up_to
 
 
 def checked_evidence(evidence: str) -> str:
@@ -65,11 +66,11 @@ def stated(standing: Standing, seen: Seen, now: datetime, longest_call: timedelt
     """The statement that `seen` makes about the disbursement. `number`: which instruction, where it is not plain.
 
     Raises InvalidInput for a receipt or a time that cannot be, and Conflict, saying what to do instead, where the books already
-    have an answer, where the instruction may still be under way, and where calling it unpaid is too early.
+    say the same, where the instruction may still be under way, and where calling it unpaid is too early.
     """
     instruction = _meant(standing, number)
     if instruction.state is AttemptState.PAID:
-        raise Conflict(f"{standing.loan}: instruction {instruction.number} is booked as paid, receipt {instruction.receipt}")
+        return _against_paid(standing, instruction, seen)
     over_at = instruction.send_by + longest_call
     if instruction.state is AttemptState.WRITTEN and now < over_at:
         raise Conflict(
@@ -79,6 +80,15 @@ def stated(standing: Standing, seen: Seen, now: datetime, longest_call: timedelt
         return _paid(standing, instruction, seen, now)
     _may_be_called_unpaid(standing, instruction)
     return Statement(instruction, None)
+
+
+def _against_paid(standing: Standing, instruction: InstructionFacts, seen: Seen) -> Statement:
+    booked = f"paid, receipt {instruction.receipt}"
+    if isinstance(seen, SeenPaid):
+        other = seen.receipt.strip().upper() != instruction.receipt
+        more = "; if that is wrong, two people first state that it was --not-paid" if other else ""
+        raise Conflict(f"{standing.loan}: instruction {instruction.number} is booked as {booked}{more}")
+    return Statement(instruction, None, overturns=booked)
 
 
 def _meant(standing: Standing, number: int | None) -> InstructionFacts:
@@ -112,7 +122,8 @@ def _paid(standing: Standing, instruction: InstructionFacts, seen: SeenPaid, now
             f"paid at {_clock(at)} cannot be: the instruction was written at {_clock(instruction.written_at)}, and now is "
             f"{_clock(now)}"
         )
-    return Statement(instruction, (receipt, seen.amount or instruction.amount, at))
+    overturns = f"failed with {instruction.result_code}" if instruction.state is AttemptState.FAILED else None
+    return Statement(instruction, (receipt, seen.amount or instruction.amount, at), overturns)
 
 
 def _may_be_called_unpaid(standing: Standing, instruction: InstructionFacts) -> None:

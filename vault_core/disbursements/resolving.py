@@ -39,6 +39,7 @@ from vault_core.disbursements.result_classes import NOT_PAID, ResultClass
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.disbursements.standing import InstructionFacts, Standing, read_standing
 from vault_core.disbursements.states import AttemptState, State, require_move
+from vault_core.disbursements.taking_back import take_back
 from vault_core.disbursements.unbooked_payment import forget_unbooked
 from vault_core.disbursements.under_way import longest_call
 from vault_core.disbursements.unpaid import FAILED_CASE
@@ -70,7 +71,10 @@ _WHY = text("UPDATE disbursements SET reason = :reason WHERE id = :id")
 async def resolve_payout(
     runtime: Runtime, disbursement_id: UUID, seen: Seen, *, evidence: str, actor: str, number: int | None = None
 ) -> Resolution:
-    """Applies what a person saw, or keeps it as a proposal for a second one when the amount is above `resolve_alone_up_to`.
+    """Applies what a person saw, or keeps it as a proposal for a second one.
+
+    That is needed when the amount is above `resolve_alone_up_to`, and always against what is booked: a payment that proves not to
+    have been made is taken back, a failure that proves to have been paid is booked.
 
     `number`: which instruction, where the disbursement has several. Raises what `resolution_rules` raises, Conflict for a receipt
     that stands for another payment or while a proposal waits, InsufficientFunds when the wallet lacks the charges of a payment
@@ -84,7 +88,7 @@ async def resolve_payout(
             raise Conflict(f"{standing.loan}: the word of {standing.proposed_by} waits for a second person: approve or reject it")
         statement = stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=number)
         alone_up_to = Money.shillings(runtime.pace.resolve_alone_up_to)
-        second = needs_second_person(statement.amount, alone_up_to)
+        second = needs_second_person(statement, alone_up_to)
         made = await write_proposal(
             connection, runtime, standing, statement, evidence=evidence, actor=actor, second_person=second
         )
@@ -152,6 +156,8 @@ async def _apply(
     else:
         if attempt.state is AttemptState.FAILED:
             attempt = await _reopened(connection, runtime, attempt, statement)
+        elif attempt.state is AttemptState.PAID:
+            attempt = await take_back(connection, runtime, attempt, resolution=made.id, words=f"not paid, {words}")
         (effect,) = await settle(
             connection, runtime, [Finding(attempt, _evidence(statement, words), made.id, runtime.clock.now())]
         )
@@ -186,7 +192,9 @@ async def _reopened(connection: AsyncConnection, runtime: Runtime, attempt: Atte
         client_name=name,
         loan_account_no=attempt.loan_account_no,
     )
-    held = (await hold_charges(connection, runtime, partner, [ToHold(attempt.disbursement_id, quoted)]))[attempt.disbursement_id]
+    held = (await hold_charges(connection, runtime, partner, [ToHold(attempt.disbursement_id, quoted, attempt.taken_back)]))[
+        attempt.disbursement_id
+    ]
     if isinstance(held, Short):
         raise InsufficientFunds(
             f"the charges of this payment are {held.needed} and the wallet of {partner.name} has {held.available}: top it up, "
@@ -203,17 +211,21 @@ def _still_stands(
     proposed: Resolution, standing: Standing, instruction: InstructionFacts, runtime: Runtime
 ) -> tuple[str, Statement | None]:
     """The proposal's statement if nothing settled the instruction since; else None, with why."""
+    settled = f"M-Pesa settled it meanwhile: {instruction.state}, {instruction.receipt or instruction.result_code}"
     if instruction.result_at is not None and instruction.result_at > proposed.proposed_at:
-        return f"M-Pesa settled it meanwhile: {instruction.state}, {instruction.receipt or instruction.result_code}", None
+        return settled, None
     seen = SeenUnpaid() if proposed.receipt is None else SeenPaid(proposed.receipt, proposed.amount, proposed.paid_at)
     try:
-        return "", stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=instruction.number)
+        statement = stated(standing, seen, runtime.clock.now(), longest_call(runtime), number=instruction.number)
     except (Conflict, InvalidInput) as error:
         return str(error), None
+    # Who stated it about an open instruction stated nothing against what is booked by now.
+    return ("", statement) if statement.overturns == proposed.overturns else (settled, None)
 
 
 def _facts(made: Resolution) -> dict[str, Any]:
-    return {"instruction": made.number, "verdict": made.verdict, "receipt": made.receipt, "amount": str(made.amount)}
+    facts = {"instruction": made.number, "verdict": made.verdict, "receipt": made.receipt, "amount": str(made.amount)}
+    return facts if made.overturns is None else facts | {"overturns": made.overturns}
 
 
 async def _audit(

@@ -18,7 +18,7 @@ _TAKE_UP = text(
     UPDATE disbursements SET state = 'posting', reason = NULL
     WHERE id IN (
         SELECT d.id FROM disbursements d
-        JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id
+        JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id AND p.state <> 'undone'
         JOIN outbox o ON o.kind = :kind AND o.subject = d.id::text
         WHERE d.partner_id = ANY(SELECT id FROM partners WHERE name = :partner)
           AND (CAST(:receipts AS text[]) IS NULL OR d.receipt = ANY(:receipts))

@@ -10,7 +10,7 @@ refused         not taken, the same instruction goes again at `due_at`
 failed          definitely not paid, a new instruction follows at `due_at`
 paid            the money moved; to be posted to Mifos X
 posting         being posted
-disbursed       posted: the end
+disbursed       posted: the end, unless two people find out that it was not paid (taking_back.py)
 needs_review    with a person, who finds a case; a late result still counts
 """
 
@@ -63,7 +63,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.PAID: frozenset({State.POSTING, State.NEEDS_REVIEW}),
     State.POSTING: frozenset({State.POSTING, State.DISBURSED, State.NEEDS_REVIEW}),
     State.NEEDS_REVIEW: frozenset({State.UNKNOWN, State.READY, State.DETECTED, State.POSTING, State.DISBURSED}) | _ANY_VERDICT,
-    State.DISBURSED: frozenset(),
+    State.DISBURSED: frozenset({State.NEEDS_REVIEW}),
 }
 
 

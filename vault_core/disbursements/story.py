@@ -4,17 +4,13 @@ Pure: rows in, events out. Nothing here decides anything; a fact that no row tel
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from vault_core.disbursements.result_classes import is_listed, meaning_of
 from vault_core.disbursements.story_rows import StoryRows
 from vault_core.money import Money
+from vault_core.story import CORE, MPESA, US, Event, tell_cases, tell_messages, tell_transactions
 
-_US = "vault"
-_MPESA = "M-Pesa"
-_CORE = "Mifos X"
 # By the rows of the resolutions themselves, with their evidence.
 _TOLD_ELSEWHERE = frozenset(
     {
@@ -24,16 +20,6 @@ _TOLD_ELSEWHERE = frozenset(
         "disbursement.resolved",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened: when, by whom, what, in one sentence, with the references that prove it."""
-
-    at: datetime
-    who: str
-    what: str
-    refs: Mapping[str, str] = field(default_factory=dict)
 
 
 def tell(rows: StoryRows) -> list[Event]:
@@ -47,10 +33,10 @@ def tell(rows: StoryRows) -> list[Event]:
         _deliveries(rows),
         _resolutions(rows),
         _results(rows),
-        _transactions(rows),
+        tell_transactions(rows.transactions),
         _postings(rows),
-        _messages(rows),
-        _cases(rows),
+        tell_messages(rows.messages),
+        tell_cases(rows.cases),
     )
     return sorted((event for source in sources for event in source), key=lambda event: event.at)
 
@@ -62,7 +48,7 @@ def _found(rows: StoryRows) -> Iterator[Event]:
     by = "a poll" if found["found_by"] == "poll" else "a web hook"
     yield Event(
         found["detected_at"],
-        _US,
+        US,
         f"found loan {found['loan_account_no']} approved by {by}: {principal}{paid}",
         {"loan_id": str(found["loan_id"]), "tranche": str(found["tranche"])},
     )
@@ -101,9 +87,9 @@ def _instructions(rows: StoryRows) -> Iterator[Event]:
             refs["conversation_id"] = one["conversation_id"]
         number, amount = one["number"], Money(one["amount_cents"])
         again = f", claimed {one['sends']} times under the same id" if one["sends"] > 1 else ""
-        yield Event(one["written_at"], _US, f"instruction {number} written: pay {amount}{again}", refs)
+        yield Event(one["written_at"], US, f"instruction {number} written: pay {amount}{again}", refs)
         if one["answered_at"] is not None and one["answer"]:
-            yield Event(one["answered_at"], _MPESA, f"answered instruction {number}: {one['answer']}", refs)
+            yield Event(one["answered_at"], MPESA, f"answered instruction {number}: {one['answer']}", refs)
 
 
 def _results(rows: StoryRows) -> Iterator[Event]:
@@ -114,12 +100,12 @@ def _results(rows: StoryRows) -> Iterator[Event]:
         number, event = one["number"], one["result_event_id"]
         refs = {} if event is None else {"resolution" if event in resolved else "delivery": str(event)}
         if one["state"] == "paid":
-            yield Event(one["result_at"], _US, f"instruction {number} booked as paid, receipt {one['receipt']}", refs)
+            yield Event(one["result_at"], US, f"instruction {number} booked as paid, receipt {one['receipt']}", refs)
         elif one["state"] == "failed":
             code = one["result_code"]
             meaning = f", that is: {meaning_of(code).words}" if code and is_listed(code) else ""
             yield Event(
-                one["result_at"], _US, f"instruction {number} booked as failed ({code}: {one['result_text']}){meaning}", refs
+                one["result_at"], US, f"instruction {number} booked as failed ({code}: {one['result_text']}){meaning}", refs
             )
 
 
@@ -127,11 +113,11 @@ def _questions(rows: StoryRows) -> Iterator[Event]:
     for question in rows.questions:
         refs = {"question": str(question["id"])}
         outcome = question["outcome"] or "no answer of the gateway is recorded"
-        yield Event(question["asked_at"], _US, f"asked M-Pesa about instruction {question['number']}: {outcome}", refs)
+        yield Event(question["asked_at"], US, f"asked M-Pesa about instruction {question['number']}: {outcome}", refs)
         if question["answered_at"] is not None:
             status = question["transaction_status"]
             said = f"status {status}" if status else f"code {question['result_code']}"
-            yield Event(question["answered_at"], _MPESA, f"told about instruction {question['number']}: {said}", refs)
+            yield Event(question["answered_at"], MPESA, f"told about instruction {question['number']}: {said}", refs)
 
 
 def _deliveries(rows: StoryRows) -> Iterator[Event]:
@@ -144,7 +130,7 @@ def _deliveries(rows: StoryRows) -> Iterator[Event]:
     for delivery in rows.deliveries:
         became = delivery["effect"] or delivery["cause"] or f"{delivery['state']}, not applied yet"
         name = names.get(delivery["purpose"], delivery["purpose"])
-        yield Event(delivery["received_at"], _MPESA, f"{name} came in: {became}", {"delivery": str(delivery["id"])})
+        yield Event(delivery["received_at"], MPESA, f"{name} came in: {became}", {"delivery": str(delivery["id"])})
 
 
 def _resolutions(rows: StoryRows) -> Iterator[Event]:
@@ -152,6 +138,8 @@ def _resolutions(rows: StoryRows) -> Iterator[Event]:
         refs = {"resolution": str(one["id"])}
         verdict = f"paid, receipt {one['receipt']}" if one["verdict"] == "paid" else "not paid"
         waits = "; a second person must approve" if one["second_person"] else ""
+        if one["overturns"]:
+            waits = f", against what is booked ({one['overturns']}){waits}"
         yield Event(one["proposed_at"], one["proposed_by"], f"states: {verdict}{waits}. Evidence: {one['evidence']}", refs)
         if one["decided_at"] is not None and (one["second_person"] or one["state"] != "applied"):
             note = one["effect"] or one["decision_note"] or ""
@@ -159,48 +147,16 @@ def _resolutions(rows: StoryRows) -> Iterator[Event]:
             yield Event(one["decided_at"], one["decided_by"], f"{words}: {note}", refs)
 
 
-def _transactions(rows: StoryRows) -> Iterator[Event]:
-    for transaction in rows.transactions:
-        legs = ", ".join(f"{leg['account']} {_signed(leg['cents'])}" for leg in transaction["legs"])
-        refs = {"transaction": str(transaction["id"]), "reference": transaction["reference"]}
-        yield Event(transaction["booked_at"], "ledger", f"{transaction['kind']}: {legs}", refs)
-
-
-def _signed(cents: int) -> str:
-    return f"debit {Money(cents)}" if cents > 0 else f"credit {Money(-cents)}"
-
-
 def _postings(rows: StoryRows) -> Iterator[Event]:
     for posting in rows.postings:
         refs = {"external_id": posting["external_id"], "receipt": posting["receipt"]}
         amount = Money(posting["amount_cents"])
-        yield Event(posting["created_at"], _US, f"posting of {amount} to loan {posting['account_id']} intended", refs)
+        yield Event(posting["created_at"], US, f"posting of {amount} to loan {posting['account_id']} intended", refs)
         if posting["posted_at"] is not None:
             refs = refs | {"mifos_transaction": str(posting["mifos_transaction_id"])}
-            yield Event(posting["posted_at"], _CORE, f"has the disbursement: {posting['last_answer']}", refs)
+            counts = "" if posting["state"] != "undone" else "; it counts no more, because its payment was taken back"
+            yield Event(posting["posted_at"], CORE, f"has the disbursement: {posting['last_answer']}{counts}", refs)
         elif posting["called_at"] is not None:
             said = posting["last_answer"] or posting["last_cause"] or "no answer is recorded"
             then = f"; next try {posting['call_state']}" if posting["call_state"] != "pending" else ""
-            yield Event(posting["called_at"], _CORE, f"call {posting['tries']}, not posted: {said}{then}", refs)
-
-
-def _messages(rows: StoryRows) -> Iterator[Event]:
-    for message in rows.messages:
-        refs = {"message": str(message["id"])}
-        to = f"text {message['template']} to {message['phone']}"
-        yield Event(message["created_at"], _US, f"{to} written, {message['parts']} part(s): {message['state']}", refs)
-        if message["accepted_at"] is not None:
-            yield Event(message["accepted_at"], "SMS gateway", f"took the {to}", refs)
-        else:
-            for attempt in message["tries"] or ():
-                if attempt["answer"]:
-                    yield Event(message["created_at"], "SMS gateway", f"{to}, try {attempt['number']}: {attempt['answer']}", refs)
-
-
-def _cases(rows: StoryRows) -> Iterator[Event]:
-    for case in rows.cases:
-        refs = {"subject": case["subject"]}
-        why = case["evidence"].get("cause") or case["evidence"].get("why") or case["evidence"].get("said") or ""
-        yield Event(case["opened_at"], _US, f"case {case['kind']} opened{f': {why}' if why else ''}", refs)
-        if case["closed_at"] is not None:
-            yield Event(case["closed_at"], _US, f"case {case['kind']} closed: {case['resolution']}", refs)
+            yield Event(posting["called_at"], CORE, f"call {posting['tries']}, not posted: {said}{then}", refs)

@@ -1,6 +1,6 @@
 """Every row that tells something about one disbursement, read set-wise: what the story (story.py) is assembled from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,11 +8,9 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.notifications.messages import phone_binding
-from vault_core.phones import mask_phone
+from vault_core.disbursements.attempts import again
 from vault_core.runtime import Runtime
-
-Rows = Sequence[Mapping[str, Any]]
+from vault_core.story import Rows, read_cases, read_messages, read_transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class StoryRows:
 _FOUND = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.tranche, d.detected_at, d.found_by, d.principal_cents,
-           d.payout_cents, d.posted_at, d.receipt, p.name AS partner, p.b2c_short_code
+           d.payout_cents, d.posted_at, d.receipt, d.taken_back, p.name AS partner, p.b2c_short_code
     FROM disbursements d JOIN partners p ON p.id = d.partner_id WHERE d.id = :id
     """
 )
@@ -54,37 +52,12 @@ _DELIVERIES = text(
     """
 )
 _RESOLUTIONS = text("SELECT * FROM disbursement_resolutions WHERE disbursement_id = :id ORDER BY proposed_at")
-_HOLDS = text("SELECT * FROM ledger_holds WHERE partner_id = :partner_id AND key = 'charges:' || :id ORDER BY placed_at")
-_TRANSACTIONS = text(
-    """
-    SELECT t.id, t.kind, t.reference, t.effective_at, t.booked_at,
-           jsonb_agg(jsonb_build_object('account', a.code, 'cents', e.amount_cents) ORDER BY e.leg) AS legs
-    FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id JOIN ledger_accounts a ON a.id = e.account_id
-    WHERE t.partner_id = :partner_id AND t.reference = ANY(:references) GROUP BY t.id ORDER BY t.booked_at, t.id
-    """
-)
+_HOLDS = text("SELECT * FROM ledger_holds WHERE partner_id = :partner_id AND key = ANY(:keys) ORDER BY placed_at")
 _POSTINGS = text(
     """
     SELECT p.*, o.state AS call_state, o.tries AS call_tries, o.last_cause, o.due_at AS call_due_at, o.done_at
     FROM core_postings p LEFT JOIN outbox o ON o.kind = 'disbursement.post' AND o.subject = p.subject_id::text
     WHERE p.kind = 'disburse' AND p.subject_id = CAST(:id AS uuid)
-    """
-)
-_MESSAGES = text(
-    """
-    SELECT m.id, m.template, m.state, m.created_at, m.accepted_at, m.reason, m.parts, m.phone_sealed,
-           (SELECT jsonb_agg(jsonb_build_object('number', t.number, 'state', t.state, 'answer', t.answer) ORDER BY t.number)
-            FROM message_attempts t WHERE t.message_id = m.id) AS tries
-    FROM messages m
-    WHERE m.partner_id = :partner_id AND m.created_at >= :since
-          AND (starts_with(m.business_key, 'disbursed:' || :id) OR starts_with(m.business_key, 'failed:' || :id))
-    ORDER BY m.created_at, m.id
-    """
-)
-_CASES = text(
-    """
-    SELECT kind, subject, opened_at, closed_at, resolution, evidence FROM cases
-    WHERE subject LIKE ANY(:subjects) ORDER BY opened_at
     """
 )
 # What was done to the loan; while it was open, to all payouts of its partner or of everyone; postings taken up again by receipt.
@@ -111,12 +84,11 @@ async def read_story_rows(connection: AsyncConnection, runtime: Runtime, disburs
     (found,) = await rows(_FOUND, id=disbursement_id)
     instructions = await rows(_INSTRUCTIONS, id=disbursement_id)
     questions = await rows(_QUESTIONS, id=disbursement_id)
-    messages = await rows(_MESSAGES, partner_id=found["partner_id"], since=found["detected_at"], id=written)
-    for message in messages:
-        sealed = message.pop("phone_sealed")
-        message["phone"] = mask_phone(runtime.sealer.open_text(sealed, bound_to=phone_binding(message["id"])))
+    keys = [f"disbursed:{written}", f"failed:{written}"]
+    messages = await read_messages(connection, runtime, found["partner_id"], found["detected_at"], keys)
     deciding = [row["result_event_id"] for row in instructions] + [row["answer_event_id"] for row in questions]
-    receipts = {row["receipt"] for row in [found, *instructions] if row["receipt"]}
+    postings = await rows(_POSTINGS, id=written)
+    receipts = {row["receipt"] for row in [found, *instructions, *postings] if row["receipt"]}  # postings keep one taken back
     return StoryRows(
         found=found,
         instructions=instructions,
@@ -127,16 +99,20 @@ async def read_story_rows(connection: AsyncConnection, runtime: Runtime, disburs
             ids=[event for event in deciding if event is not None],
         ),
         resolutions=await rows(_RESOLUTIONS, id=disbursement_id),
-        holds=await rows(_HOLDS, partner_id=found["partner_id"], id=written),
-        transactions=await rows(
-            _TRANSACTIONS, partner_id=found["partner_id"], references=[*receipts, *(str(message["id"]) for message in messages)]
+        holds=await rows(
+            _HOLDS,
+            partner_id=found["partner_id"],
+            keys=[f"charges:{written}{again(taken_back)}" for taken_back in range(found["taken_back"] + 1)],
         ),
-        postings=await rows(_POSTINGS, id=written),
+        transactions=await read_transactions(
+            connection, found["partner_id"], [*receipts, *(str(message["id"]) for message in messages)]
+        ),
+        postings=postings,
         messages=messages,
-        cases=await rows(
-            _CASES,
-            subjects=[
-                f"disbursement {written}",
+        cases=await read_cases(
+            connection,
+            [
+                f"disbursement {written}%",
                 f"disbursement.post {written}",
                 *(f"attempt {row['id']} %" for row in instructions),
             ],

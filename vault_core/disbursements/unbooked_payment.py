@@ -43,7 +43,9 @@ _FORGET = text(
     """
     DELETE FROM rail_lines r USING partners p
     WHERE p.id = :partner_id AND r.rail = 'mpesa_b2c' AND r.short_code = p.b2c_short_code AND r.receipt = :receipt
-          AND NOT EXISTS (SELECT FROM ledger_keys k WHERE k.scope = r.partner_id AND k.key = 'b2c:' || r.receipt)
+          AND NOT EXISTS (SELECT FROM ledger_transactions t
+                          WHERE t.partner_id = r.partner_id AND t.kind = 'disbursement_paid' AND t.reference = r.receipt
+                                AND NOT EXISTS (SELECT FROM ledger_reversals v WHERE v.original = t.id))
     """
 )
 

@@ -54,7 +54,7 @@ async def post_undone_again(
         raise NotFound(f"no paid disbursement of {partner} with receipt {receipt} is with a person for its posting")
     (posting,) = postings
     undone = await _undone(connections, row.partner_id, posting)
-    external_id = f"pv-disburse-{row.id.hex}-{len(posting.undone) + len(undone) + 1}"
+    external_id = f"{posting.external_id}-{len(posting.undone) + len(undone) + 1}"
 
     async def work(connection: AsyncConnection) -> None:
         taken = (await connection.execute(_TAKE_UP, {"id": row.id})).one_or_none()

@@ -29,7 +29,7 @@ _TAKE_DUE = text(
     """
     UPDATE disbursements SET due_at = :next
     FROM (SELECT d.id FROM disbursements d JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id
-          WHERE d.state = 'needs_review' AND d.due_at <= :now AND p.state <> 'posted'
+          WHERE d.state = 'needs_review' AND d.due_at <= :now AND p.state NOT IN ('posted', 'undone')
           ORDER BY d.due_at LIMIT :most FOR UPDATE OF d SKIP LOCKED) AS due
     WHERE disbursements.id = due.id RETURNING disbursements.id, partner_id
     """

@@ -96,7 +96,7 @@ _CHARGED = text(
     SELECT new.id, new.partner_id, 'message', new.message_id, 'sms', new.amount_cents, :now, new.transaction_id
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:amounts AS bigint[]),
                 CAST(:transaction_ids AS uuid[])) AS new(id, partner_id, message_id, amount_cents, transaction_id)
-    ON CONFLICT (subject_kind, subject_id, line) DO NOTHING
+    ON CONFLICT (subject_kind, subject_id, round, line) DO NOTHING
     """
 )
 

@@ -12,7 +12,8 @@ from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.contacts import Contact
 from vault_core.partners.partner import B2cTariff, Bouquet, MpesaFeePayer
-from vault_core.partners.partner_fields import CONTACT_FIELDS, FIELDS, SYSTEM_FEE_FIELDS, Field
+from vault_core.partners.partner_fields import COLLECTION_FIELDS, CONTACT_FIELDS, FIELDS, SYSTEM_FEE_FIELDS, Field
+from vault_core.partners.security_credential import read_certificate, security_credential
 from vault_core.partners.system_fees import FeeTerms
 
 _MOST_BYTES = 256 * 1024
@@ -41,6 +42,7 @@ class MpesaSettings:
     initiator: str
     security_credential: str = field(repr=False)
     b2c_short_code: str
+    certificate: str | None
     c2b_short_code: str
     command: str
 
@@ -82,16 +84,23 @@ class PartnerFile:
 
 
 def load_partner_file(path: Path) -> PartnerFile:
-    """The partner described in the file, with the CA file it names (relative to it) read. Raises InvalidInput."""
+    """The partner described in the file, with the files it names (relative to it) read. Raises InvalidInput."""
     try:
         described = parse_partner_file(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"the partner file {path} cannot be read: {error.strerror}") from error
-    return with_ca(described, path.parent)
+    return with_files(described, path.parent)
 
 
-def with_ca(described: PartnerFile, folder: Path) -> PartnerFile:
-    """The same with the CA file read, relative to `folder`; unchanged if it names none. Raises InvalidInput."""
+def with_files(described: PartnerFile, folder: Path) -> PartnerFile:
+    """The same with the files that it names read, relative to `folder`; unchanged if it names none. Raises InvalidInput.
+
+    These are the server's CA, and the certificate that the initiator's password is encrypted with.
+    """
+    return _with_security_credential(_with_ca(described, folder), folder)
+
+
+def _with_ca(described: PartnerFile, folder: Path) -> PartnerFile:
     if described.mifos.ca_file is None:
         return described
     path = folder / described.mifos.ca_file
@@ -111,6 +120,16 @@ def with_ca(described: PartnerFile, folder: Path) -> PartnerFile:
 
 def parse_partner_file(content: str | bytes) -> PartnerFile:
     """The partner that TOML `content` describes.
+def _with_security_credential(described: PartnerFile, folder: Path) -> PartnerFile:
+    if described.mpesa.certificate is None:
+        return described
+    try:
+        made = security_credential(described.mpesa.security_credential, read_certificate(folder / described.mpesa.certificate))
+    except InvalidInput as error:
+        raise InvalidInput(f"[mpesa] certificate: {error}") from error
+    return replace(described, mpesa=replace(described.mpesa, security_credential=made, certificate=None))
+
+
 
     Raises InvalidInput: for broken TOML with its line and column; else with a line a fault, each naming table, key, what is
     wrong and what to write. Reads no other file: see `load_partner_file` for `ca_file`.

@@ -81,6 +81,8 @@ async def register_partner(runtime: Runtime, described: PartnerFile, *, actor: s
     if described.mifos.ca_file is not None and described.mifos.ca_pem is None:
         raise InvalidInput("[mifos] ca_file was not read: use load_partner_file")
     async with runtime.engine.connect() as connection:
+    if described.mpesa.certificate is not None:
+        raise InvalidInput("[mpesa] certificate was not read: use load_partner_file")
         await _refuse_taken(connection, described)
     found = await look_at_mifos(runtime, described)
 

@@ -7,10 +7,13 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
+from vault_core.cases.case_book import close_case
 from vault_core.database import in_transaction
 from vault_core.errors import InvalidInput, NotFound
 from vault_core.partners.partner import PartnerState
 from vault_core.runtime import Runtime
+
+HALTED_CASE = "partner_halted"
 
 _READ = text("SELECT name, state, state_reason FROM partners WHERE id = :id FOR NO KEY UPDATE")
 _WRITE = text(
@@ -28,7 +31,7 @@ async def pause_partner(runtime: Runtime, partner_id: UUID, *, reason: str, acto
 
 
 async def resume_partner(runtime: Runtime, partner_id: UUID, *, reason: str, actor: str) -> None:
-    """Pays the partner's loans again, paused or halted before, and polls its Mifos X at once. Audited."""
+    """Pays the partner's loans again, paused or halted before, and polls its Mifos X at once. Audited; closes a halt's case."""
     await _change(runtime, partner_id, "active", reason, actor)
 
 
@@ -42,6 +45,11 @@ async def halt_partner(connection: AsyncConnection, runtime: Runtime, partner_id
         return False
     await _write(connection, runtime, partner_id, row, "halted", reason, actor)
     return True
+
+
+def halted_subject(partner: str) -> str:
+    """The subject of the case about a halted partner."""
+    return f"partner {partner}"
 
 
 async def _change(runtime: Runtime, partner_id: UUID, state: PartnerState, reason: str, actor: str) -> None:
@@ -69,6 +77,9 @@ async def _write(
 ) -> None:
     kept = None if state == "active" else reason
     await connection.execute(_WRITE, {"id": partner_id, "state": state, "reason": kept, "now": runtime.clock.now()})
+    if state == "active":
+        resolution = f"resumed by {actor}: {reason}"
+        await close_case(connection, runtime.clock, kind=HALTED_CASE, subject=halted_subject(row.name), resolution=resolution)
     await record_act(
         connection,
         runtime.clock,

@@ -77,7 +77,9 @@ _CALLING = text(
     WHERE id = :id AND lease_until = :until AND state = 'unknown' RETURNING id
     """
 )
-_LOOK = text(f"SELECT {_COLUMNS} FROM core_postings WHERE kind = :kind AND subject_id = ANY(:subjects) ORDER BY id")  # noqa: S608
+_LOOK = text(
+    f"SELECT {_COLUMNS} FROM core_postings WHERE kind = :kind AND subject_id = ANY(:subjects) AND state <> 'undone' ORDER BY id"  # noqa: S608
+)
 _SEEN = text(
     """
     UPDATE core_postings SET state = 'posted', mifos_transaction_id = seen.transaction_id, posted_at = :now,
@@ -158,7 +160,7 @@ async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta)
         for row in await connection.execute(_READ, {"ids": list(ids)}):
             posting = _posting(runtime, row)
             account = (posting.partner_id, posting.kind == "deposit", posting.account_id)
-            if posting.state in {"posted", "refused"}:
+            if posting.state in {"posted", "refused", "undone"}:
                 over.append(posting)
             elif account in busy:
                 waiting.append(posting.id)
@@ -240,7 +242,10 @@ async def postings_of(
 ) -> Mapping[UUID, UUID]:
     """The id of the posting of each subject (disbursement or collection) that has one."""
     rows = await connection.execute(
-        text("SELECT subject_id, id FROM core_postings WHERE kind = ANY(:kinds) AND subject_id = ANY(:subjects)"),
+        text(
+            "SELECT subject_id, id FROM core_postings"
+            " WHERE kind = ANY(:kinds) AND subject_id = ANY(:subjects) AND state <> 'undone'"
+        ),
         {"kinds": list(kinds), "subjects": list(subject_ids)},
     )
     return {row.subject_id: row.id for row in rows}

@@ -70,6 +70,7 @@ _LEGS = text(
         JOIN ledger_entries e ON e.transaction_id = lk.transaction_id
         JOIN ledger_accounts a ON a.id = e.account_id AND a.code IN ('loan_book', 'savings_book')
         GROUP BY 1, 2, 3
+             AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = lk.transaction_id)
     )
     SELECT partners.name AS partner, k.flow, k.receipt,
            coalesce(d.id, c.id)::text AS reference, coalesce(d.loan_account_no, c.account_no) AS account,

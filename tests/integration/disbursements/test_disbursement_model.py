@@ -32,7 +32,7 @@ from vault_core.disbursements.person_acts import cancel_payout, hold_payout, rel
 from vault_core.disbursements.posting import post_disbursements
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid
-from vault_core.disbursements.resolving import resolve_payout
+from vault_core.disbursements.resolving import approve_resolution, resolve_payout
 from vault_core.disbursements.results import handle_b2c_results, handle_b2c_timeouts
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.send_pace import WIDEST
@@ -227,12 +227,7 @@ class Disbursing(RuleBasedStateMachine):
             return  # the portal shows it under way: nothing to tell
         seen = SeenPaid(payment.receipt) if payment is not None and payment.fate == "0" else SeenUnpaid()
         with suppress(Conflict, InvalidInput):
-            self.run(
-                resolve_payout(
-                    self.runtime, attempt.disbursement_id, seen, evidence="seen in the portal", actor="ops:test",
-                    number=attempt.number,
-                )
-            )  # fmt: skip
+            self.run(self._resolve(attempt, seen))
 
     @rule()
     def all_sending_is_halted_or_goes_on(self) -> None:
@@ -241,6 +236,13 @@ class Disbursing(RuleBasedStateMachine):
         self.halted = not self.halted
 
     async def _send(self) -> None:
+    async def _resolve(self, attempt: Row[Any], seen: SeenPaid | SeenUnpaid) -> None:
+        made = await resolve_payout(
+            self.runtime, attempt.disbursement_id, seen, evidence="seen in the portal", actor="ops:test", number=attempt.number
+        )
+        if made.state == "proposed":
+            await approve_resolution(self.runtime, attempt.disbursement_id, actor="ops:second")
+
         for batch in await form_batches(self.runtime):
             await send_batch(self.runtime, self.outside, batch.id)
 

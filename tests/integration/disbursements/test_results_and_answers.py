@@ -310,6 +310,7 @@ async def test_credential_faults_halt_the_partner_until_it_is_resumed(open_day) 
         from vault_core.partners.states import resume_partner
 
         await resume_partner(day.runtime, day.partner.id, reason="password changed", actor="ops:test")
+        assert await day.cases() == []  # the next halt is told anew
         assert await day.review() == 2
         assert (await day.send()).accepted == 2
         assert len(await day.attempts(1)) == 2

@@ -5,8 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner
 
+from tests.unit.partners.test_security_credential import KEY as INITIATORS_KEY
+from tests.unit.partners.test_security_credential import certificate
 from vault_cli.partner import app
 
 KEY = f"test:{base64.b64encode(b'0123456789abcdef0123456789abcdef').decode()}"
@@ -66,7 +70,7 @@ def test_a_partner_is_added_shown_limited_paused_and_resumed(vault, partner_file
 def test_a_partner_can_be_added_by_answering_and_a_wrong_answer_is_asked_again(vault, outside):
     answers = [
         "Umoja Credit", "umoja-credit", "Umoja Credit Ltd", f"{outside.url}", "default", "paymentvault", "planted-mifos-password", "",
-        outside.url, "key", "secret", "vaultapi", "credential", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
+        outside.url, "key", "secret", "vaultapi", "credential", "", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
         "50", "", "", "", "", "", "Achieng Planted", "0712345678", "n",
     ]  # fmt: skip
     done = vault("add", given="\n".join(answers) + "\n")
@@ -79,7 +83,7 @@ def test_a_partner_can_be_added_by_answering_and_a_wrong_answer_is_asked_again(v
 def test_a_refused_login_asks_for_mifos_again_and_keeps_the_other_answers(vault, outside):
     mifos = [f"{outside.url}", "default", "paymentvault"]
     rest = [
-        outside.url, "key", "secret", "vaultapi", "credential", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
+        outside.url, "key", "secret", "vaultapi", "credential", "", "3000001", "600001", "", outside.url, "umoja", "apikey", "UMOJA", "0.80",
         "50", "", "", "", "", "", "Achieng Planted", "0712345678", "n",
     ]  # fmt: skip
     wrong = ["umoja-credit", "Umoja Credit Ltd", *mifos, "wrong", "", *rest]
@@ -128,6 +132,24 @@ def test_a_new_password_is_tried_before_it_is_kept(vault, partner_file, outside)
     assert right.exit_code == 0
     assert "planted" not in right.output
     assert vault("products", "umoja-credit", "--refresh").exit_code == 0
+
+
+def test_a_new_initiator_password_is_encrypted_here_and_kept_as_m_pesa_takes_it(vault, partner_file, tmp_path, monkeypatch):
+    kept = []
+
+    async def keep(_runtime, _partner_id, purpose, secret, *, actor):  # noqa: ARG001 - as it is called
+        kept.append((purpose, secret))
+
+    vault("add", partner_file)
+    (tmp_path / "prod.cer").write_bytes(certificate(INITIATORS_KEY, Encoding.PEM))
+    arguments = ("set-secret", "umoja-credit", "mpesa_security_credential", "--certificate", str(tmp_path / "prod.cer"))
+    monkeypatch.setattr("vault_cli.partner.replace_credential", keep)
+    done = vault(*arguments, given="planted-password\n")
+    assert (done.exit_code, "planted" in done.output) == (0, False)
+    ((purpose, secret),) = kept
+    assert purpose == "mpesa_security_credential"
+    assert INITIATORS_KEY.decrypt(base64.b64decode(secret), PKCS1v15()) == b"planted-password"
+    assert vault("set-secret", "umoja-credit", "sms_api_key", "--certificate", "prod.cer", given="x\n").exit_code == 2
 
 
 def test_another_master_key_is_a_message_not_a_traceback(vault, partner_file, monkeypatch):

@@ -1,13 +1,17 @@
 """The partner file: what is read, and what is said of each fault."""
 
+import base64
 import contextlib
 import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.partners.test_security_credential import KEY, certificate
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.partner_file import PartnerFile, load_partner_file, parse_partner_file, partner_from_tables
@@ -206,6 +210,17 @@ def test_a_ca_file_that_is_none_is_refused(tmp_path, content, said):
         (tmp_path / "ca.pem").write_bytes(content)
     (tmp_path / "p.toml").write_text(with_line('tenant = "default"', 'tenant = "default"\nca_file = "ca.pem"'))
     with pytest.raises(InvalidInput, match=said):
+        load_partner_file(tmp_path / "p.toml")
+
+
+def test_beside_a_certificate_stands_the_password_itself_and_what_is_kept_is_only_for_safaricom_to_read(tmp_path):
+    (tmp_path / "prod.cer").write_bytes(certificate(KEY, Encoding.DER))
+    (tmp_path / "p.toml").write_text(with_line('initiator = "vaultapi"', 'initiator = "vaultapi"\ncertificate = "prod.cer"'))
+    given_password = parse_partner_file((tmp_path / "p.toml").read_text()).mpesa.security_credential
+    kept = load_partner_file(tmp_path / "p.toml").mpesa.security_credential
+    assert KEY.decrypt(base64.b64decode(kept), PKCS1v15()).decode() == given_password
+    (tmp_path / "prod.cer").write_bytes(b"<html>")
+    with pytest.raises(InvalidInput, match=r"\[mpesa\] certificate: that is no certificate"):
         load_partner_file(tmp_path / "p.toml")
 
 

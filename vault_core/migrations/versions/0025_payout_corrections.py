@@ -43,6 +43,12 @@ GRANT INSERT (overturns) ON disbursement_resolutions TO vault_app;
 -- How often a payment booked for it was taken back: part of the keys of whatever is booked after that.
 ALTER TABLE disbursements ADD COLUMN taken_back integer NOT NULL DEFAULT 0 CHECK (taken_back >= 0);
 
+-- What was charged for it stays charged, and its reversal with it; a payment after that has lines of its own.
+ALTER TABLE charge_lines
+    ADD COLUMN round integer NOT NULL DEFAULT 0 CHECK (round >= 0),
+    DROP CONSTRAINT charge_lines_subject_kind_subject_id_line_key,
+    ADD CONSTRAINT charge_lines_once UNIQUE (subject_kind, subject_id, round, line);
+
 -- A posting whose payment was taken back in our books may still stand in Mifos X: when to look whether it was undone there; null when
 -- nothing is to be seen any more.
 ALTER TABLE core_postings ADD COLUMN undo_look_at timestamptz;
