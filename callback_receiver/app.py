@@ -19,6 +19,7 @@ from callback_receiver.publisher import Publisher
 from callback_receiver.receiver import Receive, Receiver, Scope, Send
 from callback_receiver.receiver_settings import read_receiver_settings
 from callback_receiver.token_directory import TokenDirectory
+from callback_receiver.validation_desk import ValidationDesk
 from vault_core.clock import SystemClock
 from vault_core.database import open_async_engine
 from vault_core.errors import ConfigurationError
@@ -89,9 +90,16 @@ async def open_receiver(environment: Mapping[str, str]) -> AsyncIterator[Receive
     bounds = read_receiver_settings(environment)
     clock = SystemClock(settings.clock_offset)
     metrics = Metrics()
-    engine = open_async_engine(settings.database_url, pool_size=bounds.writers + 2)
+    engine = open_async_engine(settings.database_url, pool_size=bounds.writers + bounds.validators + 2)
     publisher = Publisher(settings.kafka_bootstrap, metrics, most=bounds.publish_queue)
     directory = TokenDirectory(engine, settings.sealer)
+    desk = ValidationDesk(
+        engine,
+        settings.sealer,
+        metrics,
+        within=bounds.validation_within,
+        believed_for=timedelta(seconds=settings.pace.mirror_believed_for),
+    )
     writer = BatchWriter(
         lambda: open_delivery_store(engine, settings.sealer, sweep_after=timedelta(seconds=settings.pace.inbox_sweep_after)),
         publisher.offer,
@@ -102,6 +110,8 @@ async def open_receiver(environment: Mapping[str, str]) -> AsyncIterator[Receive
         asyncio.create_task(writer.run(), name="writer"),
         asyncio.create_task(publisher.run(), name="publisher"),
         asyncio.create_task(directory.follow(bounds.tokens_every), name="tokens"),
+        asyncio.create_task(desk.follow(bounds.tokens_every), name="validation settings"),
+        *(asyncio.create_task(desk.run(), name="validator") for _ in range(bounds.validators)),
     ]
     for task in tasks:
         task.add_done_callback(_stop_if_failed)
@@ -109,6 +119,7 @@ async def open_receiver(environment: Mapping[str, str]) -> AsyncIterator[Receive
         yield Receiver(
             directory=directory,
             writer=writer,
+            desk=desk,
             metrics=metrics,
             settings=bounds,
             engine=engine,

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from vault_core.collections.validation import Code
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
 
 REFUSALS = (
@@ -40,6 +41,21 @@ class Metrics:
             "vault_receiver_commit_seconds",
             "Time of one commit",
             buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 2.0, 8.0),
+            registry=self.registry,
+        )
+        validations = Counter(
+            "vault_receiver_validations",
+            "Questions of M-Pesa answered, by what it was told and whether that was known",
+            ["code", "known"],
+            registry=self.registry,
+        )
+        self.validations = {
+            (code, known): validations.labels(code.value, "yes" if known else "no") for code in Code for known in (True, False)
+        }
+        self.validation_seconds = Histogram(
+            "vault_receiver_validation_seconds",
+            "Time of one answer, after the question was stored",
+            buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0),
             registry=self.registry,
         )
         self.publish_queue = Gauge("vault_receiver_publish_queue", "Messages waiting for Kafka", registry=self.registry)

@@ -21,12 +21,14 @@ from callback_receiver.replies import (
     NOT_SIGNED,
     PING,
     TOO_LARGE,
+    VALIDATION_REPLY,
     WRONG_METHOD,
     Reply,
     make_reply,
 )
 from callback_receiver.source_address import source_address
 from callback_receiver.token_directory import TokenDirectory, TokenOwner
+from callback_receiver.validation_desk import ValidationDesk
 from vault_core.clock import Clock
 from vault_core.errors import Unreachable
 from vault_core.identifiers import IdMaker
@@ -66,6 +68,7 @@ class Receiver:
         *,
         directory: TokenDirectory,
         writer: BatchWriter,
+        desk: ValidationDesk,
         metrics: Metrics,
         settings: ReceiverSettings,
         engine: AsyncEngine,
@@ -74,6 +77,7 @@ class Receiver:
     ) -> None:
         self._directory = directory
         self._writer = writer
+        self._desk = desk
         self._metrics = metrics
         self._settings = settings
         self._engine = engine
@@ -119,20 +123,19 @@ class Receiver:
             return self._refuse(fault, NOT_SIGNED)
         client = scope.get("client")
         parsed = _is_json_object(body)
-        stored = self._writer.submit(
-            Arrival(
-                id=self._new_id(),
-                partner_id=owner.partner_id,
-                purpose=owner.purpose,
-                received_at=self._clock.now(),
-                source_ip=source_address(client[0] if client else "", forwarded_for, self._settings.trusted_proxies),
-                content_type=content_type,
-                path_reference=reference,
-                headers=kept,
-                body=body,
-                parsed=parsed,
-            )
+        arrival = Arrival(
+            id=self._new_id(),
+            partner_id=owner.partner_id,
+            purpose=owner.purpose,
+            received_at=self._clock.now(),
+            source_ip=source_address(client[0] if client else "", forwarded_for, self._settings.trusted_proxies),
+            content_type=content_type,
+            path_reference=reference,
+            headers=kept,
+            body=body,
+            parsed=parsed,
         )
+        stored = self._writer.submit(arrival)
         if stored is None:
             return self._refuse("overload", COME_BACK)
         if not await stored:
@@ -140,6 +143,8 @@ class Receiver:
         self._metrics.accepted[owner.purpose].inc()
         if not parsed:
             self._metrics.unparsed.inc()
+        if owner.purpose == "c2b_validation":
+            return VALIDATION_REPLY[(await self._desk.answer(arrival)).code]
         return ACKNOWLEDGEMENT_OF[owner.purpose]
 
     def _fault_of(self, secret: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> hook_signature.Fault | None:

@@ -20,7 +20,9 @@ class ReceiverSettings:
     writers: int = 3  # commits under way at once
     waiting_most: int = 10_000  # deliveries waiting for a commit; beyond it the answer is 503
     commit_within: float = 4.0  # then the answer is 503; M-Pesa waits about 8 s (reference/daraja.md section 4.2)
-    tokens_every: float = 3.0  # how often the callback tokens are read again
+    tokens_every: float = 3.0  # how often the callback tokens and the partners' validation settings are read again
+    validation_within: float = 0.6  # then a question of M-Pesa gets the answer that the partner set for what is not known
+    validators: int = 2  # transactions that answer such questions, at once
     publish_queue: int = 20_000  # messages waiting for Kafka; beyond it they are left to the sweep
     trusted_proxies: tuple[Network, ...] = ()  # VAULT_TRUSTED_PROXIES: whose X-Forwarded-For is believed
 

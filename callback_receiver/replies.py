@@ -5,6 +5,8 @@ Sources: reference/daraja.md sections 3 and 4.2, reference/fineract.md section 7
 
 from dataclasses import dataclass
 
+from vault_core.collections.validation import Code
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -32,7 +34,6 @@ _RESULT_TAKEN = make_reply(200, b'{"ResultCode":0,"ResultDesc":"Accepted"}')
 _TAKEN = make_reply(200, b"{}")
 
 ACKNOWLEDGEMENT_OF = {
-    "c2b_validation": make_reply(200, b'{"ResultCode":"0","ResultDesc":"Accepted"}'),  # text here, a number below: as documented
     "c2b_confirmation": make_reply(200, b'{"ResultCode":0,"ResultDesc":"Success"}'),
     "b2c_result": _RESULT_TAKEN,
     "b2c_timeout": _RESULT_TAKEN,
@@ -41,6 +42,12 @@ ACKNOWLEDGEMENT_OF = {
     "query_timeout": _RESULT_TAKEN,
     "mifos_hook": _TAKEN,
     "sms_report": _TAKEN,
+}
+VALIDATION_REPLY = {  # the code is text here, a number in a confirmation's reply: as documented
+    code: make_reply(
+        200, f'{{"ResultCode":"{code}","ResultDesc":"{"Accepted" if code is Code.ACCEPTED else "Rejected"}"}}'.encode()
+    )
+    for code in Code
 }
 PING = _TAKEN
 NOT_SIGNED = make_reply(401)

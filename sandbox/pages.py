@@ -13,6 +13,11 @@ def blocked_page() -> Answer:
     return Answer(503, _BLOCKED, content_type="text/html")
 
 
+def no_backend_page() -> Answer:
+    """503 of a gateway with no server behind it."""
+    return Answer(503, b"<html><body><h1>503 Service Temporarily Unavailable</h1></body></html>", content_type="text/html")
+
+
 def welcome_page() -> Answer:
     """200 with some web server's front page: what a wrong host name meets."""
     return Answer(200, b"<!DOCTYPE html><html><body><h1>Welcome to nginx!</h1></body></html>", content_type="text/html")

@@ -59,6 +59,7 @@ class Pace:
     mirror_renew_every: float = 60.0  # how often accounts made since are read from a partner's Mifos X
     mirror_read_every: float = 3600.0  # how often all of them are
     mirror_believed_for: float = 900.0  # after its last renewal the mirror is not believed that an account does not exist
+    assign_alone_up_to: int = 50_000  # KES; above it a second person agrees to the account of a payment (a partner may have its own)
     confirmation_late_after: float = 600.0  # a customer's payment that was not confirmed by then has lost its confirmation
     balance_gap_after: float = 120.0  # a payment's balance is held against the others' when so long has passed since
     pull_every: float = 900.0  # how often M-Pesa is asked which payments a pay bill took

@@ -86,7 +86,7 @@ def client_page(host: MifosHost, request: Request) -> Answer:
         offset, limit = int(request.query.get("offset") or 0), int(request.query.get("limit") or -1)
     except ValueError:
         return spring(404, "Not Found", request.path)
-    found = list(host.clients.values())
+    found = sorted(host.clients.values(), key=lambda client: client.id)
     shown = found[offset : offset + limit] if limit > 0 else found[offset:]
     items = [partial(_client_row(client), request, CLIENT_FIELDS) for client in shown]
     return json_answer({"totalFilteredRecords": len(found), "pageItems": items})

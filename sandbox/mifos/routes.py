@@ -7,18 +7,21 @@ from typing import Any
 from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
 from sandbox.mifos import finding, hooks, reads, savings
 from sandbox.mifos.access import authenticate, check_read, check_tenant, check_write, user_of
+from sandbox.mifos.account_lists import LIST_ROUTES
 from sandbox.mifos.commands import Caller, Command, Groups, Handler, approve_pending, body_of, list_pending, run_command
 from sandbox.mifos.errors import RefusalError, bad_json, spring
 from sandbox.mifos.host import MifosHost
 from sandbox.mifos.loan_routes import LOAN_ROUTES
 from sandbox.mifos.opening import OPENING_ROUTES
 from sandbox.mifos.partial import SAVINGS_FIELDS, partial
-from sandbox.pages import welcome_page
+from sandbox.pages import no_backend_page, welcome_page
 from sandbox.world import World
 
 
 async def answer_mifos(world: World, host: MifosHost, path: str, request: Request) -> Answer | Dropped:
     """The answer to `path` below /fineract-provider of `host`."""
+    if host.away:
+        return no_backend_page()
     if host.html:
         return welcome_page()
     if path == "/actuator/info":
@@ -175,6 +178,7 @@ async def _approve_pending(caller: Caller, at: Groups) -> Answer:
 _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     *LOAN_ROUTES,
     *OPENING_ROUTES,
+    *LIST_ROUTES,
     ("GET", re.compile(r"/api/v1/clients/(\d+)"), "client", _client),
     ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)"), "savings", _get_savings),
     ("POST", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions(?:/(\d+))?"), "deposit", _command_savings),

@@ -8,8 +8,13 @@ from typing import Any
 
 from vault_core.clients.json_reading import text_of, whole_number
 from vault_core.clients.mifos_values import (
+    OPEN_STATES,
+    AccountPage,
+    AccountState,
     ApprovedLoan,
+    ClientPage,
     FoundAccount,
+    ListedClient,
     LoanPage,
     LoanProduct,
     LoanTransaction,
@@ -24,6 +29,19 @@ from vault_core.money import Money
 
 APPROVED = 200
 ACTIVE = 300
+_STATES = {
+    100: AccountState.PENDING,
+    APPROVED: AccountState.APPROVED,
+    ACTIVE: AccountState.ACTIVE,
+    303: AccountState.TRANSFER,
+    304: AccountState.TRANSFER,
+    400: AccountState.REJECTED,
+    500: AccountState.REJECTED,
+    600: AccountState.CLOSED,
+}
+_LOAN_STATES = _STATES | {601: AccountState.WRITTEN_OFF, 602: AccountState.CLOSED, 700: AccountState.OVERPAID}
+_SAVINGS_STATES = _STATES | {700: AccountState.CLOSED, 800: AccountState.CLOSED}  # closed before its time; matured
+_PLAIN_SAVINGS = 100  # depositType; 200 fixed, 300 recurring
 
 
 def read_products(body: Any) -> list[LoanProduct]:
@@ -81,6 +99,7 @@ def read_loan(body: Any) -> ApprovedLoan:
     timeline = _object(loan, "timeline")
     status_id = _number(_object(loan, "status"), "id")
     approved = timeline.get("approvedOnDate") or (None if status_id == APPROVED else timeline.get("submittedOnDate"))
+    expected = timeline.get("expectedDisbursementDate")
     summary = loan.get("summary")
     outstanding = summary.get("totalOutstanding") if isinstance(summary, dict) else None
     return ApprovedLoan(
@@ -100,6 +119,7 @@ def read_loan(body: Any) -> ApprovedLoan:
         transactions=[read_transaction(row) for row in _rows(loan.get("transactions") or [], "transactions")],
         total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
         tranches=_tranches(loan.get("disbursementDetails") or []),
+        overpaid=Money(0) if (over := loan.get("totalOverpaid")) is None else _amount(over, "totalOverpaid"),
     )
 
 
@@ -153,45 +173,114 @@ def read_savings(body: Any) -> SavingsAccount:
     row = _as_object(body, "savings account")
     summary = row.get("summary")
     balance = summary.get("accountBalance") if isinstance(summary, dict) else None
-    blocked = row.get("subStatus")
-    credits_blocked = isinstance(blocked, dict) and (blocked.get("block") is True or blocked.get("blockCredit") is True)
     return SavingsAccount(
         id=_number(row, "id"),
         account_no=_text(row, "accountNo"),
         balance=Money(0) if balance is None else _amount(balance, "summary.accountBalance"),
-        active=whole_number(_object(row, "status").get("id")) == ACTIVE and not credits_blocked,
+        active=savings_state(row) is AccountState.ACTIVE,
         client_id=whole_number(row.get("clientId")),
         client_name=text_of(row.get("clientName")) or None,
         transactions=[read_transaction(inner) for inner in _rows(row.get("transactions") or [], "transactions")],
     )
 
 
-def read_found(body: Any, reference: str) -> list[FoundAccount]:
-    """GET /search: the loans and savings accounts whose number or external id is exactly `reference` (in any letter case).
+def read_found(body: Any, reference: str) -> list[tuple[str, int]]:
+    """GET /search: kind and id of the loans and savings accounts whose number or external id is exactly `reference`.
 
-    `active` of a savings account is False here: the search does not tell it.
+    In any letter case. The rest of a row is not worth reading: it tells no state of a savings account, and no currency.
     """
     wanted = reference.casefold()
-    found: list[FoundAccount] = []
+    found: list[tuple[str, int]] = []
     for row in _rows(body, "search result"):
         kind = {"LOAN": "loan", "SAVING": "savings"}.get(text_of(row.get("entityType")) or "")
-        account_no, external_id = text_of(row.get("entityAccountNo")) or "", text_of(row.get("entityExternalId")) or None
-        if kind is None or wanted not in (account_no.casefold(), (external_id or "").casefold()):
-            continue
-        status = row.get("entityStatus")
-        of_client = text_of(row.get("parentType")) == "client"
-        found.append(
-            FoundAccount(
-                kind=kind,
-                id=_number(row, "entityId"),
-                account_no=account_no,
-                external_id=external_id,
-                client_id=whole_number(row.get("parentId")) if of_client else None,
-                client_name=text_of(row.get("parentName")) or None,
-                active=kind == "loan" and isinstance(status, dict) and whole_number(status.get("id")) == ACTIVE,
-            )
-        )
+        names = [(text_of(row.get(key)) or "").casefold() for key in ("entityAccountNo", "entityExternalId")]
+        if kind is not None and wanted in names:
+            found.append((kind, _number(row, "entityId")))
     return found
+
+
+def read_account(body: Any, kind: str) -> FoundAccount:
+    """A loan or savings account (`kind`), from its list or by itself."""
+    row = _as_object(body, f"{kind} account")
+    return FoundAccount(
+        kind=kind,
+        id=_number(row, "id"),
+        account_no=_text(row, "accountNo"),
+        external_id=text_of(row.get("externalId")) or None,
+        client_id=whole_number(row.get("clientId")),
+        client_name=text_of(row.get("clientName")) or None,
+        state=loan_state(row) if kind == "loan" else savings_state(row),
+        currency=_text(_object(row, "currency"), "code"),
+        product_id=whole_number(row.get("loanProductId" if kind == "loan" else "savingsProductId")),
+    )
+
+
+def read_account_page(body: Any, kind: str) -> AccountPage:
+    """GET /loans or /savingsaccounts without a filter. Fixed and recurring deposits, which take no such payment, are left out."""
+    page = _as_object(body, f"page of {kind} accounts")
+    rows = _rows(page.get("pageItems"), f"pageItems of the {kind} page")
+    accounts: list[FoundAccount] = []
+    unreadable: list[str] = []
+    for row in rows:
+        if kind == "savings" and not _is_plain_savings(row):
+            continue
+        try:
+            accounts.append(read_account(row, kind))
+        except InvalidInput as error:
+            unreadable.append(f"{kind} {text_of(row.get('id'))}: {error}")
+    ids = tuple(_number(row, "id") for row in rows)
+    return AccountPage(_number(page, "totalFilteredRecords"), ids, tuple(accounts), tuple(unreadable))
+
+
+def read_client_page(body: Any) -> ClientPage:
+    """GET /clients."""
+    page = _as_object(body, "page of clients")
+    rows = _rows(page.get("pageItems"), "pageItems of the client page")
+    return ClientPage(_number(page, "totalFilteredRecords"), tuple(read_listed_client(row) for row in rows))
+
+
+def read_open_accounts(body: Any) -> list[tuple[str, int]]:
+    """GET /clients/{id}/accounts: kind and id of those that could be meant by a payment now (active, blocked or in transfer)."""
+    row = _as_object(body, "accounts of a client")
+    loans = _rows(row.get("loanAccounts") or [], "loanAccounts")
+    savings = [one for one in _rows(row.get("savingsAccounts") or [], "savingsAccounts") if _is_plain_savings(one)]
+    found = [("loan", one, loan_state(one)) for one in loans] + [("savings", one, savings_state(one)) for one in savings]
+    return [(kind, _number(one, "id")) for kind, one, state in found if state in OPEN_STATES]
+
+
+def read_listed_client(body: Any) -> ListedClient:
+    """A client, from the list or by itself."""
+    row = _as_object(body, "client")
+    return ListedClient(
+        id=_number(row, "id"),
+        account_no=_text(row, "accountNo"),
+        display_name=text_of(row.get("displayName")) or "",
+        mobile_no=text_of(row.get("mobileNo")) or None,
+    )
+
+
+def loan_state(row: dict[str, Any]) -> AccountState:
+    """The state of a loan by its status (reference/fineract.md section 3)."""
+    return _LOAN_STATES.get(_number(_object(row, "status"), "id"), AccountState.OTHER)
+
+
+def savings_state(row: dict[str, Any]) -> AccountState:
+    """The state of a savings account by its status and sub-status."""
+    state = _SAVINGS_STATES.get(_number(_object(row, "status"), "id"), AccountState.OTHER)
+    hold = row.get("subStatus")
+    blocked = isinstance(hold, dict) and (hold.get("block") is True or hold.get("blockCredit") is True)
+    return AccountState.BLOCKED if state is AccountState.ACTIVE and blocked else state
+
+
+def _is_plain_savings(row: dict[str, Any]) -> bool:
+    deposit = row.get("depositType")
+    return not isinstance(deposit, dict) or whole_number(deposit.get("id")) in (None, _PLAIN_SAVINGS)
+
+
+def read_savings_of(body: Any) -> list[int]:
+    """GET /clients/{id}/accounts: the ids of the savings accounts; the list is absent when it would be empty."""
+    accounts = _as_object(body, "accounts of the client").get("savingsAccounts") or []
+    return [_number(row, "id") for row in _rows(accounts, "savings accounts of the client")]
 
 
 def read_hooks(body: Any) -> list[MifosHook]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
 from vault_core.errors import InvalidInput
@@ -123,6 +124,8 @@ class ApprovedLoan:
     transactions: list[LoanTransaction]
     total_outstanding: Money | None
     tranches: tuple[PlannedTranche, ...] = ()
+    expected_on: date | None = None  # of its first disbursal
+    overpaid: Money = Money(0)  # more than was ever owed was paid
 
     @property
     def disbursals(self) -> int:
@@ -165,17 +168,78 @@ class SavingsAccount:
     transactions: list[LoanTransaction]
 
 
+class AccountState(StrEnum):
+    """Where a loan or a savings account stands, as far as a payment is concerned."""
+
+    PENDING = "pending"
+    APPROVED = "approved"  # not paid out or opened yet
+    ACTIVE = "active"
+    BLOCKED = "blocked"  # active, but it takes no credits
+    TRANSFER = "transfer"  # on its way to another office
+    OVERPAID = "overpaid"
+    CLOSED = "closed"
+    WRITTEN_OFF = "written_off"
+    REJECTED = "rejected"  # or withdrawn by the client
+    OTHER = "other"
+
+
+OPEN_STATES = frozenset({AccountState.ACTIVE, AccountState.BLOCKED, AccountState.TRANSFER})  # a payment may mean them
+
+
 @dataclass(frozen=True, slots=True)
 class FoundAccount:
-    """An account whose number or external id is exactly what was asked for. `active` accounts take a payment now."""
+    """An account as the server has it. Only an `active` one takes a payment."""
 
     kind: str  # 'loan' or 'savings'
     id: int
     account_no: str
     external_id: str | None
     client_id: int | None
-    client_name: str | None
-    active: bool
+    client_name: str | None = field(repr=False)
+    state: AccountState
+    currency: str
+    product_id: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes a payment now."""
+        return self.state is AccountState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """One page of all loans or all savings accounts. `ids` are those of all its rows in the server's order, read or not.
+
+    `total` counts the whole list on the server; `unreadable` names rows that were not understood.
+    """
+
+    total: int
+    ids: tuple[int, ...]
+    accounts: tuple[FoundAccount, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedClient:
+    """A client as the list of all clients has it. `mobile_no` is free text."""
+
+    id: int
+    account_no: str
+    display_name: str = field(repr=False)
+    mobile_no: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPage:
+    """One page of all clients, in the order of their ids. `total` counts the whole list on the server."""
+
+    total: int
+    clients: tuple[ListedClient, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids of its clients."""
+        return tuple(client.id for client in self.clients)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
+from vault_core.partners.collection_settings import SWITCH, WORDS, CollectionSettings, read_prefixes, read_rules
 from vault_core.partners.system_fees import BASIS_POINTS, SERVICES
 from vault_core.phones import normalise_phone
 
@@ -229,7 +230,6 @@ FIELDS = (
         '"..."',
         secret=True,
     ),
-    Field("mpesa", "b2c_short_code", read_short_code, "short code that pays loans out", '"3000001"'),
     Field(
         "mpesa",
         "certificate",
@@ -238,6 +238,7 @@ FIELDS = (
         '"ProductionCertificate.cer"',
         default=None,
     ),
+    Field("mpesa", "b2c_short_code", read_short_code, "short code that pays loans out", '"3000001"'),
     Field("mpesa", "c2b_short_code", read_short_code, "pay bill that clients repay to", '"600001"'),
     Field("mpesa", "command", one_of(*B2C_COMMANDS), "B2C command", '"BusinessPayment"', default=B2C_COMMANDS[0]),
     Field("sms", "url", read_url, "SMS gateway (AirTouch API)", '"https://client.airtouch.co.ke:9012"'),
@@ -275,6 +276,30 @@ SYSTEM_FEE_FIELDS = (
     Field("charges.system_fees", "percent", read_percent, "percentage of the amount, besides", '"0.5"', default=0),
     Field("charges.system_fees", "min", read_amount, "least fee, in shillings", '"10.00"', default=Money(0)),
     Field("charges.system_fees", "max", read_amount, "greatest fee, in shillings", '"100.00"', default=None),
+)
+_COLLECTED = CollectionSettings()
+COLLECTION_FIELDS = (
+    Field(
+        "collections",
+        "match_rules",
+        read_rules,
+        "how a payment's account is found, in order",
+        '["alias", "loan_number+savings_number+external_id", "prefix", "phone"]',
+        default=_COLLECTED.match_rules,
+    ),
+    Field("collections", "prefixes", read_prefixes, "what a prefix names", '{ L = "loan" }', default=_COLLECTED.prefixes),
+    Field("collections", "validation", one_of(*SWITCH), "answering M-Pesa's questions", '"on"', default=_COLLECTED.validation),
+    Field("collections", "when_unknown", one_of(*WORDS), "where it cannot be told", '"accept"', default=_COLLECTED.when_unknown),
+    Field(
+        "collections",
+        "closed_accounts",
+        one_of(*WORDS),
+        "payments to accounts that take none",
+        '"refuse"',
+        default=_COLLECTED.closed_accounts,
+    ),
+    Field("collections", "least", read_amount, "least payment, in shillings", '"10"', default=None),
+    Field("collections", "most", read_amount, "greatest payment, in shillings", '"250000"', default=None),
 )
 CONTACT_FIELDS = (
     Field("contacts", "role", one_of(*CONTACT_ROLES), "what the person is told about", '"operations"'),

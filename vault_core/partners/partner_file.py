@@ -10,6 +10,7 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
+from vault_core.partners.collection_settings import CollectionSettings
 from vault_core.partners.contacts import Contact
 from vault_core.partners.partner import B2cTariff, Bouquet, MpesaFeePayer
 from vault_core.partners.partner_fields import COLLECTION_FIELDS, CONTACT_FIELDS, FIELDS, SYSTEM_FEE_FIELDS, Field
@@ -41,8 +42,8 @@ class MpesaSettings:
     consumer_secret: str = field(repr=False)
     initiator: str
     security_credential: str = field(repr=False)
-    b2c_short_code: str
     certificate: str | None
+    b2c_short_code: str
     c2b_short_code: str
     command: str
 
@@ -80,6 +81,7 @@ class PartnerFile:
     mpesa: MpesaSettings
     sms: SmsSettings
     charges: ChargeSettings
+    collections: CollectionSettings
     contacts: tuple[Contact, ...]
 
 
@@ -118,8 +120,6 @@ def _with_ca(described: PartnerFile, folder: Path) -> PartnerFile:
     return replace(described, mifos=replace(described.mifos, ca_pem=pem))
 
 
-def parse_partner_file(content: str | bytes) -> PartnerFile:
-    """The partner that TOML `content` describes.
 def _with_security_credential(described: PartnerFile, folder: Path) -> PartnerFile:
     if described.mpesa.certificate is None:
         return described
@@ -130,6 +130,8 @@ def _with_security_credential(described: PartnerFile, folder: Path) -> PartnerFi
     return replace(described, mpesa=replace(described.mpesa, security_credential=made, certificate=None))
 
 
+def parse_partner_file(content: str | bytes) -> PartnerFile:
+    """The partner that TOML `content` describes.
 
     Raises InvalidInput: for broken TOML with its line and column; else with a line a fault, each naming table, key, what is
     wrong and what to write. Reads no other file: see `load_partner_file` for `ca_file`.
@@ -140,7 +142,8 @@ def _with_security_credential(described: PartnerFile, folder: Path) -> PartnerFi
 def partner_from_tables(tables: Mapping[str, Any]) -> PartnerFile:
     """The partner that these tables (as TOML gives them) describe. Raises InvalidInput as `parse_partner_file`."""
     faults: list[str] = []
-    faults.extend(_unknown(tables, {*_TABLES, "contacts"}, "table [{}]", (*_TABLES, "[contacts]")))
+    expected = (*_TABLES, "collections", "[contacts]")
+    faults.extend(_unknown(tables, {*_TABLES, "collections", "contacts"}, "table [{}]", expected))
     values: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
         fields = [each for each in FIELDS if each.table == table]
@@ -148,6 +151,7 @@ def partner_from_tables(tables: Mapping[str, Any]) -> PartnerFile:
             values[table] = _read_charges(tables.get(table), fields, faults)
         else:
             values[table] = _read_table(tables.get(table), f"[{table}]", fields, faults)
+    collections = _read_collections(tables.get("collections", {}), faults)
     contacts = _read_contacts(tables.get("contacts"), faults)
     if faults:
         raise InvalidInput("the partner file is not right:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -157,6 +161,7 @@ def partner_from_tables(tables: Mapping[str, Any]) -> PartnerFile:
         mpesa=MpesaSettings(**values["mpesa"]),
         sms=SmsSettings(**values["sms"]),
         charges=ChargeSettings(**values["charges"]),
+        collections=collections,
         contacts=tuple(contacts),
     )
 
@@ -241,6 +246,16 @@ def _read_fee(raw: Any, where: str, faults: list[str]) -> FeeTerms | None:
     except InvalidInput as error:
         faults.append(f"{where}: {error}")
         return None
+
+
+def _read_collections(raw: Any, faults: list[str]) -> CollectionSettings:
+    before = len(faults)
+    values = _read_table(raw, "[collections]", list(COLLECTION_FIELDS), faults)
+    try:
+        return CollectionSettings() if len(faults) > before else CollectionSettings(**values)
+    except InvalidInput as error:
+        faults.append(f"[collections]: {error}")
+        return CollectionSettings()
 
 
 def _read_contacts(raw: Any, faults: list[str]) -> list[Contact]:

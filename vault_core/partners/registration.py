@@ -27,6 +27,7 @@ from vault_core.errors import (
     VaultError,
 )
 from vault_core.partners.callback_urls import write_callback_tokens
+from vault_core.partners.collection_settings import CollectionSettings, write_collection_settings
 from vault_core.partners.contacts import write_contacts
 from vault_core.partners.credentials import CredentialPurpose, write_credentials
 from vault_core.partners.partner import Partner, load_partner
@@ -80,9 +81,9 @@ async def register_partner(runtime: Runtime, described: PartnerFile, *, actor: s
     """
     if described.mifos.ca_file is not None and described.mifos.ca_pem is None:
         raise InvalidInput("[mifos] ca_file was not read: use load_partner_file")
-    async with runtime.engine.connect() as connection:
     if described.mpesa.certificate is not None:
         raise InvalidInput("[mpesa] certificate was not read: use load_partner_file")
+    async with runtime.engine.connect() as connection:
         await _refuse_taken(connection, described)
     found = await look_at_mifos(runtime, described)
 
@@ -267,6 +268,8 @@ async def _write(
     await write_contacts(connection, runtime, partner_id, described.contacts)
     await write_callback_tokens(connection, runtime.sealer, partner_id)
     await write_products(connection, runtime, partner_id, found.products)
+    if described.collections != CollectionSettings():
+        await write_collection_settings(connection, partner_id, described.collections)
     fees = described.charges.system_fees
     await write_system_fees(
         connection,
@@ -287,6 +290,7 @@ async def _write(
         after={
             **row,
             "system_fees": [fee_columns(terms) for terms in fees],
+            "collections": described.collections.to_json(),
             "contacts": len(described.contacts),
             "capabilities": found.capabilities.to_json(),
         },

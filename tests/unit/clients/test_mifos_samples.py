@@ -10,7 +10,7 @@ import pytest
 from vault_core.clients import mifos_reading as reading
 from vault_core.clients.json_reading import read_json
 from vault_core.clients.mifos_errors import classify_write, is_closed_day, is_not_yet, key_is_burnt, read_failure
-from vault_core.clients.mifos_values import FoundAccount, PaymentType, Posted
+from vault_core.clients.mifos_values import AccountState, FoundAccount, PaymentType, Posted
 from vault_core.errors import InvalidInput, LoginRefused, NotFound, NotUnderstood, RemoteBusy, RemoteRefusal
 from vault_core.money import Money
 from vault_core.outcome import Accepted, Refusal, Refused, Unknown
@@ -381,16 +381,44 @@ def test_a_documented_active_loan_is_read_with_its_repayments():
 
 def test_a_search_gives_loans_and_savings_of_the_number_and_no_clients():
     live = reading.read_found(read_json(Exchange("139").body, "search"), "000000001")
-    assert [(found.kind, found.id, found.client_id, found.active) for found in live] == [
-        ("savings", 1, 1, False),
-        ("loan", 1, 1, False),
-    ]
+    assert live == [("savings", 1), ("loan", 1)]
     documented = reading.read_found(read_json((DOCS / "search_account_response.json").read_bytes(), "x"), "000001041")
-    assert documented == [
-        FoundAccount("loan", 1041, "000001041", "bc0d1e6e-3a1c-4a83-9e57-2a5f1f4f2b10", 312, "Wanjiku Kamau", active=True)
-    ]
+    assert documented == [("loan", 1041)]
     assert reading.read_found(read_json(Exchange("141").body, "search"), "0760361758") == []
-    assert [found.kind for found in reading.read_found(read_json(Exchange("157").body, "search"), "000000001")] == ["loan"]
+    assert reading.read_found(read_json(Exchange("157").body, "search"), "000000001") == [("loan", 1)]
+
+
+def test_the_accounts_of_a_list_are_read_in_whatever_state_they_are():
+    page = reading.read_account_page(read_json(Exchange("034").body, "page"), "loan")
+    assert (page.total, page.ids, page.unreadable) == (4, (4, 3), ())
+    assert page.accounts[0] == FoundAccount(
+        "loan", 4, "000000004", None, 1, "Wanjiku Kamau", AccountState.APPROVED, "KES", product_id=1
+    )
+    savings = reading.read_account(read_json(Exchange("134").body, "account"), "savings")
+    assert (savings.account_no, savings.state, savings.currency, savings.client_id) == (
+        "000000001",
+        AccountState.ACTIVE,
+        "KES",
+        1,
+    )
+    documented = reading.read_account(read_json((DOCS / "loan_active_detail_response.json").read_bytes(), "loan"), "loan")
+    assert (documented.id, documented.active) == (1041, True)
+
+
+def test_of_a_clients_accounts_those_that_a_payment_may_mean_are_read():
+    live = reading.read_open_accounts(read_json(Exchange("143").body, "accounts"))
+    assert live == [("loan", 8), ("loan", 5), ("loan", 7), ("loan", 2), ("savings", 1)]
+    documented = reading.read_open_accounts(read_json((DOCS / "client_accounts_response.json").read_bytes(), "accounts"))
+    assert documented == [("loan", 1041), ("savings", 588)]
+
+
+def test_a_savings_account_that_takes_no_credits_is_blocked_and_fixed_deposits_are_left_out():
+    account = json.loads(Exchange("134").body)
+    blocked = account | {"subStatus": {"block": False, "blockCredit": True}}
+    fixed = account | {"id": 2, "depositType": {"id": 200, "code": "depositAccountType.fixedDeposit"}}
+
+    page = reading.read_account_page({"totalFilteredRecords": 2, "pageItems": [blocked, fixed]}, "savings")
+    assert (page.ids, [one.state for one in page.accounts]) == ((1, 2), [AccountState.BLOCKED])
 
 
 def test_hooks_and_the_business_date_are_read():

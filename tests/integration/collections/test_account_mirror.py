@@ -1,0 +1,125 @@
+"""The mirror of a partner's accounts, held against the sandbox's Mifos X over HTTP."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from tests.integration.collections.conftest import Umoja
+from vault_core.clients.mifos_values import AccountState
+from vault_core.collections import mirror_refresh
+from vault_core.collections.mirror import load_freshness
+from vault_core.collections.mirror_refresh import refresh_mirrors
+from vault_core.collections.mirror_writing import SeenAccount, note_seen
+
+
+async def mirrored(umoja: Umoja) -> dict[tuple[str, int], object]:
+    return {(row.kind, row.account_id): row for row in await umoja.rows("SELECT * FROM mifos_accounts")}
+
+
+async def refresh(umoja: Umoja) -> int:
+    return await refresh_mirrors(umoja.runtime, umoja.connections)
+
+
+async def freshness(umoja: Umoja):
+    async with umoja.runtime.engine.connect() as connection:
+        return (await load_freshness(connection, [umoja.partner.id]))[umoja.partner.id]
+
+
+async def test_all_accounts_are_read_with_their_clients_and_nothing_personal_in_clear(umoja):
+    assert await refresh(umoja) == 1
+
+    rows = await mirrored(umoja)
+    assert rows.keys() == {("loan", n) for n in (11, 12, 13, 14, 21)} | {("savings", 21), ("savings", 22)}
+    loan = rows["loan", 11]
+    assert (loan.account_no, loan.external_id, loan.currency, loan.state) == ("000000011", "LN-1001", "KES", "active")
+    assert (loan.client_id, loan.client_no, loan.bare_key) == (1, "000000001", "11")
+    assert bytes(loan.phone_hash) == umoja.runtime.sealer.lookup_hash("254712000001", purpose="phone")
+    assert (rows["loan", 13].state, rows["loan", 14].phone_hash) == ("approved", None)
+    assert "Jane" not in str([tuple(row) for row in rows.values()])
+    assert (await freshness(umoja)).holds(umoja.runtime.clock.now(), timedelta(seconds=1))
+
+
+async def test_pages_are_read_to_the_end_and_an_account_that_is_gone_is_dropped(umoja, monkeypatch):
+    monkeypatch.setattr(mirror_refresh, "PAGE", 2)
+    async with umoja.runtime.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO mifos_accounts (partner_id, kind, account_id, account_no, currency, state, refreshed_at)"
+                " VALUES (:id, 'loan', 999, '000000999', 'KES', 'active', now() - interval '1 day')"
+            ),
+            {"id": umoja.partner.id},
+        )
+
+    await refresh(umoja)
+    assert len(await mirrored(umoja)) == 7
+    assert ("loan", 999) not in await mirrored(umoja)
+
+
+async def test_new_accounts_are_there_a_minute_later_without_reading_all_of_them(umoja):
+    await refresh(umoja)
+    assert await refresh(umoja) == 0  # not due
+    new = {"mifos": {"alpha": {"loans": [{"id": 31, "client": 3, "product": 1, "principal_cents": 100_00, "status": 300}]}}}
+    await umoja.control("setup", new)
+
+    umoja.runtime.clock.pass_time(seconds=umoja.runtime.pace.mirror_renew_every + 1)
+    assert await refresh(umoja) == 1
+    rows = await mirrored(umoja)
+    assert rows["loan", 31].client_no == "000000003"
+    assert rows["loan", 11].refreshed_at < rows["loan", 31].refreshed_at  # the old ones were not written again
+
+
+async def test_a_partner_that_fails_is_tried_after_growing_waits_and_keeps_what_it_had(umoja):
+    await refresh(umoja)
+    await umoja.control("setup", {"mifos": {"alpha": {"html": True}}})
+    waits = []
+    for _ in range(3):
+        umoja.runtime.clock.pass_time(days=1)
+        await refresh(umoja)
+        [row] = await umoja.rows("SELECT * FROM mifos_mirrors")
+        waits.append((row.due_at - umoja.runtime.clock.now()).total_seconds())
+
+    assert waits[0] < waits[1] < waits[2]
+    assert (row.failures, "NotUnderstood" in row.last_error, len(await mirrored(umoja))) == (3, True, 7)
+    assert not (await freshness(umoja)).holds(umoja.runtime.clock.now(), timedelta(hours=1))
+
+    await umoja.control("setup", {"mifos": {"alpha": {"html": False}}})
+    umoja.runtime.clock.pass_time(days=1)
+    await refresh(umoja)
+    [row] = await umoja.rows("SELECT * FROM mifos_mirrors")
+    assert (row.failures, row.last_error) == (0, None)
+
+
+async def test_two_workers_share_the_partners(umoja):
+    assert sorted(await asyncio.gather(refresh(umoja), refresh(umoja))) == [0, 1]
+
+
+async def test_a_server_from_before_1_9_is_read_alike(umoja):
+    await umoja.control("setup", {"mifos": {"alpha": {"legacy": True}}})
+
+    await refresh(umoja)
+    assert len(await mirrored(umoja)) == 7
+
+
+async def test_what_a_posting_saw_stands_and_an_older_word_does_not_undo_it(umoja):
+    await refresh(umoja)
+    now = umoja.runtime.clock.now()
+
+    async def see(state: AccountState, **ago: float) -> str:
+        async with umoja.runtime.engine.begin() as connection:
+            seen = [SeenAccount("loan", 11, state), SeenAccount("loan", 4711, state)]
+            await note_seen(connection, umoja.partner.id, seen, at=now + timedelta(**ago))
+        return (await mirrored(umoja))["loan", 11].state
+
+    assert await see(AccountState.CLOSED, seconds=5) == "closed"
+    assert await see(AccountState.ACTIVE, seconds=1) == "closed"
+    assert ("loan", 4711) not in await mirrored(umoja)
+
+
+@pytest.mark.parametrize("right", ["UPDATE", "DELETE"])
+async def test_what_was_said_to_m_pesa_cannot_be_changed_by_the_application(umoja, right):
+    statement = {"UPDATE": "UPDATE payment_validations SET reason = ''", "DELETE": "DELETE FROM payment_validations"}[right]
+    with pytest.raises(Exception, match="permission denied"):
+        async with umoja.runtime.engine.begin() as connection:
+            await connection.execute(text(statement))
