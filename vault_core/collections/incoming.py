@@ -97,11 +97,11 @@ def is_found_late(payment: IncomingPayment, now: datetime, after: timedelta) -> 
     return payment.source in _SECOND_HAND and now - payment.happened_at > after
 
 
-def _says_of_phone(phone: str | None) -> tuple[int, str]:
+def _says_of_phone(phone: str | None) -> tuple[int, bool, str]:
     text = (phone or "").strip()
-    if clear_phone(text) is not None:
-        return 3, text
-    return (0 if not text else 2 if _HASHED.fullmatch(text) else 1), text
+    if (clear := clear_phone(text)) is not None:
+        return 3, text == clear, text
+    return (0 if not text else 2 if _HASHED.fullmatch(text) else 1), False, text
 
 
 def _says_of_name(name: str | None) -> tuple[int, int, str]:

@@ -59,7 +59,10 @@ def world() -> dict:
                 "savings": [{"id": 21, "client": 2}, {"id": 22, "client": 2}],
             }
         },
-        "mpesa": {"short_codes": {PAY_BILL: {"name": "Umoja"}, "600101": {"name": "Umoja B2C"}}},
+        "mpesa": {
+            "apps": [{"consumer_key": "ck", "consumer_secret": "cs"}],
+            "short_codes": {PAY_BILL: {"name": "Umoja"}, "600101": {"name": "Umoja B2C"}},
+        },
         "sms": {"users": [{"user": "sim", "api_key": "planted-key", "senders": ["LENDER"], "balance_cents": 1_000_00}]},
     }
 
@@ -185,3 +188,14 @@ async def umoja(runtime: Runtime, sandbox: str) -> AsyncIterator[Umoja]:
     connections = Connections(runtime)
     yield Umoja(runtime, partner, connections, sandbox)
     await connections.aclose()
+
+
+@pytest.fixture
+async def office(umoja: Umoja) -> AsyncIterator["Office"]:  # noqa: F821 - it is built on Umoja
+    """Umoja with people who decide about payments, and M-Pesa's words about reversals heard."""
+    from tests.integration.collections.office import open_office
+
+    opened, server = await open_office(umoja)
+    yield opened
+    server.close()
+    await opened.callbacks.stop()
