@@ -36,6 +36,8 @@ def summary(world: World) -> dict[str, Any]:
             "c2b_cents": sum(payment.amount_cents for payment in code.payments),
             "c2b_fee_cents": sum(payment.fee_cents for payment in code.payments),
             "c2b_customer_fee_cents": sum(payment.customer_fee_cents for payment in code.payments),
+            "reversed_count": sum(each.result_code == "0" for each in code.reversals),
+            "reversed_cents": sum(each.amount_cents for each in code.reversals if each.result_code == "0"),
         }
     users = {
         user.user: {"messages": len(user.messages), "parts": sum(message.parts for message in user.messages)}
@@ -55,7 +57,7 @@ def _counts(world: World) -> dict[str, Any]:
 
 
 def _short_code(code: ShortCode) -> dict[str, Any]:
-    """`b2c` is what moved money; `b2c_failed` is what the core refused."""
+    """`b2c` is what moved money; `b2c_failed` is what the core refused. `reversals` has both."""
     rows = [
         {
             "originator_conversation_id": payout.originator_conversation_id,
@@ -75,6 +77,16 @@ def _short_code(code: ShortCode) -> dict[str, Any]:
         "confirmation_url": code.confirmation_url,
         "b2c": [row for row in rows if row["result_code"] == "0"],
         "b2c_failed": [row for row in rows if row["result_code"] != "0"],
+        "reversals": [
+            {
+                "receipt": each.transaction_id,
+                "original": each.original,
+                "amount_cents": each.amount_cents,
+                "result_code": each.result_code,
+                "at": each.at.isoformat(),
+            }
+            for each in code.reversals
+        ],
         "c2b": [
             {
                 "receipt": payment.receipt,

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from vault_cli.disbursement_view import halt_banner, halt_json, moment
+from vault_cli.disbursement_view import halt_banner, halt_json
 from vault_cli.session import actor, run
+from vault_cli.story_view import moment
 from vault_core.disbursements.payout_halt import Halt, begin_halt, end_halt, halt_in_force
 from vault_core.disbursements.sendable import Sendable, sendable_loans
 from vault_core.disbursements.under_way import UnderWay, await_quiet

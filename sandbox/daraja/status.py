@@ -7,7 +7,7 @@ import orjson
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.chance import draw
 from sandbox.clock import eat
-from sandbox.daraja.books import Payment, Payout, ShortCode
+from sandbox.daraja.books import Payment, Payout, Reversal, ShortCode
 from sandbox.daraja.oauth import app_of
 from sandbox.daraja.wire import (
     accepted,
@@ -80,7 +80,7 @@ def _wrong_field(world: World, body: dict[str, Any]) -> str | None:
     return next((name for name, right in checks if not right), None)
 
 
-def _find(world: World, body: dict[str, Any]) -> Payout | Payment | tuple[int, str]:
+def _find(world: World, body: dict[str, Any]) -> Payout | Payment | Reversal | tuple[int, str]:
     books, party = world.mpesa, text_of(body, "PartyA")
     code = books.short_codes[party]
     credential = text_of(body, "SecurityCredential")
@@ -92,11 +92,14 @@ def _find(world: World, body: dict[str, Any]) -> Payout | Payment | tuple[int, s
     if receipt:
         found: Payout | Payment | None = books.receipts.get(receipt)
         return found if found is not None and found.short_code == party else _UNKNOWN_RECEIPT
-    payout = books.seen.get(text_of(body, "OriginalConversationID"))
-    return payout if payout is not None and payout.short_code == party else _UNKNOWN_CONVERSATION
+    original = text_of(body, "OriginalConversationID")
+    done = books.seen.get(original) or books.reversals.get(original)
+    return done if done is not None and done.short_code == party else _UNKNOWN_CONVERSATION
 
 
-def _reply(world: World, body: dict[str, Any], finding: Payout | Payment | tuple[int, str], ids: dict[str, str]) -> bytes:
+def _reply(
+    world: World, body: dict[str, Any], finding: Payout | Payment | Reversal | tuple[int, str], ids: dict[str, str]
+) -> bytes:
     at = world.clock.now()
     code, text = (0, "The service request is processed successfully.")
     if isinstance(finding, tuple):
@@ -105,7 +108,10 @@ def _reply(world: World, body: dict[str, Any], finding: Payout | Payment | tuple
     result["TransactionID"] = world.mpesa.receipt(at, "status")[:3] + "0000000"
     if not isinstance(finding, tuple):
         short_code = world.mpesa.short_codes[finding.short_code]
-        rows = _payout_rows(finding, short_code) if isinstance(finding, Payout) else _payment_rows(finding, short_code)
+        if isinstance(finding, Payout):
+            rows = _payout_rows(finding, short_code)
+        else:
+            rows = _payment_rows(finding, short_code) if isinstance(finding, Payment) else _reversal_rows(finding)
         result["ResultParameters"] = {"ResultParameter": rows}
     result["ReferenceData"] = {"ReferenceItem": parameter("Occasion", body.get("Occasion") or None)}
     return orjson.dumps({"Result": result})
@@ -128,6 +134,20 @@ def _payout_rows(payout: Payout, code: ShortCode) -> list[dict[str, Any]]:
         parameter("Amount", amount_number(payout.amount_cents)),
         parameter("ConversationID", payout.conversation_id),
         parameter("ReceiptNo", payout.transaction_id),
+    ]
+
+
+def _reversal_rows(reversal: Reversal) -> list[dict[str, Any]]:
+    stamp = int(eat(reversal.at, _STAMP))
+    return [
+        parameter("OriginatorConversationID", reversal.originator_conversation_id),
+        parameter("InitiatedTime", stamp),
+        parameter("ReasonType", "Transaction Reversal via API"),
+        parameter("TransactionStatus", "Completed" if reversal.result_code == "0" else "Declined"),
+        parameter("FinalisedTime", stamp),
+        parameter("Amount", amount_number(reversal.amount_cents)),
+        parameter("ConversationID", reversal.conversation_id),
+        parameter("ReceiptNo", reversal.transaction_id),
     ]
 
 

@@ -1,20 +1,26 @@
-"""The payments that are not in Mifos X yet, for people: on their way, in suspense or with a person."""
+"""Payments for people: where each stands, how old that is, and who has its case."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.collections.booking import reference_binding
-from vault_core.collections.suspense import mask_reference
+from vault_core.collections.masking import mask_reference
+from vault_core.collections.payment_seals import reference_binding
+from vault_core.collections.suspense import UNMATCHED_CASE
+from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.runtime import Runtime
 
+STATES = ("matching", "posting", "posted", "suspense", "needs_review", "reversing", "reversed")
+_OPEN = ("matching", "posting", "suspense", "needs_review", "reversing")
+
 
 @dataclass(frozen=True, slots=True)
-class OpenCollection:
-    """A payment that is not posted. `reference` is masked."""
+class ListedCollection:
+    """A payment. `reference` is masked. `case_since`, `owner`, `candidates` are of its open case 'unmatched_payment', if any."""
 
     partner: str
     short_code: str
@@ -22,37 +28,66 @@ class OpenCollection:
     amount: Money
     happened_at: datetime
     state: str
+    in_suspense: bool
     reason: str | None
     reference: str
+    account: str | None
+    waits_for: str | None  # what one person proposed, that a second one must agree to
+    case_since: datetime | None
+    owner: str | None
+    candidates: tuple[dict[str, Any], ...]  # the best first
 
 
-_OPEN = text(
+_LIST = text(
     """
-    SELECT collections.id, partners.name, short_code, receipt, amount_cents, happened_at, collections.state,
-           coalesce(reason, outbox.last_cause) AS reason, bill_reference_sealed
-    FROM collections JOIN partners ON partners.id = collections.partner_id
-    LEFT JOIN outbox ON outbox.kind = 'collection.post' AND outbox.subject = collections.id::text
-    WHERE collections.state <> 'posted' AND (CAST(:partner AS text) IS NULL OR partners.name = :partner)
-    ORDER BY happened_at, collections.id LIMIT :most
+    SELECT c.id, p.name, c.short_code, c.receipt, c.amount_cents, c.happened_at, c.state, c.in_suspense,
+           coalesce(c.reason, o.last_cause) AS reason, c.bill_reference_sealed,
+           c.account_kind || ' ' || c.account_no AS account, k.opened_at, k.owner, k.evidence,
+           d.proposed_by || ' proposed to ' || d.kind || ' it' AS waits_for
+    FROM collections c JOIN partners p ON p.id = c.partner_id
+    LEFT JOIN outbox o ON o.kind = 'collection.post' AND o.subject = c.id::text
+    LEFT JOIN cases k ON k.kind = :case_kind AND k.closed_at IS NULL AND k.subject = c.short_code || ' ' || c.receipt
+    LEFT JOIN collection_decisions d ON d.collection_id = c.id AND d.state = 'proposed'
+    WHERE c.state = ANY(:states) AND (CAST(:partner AS text) IS NULL OR p.name = :partner)
+          AND (CAST(:receipt AS text) IS NULL OR c.receipt = :receipt) AND c.happened_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+    ORDER BY c.happened_at, c.id LIMIT :most
     """
 )
 
 
-async def list_open_collections(
-    connection: AsyncConnection, runtime: Runtime, *, partner: str | None = None, most: int = 500
-) -> list[OpenCollection]:
-    """The oldest `most` payments that are not posted; of one partner if named."""
-    rows = await connection.execute(_OPEN, {"partner": partner, "most": most})
+async def list_collections(
+    connection: AsyncConnection,
+    runtime: Runtime,
+    *,
+    partner: str | None = None,
+    state: str | None = None,
+    older_than: timedelta = timedelta(0),
+    receipt: str | None = None,
+    most: int = 500,
+) -> list[ListedCollection]:
+    """The oldest `most` payments that are not over (or of one state), of one partner if named. Raises InvalidInput for a state."""
+    if state is not None and state not in STATES:
+        raise InvalidInput(f"there is no state {state[:20]!r} of a payment; there are {', '.join(STATES)}")
+    states = [state] if state is not None else list(_OPEN if receipt is None else STATES)
+    until = runtime.clock.now() - older_than if older_than else None
+    values = {"partner": partner, "states": states, "until": until, "receipt": receipt, "most": most}
+    rows = await connection.execute(_LIST, {**values, "case_kind": UNMATCHED_CASE})
     return [
-        OpenCollection(
+        ListedCollection(
             partner=row.name,
             short_code=row.short_code,
             receipt=row.receipt,
             amount=Money(row.amount_cents),
             happened_at=row.happened_at,
             state=row.state,
+            in_suspense=row.in_suspense,
             reason=row.reason,
             reference=mask_reference(runtime.sealer.open_text(row.bill_reference_sealed, bound_to=reference_binding(row.id))),
+            account=row.account,
+            waits_for=row.waits_for,
+            case_since=row.opened_at,
+            owner=row.owner,
+            candidates=tuple((row.evidence or {}).get("candidates") or ()),
         )
         for row in rows
     ]

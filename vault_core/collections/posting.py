@@ -9,19 +9,24 @@ How a payment can end, besides posted:
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.collections.account_lookup import find_account
+from vault_core.collections.account_lookup import look_up
 from vault_core.collections.intended_posting import intend_postings
-from vault_core.collections.matching import Match, Matched, Unmatched
+from vault_core.collections.masking import mask_reference
+from vault_core.collections.matching import Matched, Unmatched
+from vault_core.collections.overpaid_loans import judge_overpayments, write_overpayments
+from vault_core.collections.overpayment import Held, Shared
 from vault_core.collections.pending import PendingCollection, load_pending
+from vault_core.collections.posting_ending import Ending, Posted, RefusedForGood, Unclear, ending_of
 from vault_core.collections.receipts import Receipt, read_receipt
 from vault_core.collections.settling import HandedOver, book_posted, hand_over, write_receipts
-from vault_core.collections.suspense import Unplaced, mask_reference, put_in_suspense
+from vault_core.collections.suspense import Unplaced, put_in_suspense
 from vault_core.database import in_transaction
 from vault_core.errors import VaultError
 from vault_core.outbox.apart import work_apart
@@ -29,7 +34,8 @@ from vault_core.outbox.calls import Again, Call, CallResult, Done, record_result
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import load_partners
-from vault_core.postings.core_posting import GivenUp, InMifos, TryLater, execute
+from vault_core.postings.core_posting import TryLater, execute
+from vault_core.postings.mifos_outages import again_after
 from vault_core.runtime import Runtime
 
 IN_FLIGHT = 20  # calls to Mifos X under way at once, a worker
@@ -66,7 +72,9 @@ async def _load(runtime: Runtime, calls: Calls) -> dict[UUID, PendingCollection]
 async def _match(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
     if not pending:
         return
-    matches = await asyncio.gather(*(_look_up(connections, one) for one in pending))
+    matches = await look_up(runtime, connections, pending)
+    failed = {one: (one.partner_id, match) for one, match in zip(pending, matches, strict=True) if isinstance(match, VaultError)}
+    again = await again_after(runtime, connections, failed)
 
     async def work(connection: AsyncConnection) -> None:
         found = list(zip(pending, matches, strict=True))
@@ -74,30 +82,22 @@ async def _match(runtime: Runtime, connections: Connections, calls: Calls, pendi
         unmatched = [(one, match) for one, match in found if isinstance(match, Unmatched)]
         moved = await put_in_suspense(connection, runtime, [_unplaced(one, match) for one, match in unmatched])
         results: dict[PendingCollection, CallResult] = {one: Done() for one, _ in unmatched if one.id in moved}
-        results |= {one: Again(match) for one, match in found if isinstance(match, str)}
-        await _record(connection, runtime, calls, results)
+        await _record(connection, runtime, calls, {**results, **again})
 
     await in_transaction(runtime.engine, work)
 
 
-async def _look_up(connections: Connections, collection: PendingCollection) -> Match | str:
-    """The match, or why Mifos X could not be asked."""
-    try:
-        return await find_account(await connections.mifos(collection.partner_id), collection.bill_reference)
-    except VaultError as error:
-        return _cause(error)
-
-
 def _unplaced(collection: PendingCollection, match: Unmatched) -> Unplaced:
     candidates = [
-        {"kind": one.kind, "id": one.id, "account_no": one.account_no, "active": one.active} for one in match.candidates
+        {"kind": one.account.kind, "id": one.account.id, "account_no": one.account.account_no, "score": one.score, "why": one.why}
+        for one in match.candidates
     ]
     return _for_suspense(collection, match.reason, {"candidates": candidates})
 
 
-def _refused(collection: PendingCollection, outcome: GivenUp) -> Unplaced:
-    account = f"{collection.account_kind} {collection.account_no}"
-    return _for_suspense(collection, f"Mifos X refused to post it to {account}: {outcome.cause}", {"account": account})
+def _refused(collection: PendingCollection, cause: str) -> Unplaced:
+    account = collection.account_words
+    return _for_suspense(collection, f"Mifos X refused to post it to {account}: {cause}", {"account": account})
 
 
 def _for_suspense(collection: PendingCollection, reason: str, evidence: dict[str, Any]) -> Unplaced:
@@ -126,35 +126,59 @@ def _turns(pending: Sequence[PendingCollection]) -> list[list[PendingCollection]
 
 
 async def _post(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
-    postings = {one.posting_id: one for one in pending if one.posting_id is not None}
-    outcomes = await execute(runtime, connections, list(postings))
-    endings = {one: outcomes[posting_id] for posting_id, one in postings.items() if posting_id in outcomes}
-    posted = [one for one, outcome in endings.items() if isinstance(outcome, InMifos)]
-    given_up = {one: outcome for one, outcome in endings.items() if isinstance(outcome, GivenUp)}
-    later: dict[PendingCollection, CallResult] = {
-        one: _again(runtime, calls[one.id], outcome) for one, outcome in endings.items() if isinstance(outcome, TryLater)
-    }
-    receipts = await _read_receipts(connections, posted)
+    ready, endings = await _settle_overpayments(runtime, connections, calls, pending)
+    outcomes = await execute(runtime, connections, [posting.id for one in ready for posting in one.postings])
+    endings |= {one: ending_of(one, outcomes) for one in ready}
+    posted = [one for one, ending in endings.items() if isinstance(ending, Posted)]
+    receipts = await _read_receipts(runtime, connections, posted)
 
     async def work(connection: AsyncConnection) -> None:
-        await book_posted(connection, runtime, posted)
-        await put_in_suspense(
-            connection, runtime, [_refused(one, outcome) for one, outcome in given_up.items() if outcome.unposted]
-        )
-        await hand_over(
-            connection, runtime, [HandedOver(one, outcome.cause) for one, outcome in given_up.items() if not outcome.unposted]
-        )
+        await book_posted(connection, runtime, [one.id for one in posted])
+        refused = {one: ending for one, ending in endings.items() if isinstance(ending, RefusedForGood)}
+        await put_in_suspense(connection, runtime, [_refused(one, ending.cause) for one, ending in refused.items()])
+        unclear = {one: ending for one, ending in endings.items() if isinstance(ending, Unclear)}
+        await hand_over(connection, runtime, [HandedOver(one, ending.cause) for one, ending in unclear.items()])
         await _write_receipts(connection, runtime, calls, receipts)
-        results: dict[PendingCollection, CallResult] = {one: Done() for one in given_up}
-        await _record(connection, runtime, calls, results | later)
+        results: dict[PendingCollection, CallResult] = {one: Done() for one in [*refused, *unclear]}
+        results |= {
+            one: _again(runtime, calls[one.id], ending) for one, ending in endings.items() if isinstance(ending, TryLater)
+        }
+        await _record(connection, runtime, calls, results)
 
     await in_transaction(runtime.engine, work)
+
+
+async def _settle_overpayments(
+    runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]
+) -> tuple[list[PendingCollection], dict[PendingCollection, Ending]]:
+    """Those of `pending` to post as they stand now, and how the others end: held, or not decided yet."""
+    verdicts = await judge_overpayments(runtime, connections, pending)
+    failed = {one: (one.partner_id, verdict) for one, verdict in verdicts.items() if isinstance(verdict, VaultError)}
+    again = await again_after(runtime, connections, failed)
+    later: dict[PendingCollection, Ending] = {
+        one: TryLater(f"before the call: {result.cause}", counted=result.counted) for one, result in again.items()
+    }
+    changed = [one for one, verdict in verdicts.items() if isinstance(verdict, Shared | Held)]
+    rest = [one for one in pending if one not in later and one not in changed]
+    if not changed:
+        return rest, later
+
+    async def work(connection: AsyncConnection) -> list[PendingCollection]:
+        held = await write_overpayments(connection, runtime, verdicts)
+        suspended = await put_in_suspense(
+            connection, runtime, [_for_suspense(one, verdict.reason, {"account": one.account_words}) for one, verdict in held]
+        )
+        await _record(connection, runtime, calls, {one: Done() for one, _ in held if one.id in suspended})
+        fresh = await load_pending(connection, runtime, [one.id for one in changed if one.id not in suspended])
+        return [one for one in fresh.values() if one.state == "posting"]
+
+    return [*rest, *await in_transaction(runtime.engine, work)], later
 
 
 def _again(runtime: Runtime, call: Call, outcome: TryLater) -> Again:
     """Never sooner than the schedule: short waits for a busy account would use up the tries in seconds."""
     if outcome.wait is None:
-        return Again(outcome.cause)
+        return Again(outcome.cause, counted=outcome.counted)
     return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
 
 
@@ -162,7 +186,7 @@ async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted
     """For payments that an earlier try posted without getting as far as their receipt."""
     if not posted:
         return
-    receipts = await _read_receipts(connections, posted)
+    receipts = await _read_receipts(runtime, connections, posted)
 
     async def work(connection: AsyncConnection) -> None:
         await _write_receipts(connection, runtime, calls, receipts)
@@ -170,24 +194,30 @@ async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted
     await in_transaction(runtime.engine, work)
 
 
-async def _read_receipts(connections: Connections, posted: Sequence[PendingCollection]) -> dict[PendingCollection, Receipt | str]:
-    async def read(one: PendingCollection) -> Receipt | str:
+async def _read_receipts(
+    runtime: Runtime, connections: Connections, posted: Sequence[PendingCollection]
+) -> dict[PendingCollection, Receipt | Again]:
+    async def read(one: PendingCollection) -> Receipt | VaultError:
         try:
-            return await read_receipt(await connections.mifos(one.partner_id), one.posted_payment())
+            return await read_receipt(await connections.mifos(one.partner_id), one)
         except VaultError as error:
-            return _cause(error)
+            return error
 
-    return dict(zip(posted, await asyncio.gather(*(read(one) for one in posted)), strict=True))
+    seen = dict(zip(posted, await asyncio.gather(*(read(one) for one in posted)), strict=True))
+    failed = {one: (one.partner_id, error) for one, error in seen.items() if isinstance(error, VaultError)}
+    again = await again_after(runtime, connections, failed)
+    receipts = {one: receipt for one, receipt in seen.items() if isinstance(receipt, Receipt)}
+    return receipts | {one: replace(result, cause=f"posted; no receipt yet: {result.cause}") for one, result in again.items()}
 
 
 async def _write_receipts(
-    connection: AsyncConnection, runtime: Runtime, calls: Calls, receipts: Mapping[PendingCollection, Receipt | str]
+    connection: AsyncConnection, runtime: Runtime, calls: Calls, receipts: Mapping[PendingCollection, Receipt | Again]
 ) -> None:
     partners = await load_partners(connection, sorted({one.partner_id for one in receipts}))
     read = {one: receipt for one, receipt in receipts.items() if isinstance(receipt, Receipt)}
     await write_receipts(connection, runtime, list(read.values()), {one.id: partners[one.partner_id] for one in read})
     results: dict[PendingCollection, CallResult] = {one: Done() for one in read}
-    results |= {one: Again(f"posted; no receipt yet: {cause}") for one, cause in receipts.items() if isinstance(cause, str)}
+    results |= {one: result for one, result in receipts.items() if isinstance(result, Again)}
     await _record(connection, runtime, calls, results)
 
 
@@ -196,7 +226,7 @@ async def _end(runtime: Runtime, calls: Calls, pending: Mapping[UUID, PendingCol
     with_a_person: dict[UUID, CallResult] = {
         call.id: Done()
         for collection_id, call in calls.items()
-        if collection_id not in pending or pending[collection_id].state in ("suspense", "needs_review")
+        if collection_id not in pending or pending[collection_id].state not in ("matching", "posting", "posted")
     }
 
     async def work(connection: AsyncConnection) -> None:
@@ -211,7 +241,9 @@ async def _record(
 ) -> None:
     """Records how the calls went; after a last try that did not end the matter, a person takes over."""
     used_up = [
-        HandedOver(one, result.cause) for one, result in results.items() if isinstance(result, Again) and calls[one.id].last_try
+        HandedOver(one, result.cause)
+        for one, result in results.items()
+        if isinstance(result, Again) and result.counted and calls[one.id].last_try
     ]
     await hand_over(connection, runtime, used_up)
     await record_results(
@@ -220,7 +252,3 @@ async def _record(
         {calls[one.id].id: result for one, result in results.items()},
         {calls[one.id].id: calls[one.id].tries for one in results},
     )
-
-
-def _cause(error: VaultError) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,9 +1,12 @@
 """The SMS receipt of a posted payment: amount, account and the new balance as Mifos X has it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from vault_core.clients.mifos import MifosClient
+from vault_core.collections.intended_posting import posting_number
+from vault_core.collections.pending import LivingPosting, PendingCollection
 from vault_core.errors import InvalidInput, NotFound
 from vault_core.money import ZERO, Money
 from vault_core.notifications.messages import NewMessage
@@ -12,66 +15,104 @@ from vault_core.phones import normalise_phone
 
 
 @dataclass(frozen=True, slots=True)
-class PostedPayment:
-    """A payment that is in Mifos X."""
+class ToldAccount:
+    """What one account has of the payment, and its balance after it: what is owed on a loan, what is saved on savings."""
+
+    kind: str  # 'loan' or 'savings'
+    account_no: str
+    amount: Money
+    balance: Money
+    overpaid: Money
+    client_id: int | None
+
+    @property
+    def balance_words(self) -> str:
+        """The balance for a client: of an overpaid loan with what is too much."""
+        return str(self.balance) if self.overpaid == ZERO else f"{self.balance} ({self.overpaid} overpaid)"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is told to the client. Without `phone` there is nobody to text, and `why` says so.
+
+    `turn`: which posting of the payment it is about; empty for the first. One that was moved is told anew, to whom it is for.
+    """
 
     collection_id: UUID
     short_code: str
     receipt: str
     amount: Money
-    account_kind: str  # 'loan' or 'savings'
-    account_id: int
-    account_no: str
-    client_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What is told to the client. Without `phone` there is nobody to text, and `why` says so."""
-
-    payment: PostedPayment
-    new_balance: Money
+    accounts: tuple[ToldAccount, ...]  # the first is the one it was paid for
+    turn: str
     phone: str | None = field(repr=False)
     why: str | None = None
+
+    @property
+    def new_balance(self) -> Money:
+        """Of the account that it was paid for."""
+        return self.accounts[0].balance
 
     def message(self, partner: Partner) -> NewMessage | None:
         """The text to write, once a receipt; None without a phone."""
         if self.phone is None:
             return None
+        first = self.accounts[0]
+        values = {
+            "amount": str(self.amount),
+            "kind": first.kind,
+            "account": first.account_no,
+            "receipt": self.receipt,
+            "balance": first.balance_words,
+        }
+        for rest in self.accounts[1:]:
+            values |= {"repaid": str(first.amount), "rest": str(rest.amount), "rest_kind": rest.kind}
+            values |= {"rest_account": rest.account_no, "rest_balance": rest.balance_words}
         return NewMessage(
             partner=partner,
-            business_key=f"receipt:{self.payment.short_code}:{self.payment.receipt}",
-            template="payment_received",
+            business_key=f"receipt:{self.short_code}:{self.receipt}{self.turn}",
+            template="payment_received" if len(self.accounts) == 1 else "payment_shared",
             phone=self.phone,
-            values={
-                "amount": str(self.payment.amount),
-                "kind": self.payment.account_kind,
-                "account": self.payment.account_no,
-                "receipt": self.payment.receipt,
-                "balance": str(self.new_balance),
-            },
+            values=values,
         )
 
 
-async def read_receipt(client: MifosClient, payment: PostedPayment) -> Receipt:
-    """Reads the new balance and the client's mobile number: M-Pesa masks the payer's (reference/daraja.md section 4.3).
+async def read_receipt(client: MifosClient, payment: PendingCollection) -> Receipt:
+    """Reads the new balances and the client's mobile number: M-Pesa masks the payer's (reference/daraja.md section 4.3).
 
-    Raises what the client raises; trying again is safe.
+    Only for a payment whose living postings are made. Raises what the client raises; trying again is safe.
     """
-    if payment.account_kind == "loan":
-        loan = await client.loan(payment.account_id)
-        balance, client_id = loan.total_outstanding or ZERO, loan.client_id
-    else:
-        savings = await client.savings_account(payment.account_id)
-        balance, client_id = savings.balance, savings.client_id
-    client_id = client_id or payment.client_id
+    accounts = tuple(await asyncio.gather(*(_read(client, posting) for posting in payment.postings)))
+    phone, why = await _phone(client, accounts[0].client_id or payment.client_id)
+    return Receipt(
+        collection_id=payment.id,
+        short_code=payment.short_code,
+        receipt=payment.receipt,
+        amount=payment.amount,
+        accounts=accounts,
+        turn=posting_number(payment.short_code, payment.receipt, payment.postings[0].external_id),
+        phone=phone,
+        why=None if why is None else f"no receipt SMS: {why}",
+    )
+
+
+async def _read(client: MifosClient, posting: LivingPosting) -> ToldAccount:
+    if posting.kind == "repayment":
+        loan = await client.loan(posting.account_id)
+        owed = loan.total_outstanding or ZERO
+        return ToldAccount("loan", loan.account_no, posting.amount, owed, loan.overpaid, loan.client_id)
+    savings = await client.savings_account(posting.account_id)
+    return ToldAccount("savings", savings.account_no, posting.amount, savings.balance, ZERO, savings.client_id)
+
+
+async def _phone(client: MifosClient, client_id: int | None) -> tuple[str | None, str | None]:
+    """The client's number, or why there is none."""
     if client_id is None:
-        return Receipt(payment, balance, None, "no receipt SMS: the account has no client of its own")
+        return None, "the account has no client of its own"
     try:
         person = await client.client(client_id)
     except NotFound:
-        return Receipt(payment, balance, None, f"no receipt SMS: Mifos X has no client {client_id}")
+        return None, f"Mifos X has no client {client_id}"
     try:
-        return Receipt(payment, balance, normalise_phone(person.mobile_no or ""))
+        return normalise_phone(person.mobile_no or ""), None
     except InvalidInput:
-        return Receipt(payment, balance, None, f"no receipt SMS: client {client_id} has no Kenyan mobile number in Mifos X")
+        return None, f"client {client_id} has no Kenyan mobile number in Mifos X"

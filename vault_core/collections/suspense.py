@@ -9,13 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.collections.decision_rows import end_decisions
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
 from vault_core.runtime import Runtime
 
 UNMATCHED_CASE = "unmatched_payment"
-_KEPT_SHORT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,19 @@ class Unplaced:
     reason: str
     left: str  # the state that the decision was made in: 'matching' (no account found) or 'posting' (refused)
     evidence: dict[str, Any] = field(default_factory=dict)
+    turn: str = ""  # tells one stay in suspense from an earlier one, after which the payment was posted and moved
 
 
+# A worker that comes late with a refusal must not take along a posting that a person has decided on since.
 _SUSPEND = text(
     """
-    UPDATE collections SET state = 'suspense', reason = told.reason
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[]), CAST(:left AS text[])) AS told(id, reason, left_state)
-    WHERE collections.id = told.id AND state = told.left_state
-    RETURNING collections.id
+    UPDATE collections SET state = 'suspense', in_suspense = true, reason = told.reason, post_all = false
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[]), CAST(:left AS text[])) AS told(id, reason, left_state),
+         collections before
+    WHERE collections.id = told.id AND before.id = told.id AND collections.state = told.left_state
+          AND NOT EXISTS (SELECT FROM core_postings p WHERE p.subject_id = told.id AND p.kind IN ('repayment', 'deposit')
+                          AND p.state NOT IN ('refused', 'undone'))
+    RETURNING collections.id, before.in_suspense AS was_there
     """
 )
 
@@ -46,11 +51,12 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
     """Moves payments from collected_unposted to suspense and opens their cases, in the caller's transaction. Repeats do nothing.
 
     Only for money that is certainly not posted in Mifos X. Returns the collections that were moved: one that another worker has
-    taken further meanwhile, and may be posting now, is left alone.
+    taken further meanwhile, and may be posting now, is left alone. What was assigned by a person and refused is in suspense
+    still, with its case: it only goes back to the state; the decision ends as failed.
     """
     if not unplaced:
         return set()
-    moved = await connection.execute(
+    rows = await connection.execute(
         _SUSPEND,
         {
             "ids": [one.collection_id for one in unplaced],
@@ -58,8 +64,16 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
             "left": [one.left for one in unplaced],
         },
     )
-    moved_ids = {row.id for row in moved}
-    new = [one for one in unplaced if one.collection_id in moved_ids]
+    moved = {row.id: row.was_there for row in rows}
+    await end_decisions(
+        connection, runtime, {one.collection_id: one.reason for one in unplaced if one.collection_id in moved}, "failed"
+    )
+    await take_in(connection, runtime, [one for one in unplaced if moved.get(one.collection_id) is False])
+    return set(moved)
+
+
+async def take_in(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> None:
+    """Moves the money of payments whose rows say so already from collected_unposted to suspense, and opens their cases."""
     now = runtime.clock.now()
     await post(
         connection,
@@ -68,7 +82,7 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
             Posting(
                 partner_id=one.partner_id,
                 kind="suspense",
-                key=f"suspense:{one.collection_id}",
+                key=f"suspense:{one.collection_id}{one.turn}",
                 reference=one.receipt,
                 effective_at=now,
                 legs=(
@@ -76,9 +90,14 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
                     Leg(AccountRef(one.partner_id, "suspense"), -one.amount.cents),
                 ),
             )
-            for one in new
+            for one in unplaced
         ],
     )
+    await open_unmatched(connection, runtime, unplaced)
+
+
+async def open_unmatched(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> None:
+    """Opens the case of each payment in suspense."""
     await open_cases(
         connection,
         runtime.clock,
@@ -91,13 +110,6 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
                 amount=one.amount,
                 evidence={"collection": str(one.collection_id), "reason": one.reason, **one.evidence},
             )
-            for one in new
+            for one in unplaced
         ],
     )
-    return moved_ids
-
-
-def mask_reference(typed: str) -> str:
-    """A bill reference as it may stand in a case: enough to recognise it, too little to be a phone or a name."""
-    kept = " ".join(typed.split())
-    return f"{kept[:1]}***{kept[-2:]}" if len(kept) > _KEPT_SHORT else "***"

@@ -22,7 +22,6 @@ from vault_core.disbursements.evidence import Asked, read_status_answer
 from vault_core.disbursements.fee_readings import keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.errors import VaultError
-from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
@@ -100,11 +99,6 @@ async def ask_due(runtime: Runtime, connections: Connections) -> int:
     return await ask_all(runtime, questions, partial(_ask, runtime, connections), _OUTCOMES)
 
 
-async def handle_query_results(runtime: Runtime, _connections: Connections, ids: Sequence[UUID]) -> None:
-    """Applies stored answers to status and balance questions, and time-outs of questions, each exactly once."""
-    await apply_deliveries(runtime, ids, partial(_apply, runtime))
-
-
 async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> list[_Question]:
     now = runtime.clock.now()
     due = [row.id for row in await connection.execute(_DUE, {"now": now, "most": _MOST})]
@@ -158,7 +152,10 @@ async def _ask(runtime: Runtime, connections: Connections, question: _Question) 
     return in_words(question.id, outcome)
 
 
-async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
+async def apply_payout_answers(
+    runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]
+) -> Mapping[UUID, str]:
+    """Applies answers to status and balance questions, and time-outs of questions, and says for each what that did."""
     read = [(delivery, _read(delivery)) for delivery in deliveries]
     stored = await _find(connection, read)
     attempts = {

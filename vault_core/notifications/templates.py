@@ -100,6 +100,14 @@ TEMPLATES: Mapping[str, Template] = {
             "payment_received",
             {"en": "Received {amount} for {kind} {account}. Receipt {receipt}. New balance {balance}. Thank you. {partner}"},
         ),
+        # The same for one that was more than was owed.
+        Template(
+            "payment_shared",
+            {
+                "en": "Received {amount}. Receipt {receipt}: {repaid} for {kind} {account}, new balance {balance}; {rest} for "
+                "{rest_kind} {rest_account}, new balance {rest_balance}. Thank you. {partner}"
+            },
+        ),
     )
 }
 

@@ -18,7 +18,7 @@ class Column:
 
 RECONCILIATION = (
     Column("partner", "text", "short name of the lender"),
-    Column("flow", "text", "disbursement (money out, B2C) or collection (money in, C2B)"),
+    Column("flow", "text", "disbursement (money out, B2C), collection (money in, C2B) or reversal (a payment given back)"),
     Column("receipt", "text", "M-Pesa receipt: the key of all three legs"),
     Column("reference", "text", "our own id of the disbursement or collection", optional=True),
     Column("account", "text", "Mifos X account number of the loan or savings account", optional=True),

@@ -33,17 +33,20 @@ IN_TRANSIT_HOURS = 2  # money younger than this may still be on its way to Mifos
 _LEGS = text(
     """
     WITH ledger AS (
-        SELECT t.partner_id, CASE t.kind WHEN 'disbursement_paid' THEN 'disbursement' ELSE 'collection' END AS flow,
+        SELECT t.partner_id, CASE t.kind WHEN 'disbursement_paid' THEN 'disbursement' WHEN 'collection_reversed' THEN 'reversal'
+                             ELSE 'collection' END AS flow,
                t.reference AS receipt, min(t.effective_at) AS happened_at,
                abs(sum(e.amount_cents))::bigint AS cents
         FROM ledger_transactions t
         JOIN ledger_entries e ON e.transaction_id = t.id
         JOIN ledger_accounts a ON a.id = e.account_id AND a.code IN ('b2c_float', 'c2b_float')
-        WHERE t.kind IN ('disbursement_paid', 'collection') AND t.effective_at >= :start AND t.effective_at < :end
+        WHERE t.kind IN ('disbursement_paid', 'collection', 'collection_reversed')
+          AND t.effective_at >= :start AND t.effective_at < :end
           AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
         GROUP BY 1, 2, 3
     ), rail AS (
-        SELECT partner_id, CASE rail WHEN 'mpesa_b2c' THEN 'disbursement' ELSE 'collection' END AS flow, receipt,
+        SELECT partner_id, CASE rail WHEN 'mpesa_b2c' THEN 'disbursement' WHEN 'mpesa_reversal' THEN 'reversal'
+                           ELSE 'collection' END AS flow, receipt,
                min(happened_at) AS happened_at, sum(amount_cents)::bigint AS cents
         FROM rail_lines WHERE happened_at >= :start AND happened_at < :end GROUP BY 1, 2, 3
     ), core_of_day AS (
@@ -67,16 +70,18 @@ _LEGS = text(
         JOIN core_postings p ON p.partner_id = k.partner_id AND p.receipt = k.receipt
              AND (p.kind = 'disburse') = (k.flow = 'disbursement')
         JOIN ledger_keys lk ON lk.scope = p.partner_id AND lk.key = 'posted:' || p.external_id
+             AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = lk.transaction_id)
         JOIN ledger_entries e ON e.transaction_id = lk.transaction_id
         JOIN ledger_accounts a ON a.id = e.account_id AND a.code IN ('loan_book', 'savings_book')
         GROUP BY 1, 2, 3
-             AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = lk.transaction_id)
     )
     SELECT partners.name AS partner, k.flow, k.receipt,
            coalesce(d.id, c.id)::text AS reference, coalesce(d.loan_account_no, c.account_no) AS account,
            coalesce(rail.happened_at, ledger.happened_at) AS happened_at,
            ledger.cents AS ledger_cents, rail.cents AS rail_cents, due.cents AS core_due_cents, core.cents AS core_cents,
-           coalesce(core.lines, 0) AS core_lines, coalesce(c.state = 'suspense', false) AS in_suspense,
+           coalesce(core.lines, 0) AS core_lines, coalesce(c.in_suspense, false) AS in_suspense,
+           greatest(1, (SELECT count(*) FROM core_postings p WHERE p.subject_id = c.id AND p.state = 'posted')) AS core_lines_due,
+           k.flow = 'reversal' OR coalesce(c.state = 'reversed', false) AS given_back,
            EXISTS (SELECT FROM cases WHERE closed_at IS NULL AND cases.partner_id = k.partner_id
                    AND string_to_array(cases.subject, ' ') && ARRAY[k.receipt, coalesce(d.id, c.id)::text]) AS case_open
     FROM keys k
@@ -99,7 +104,7 @@ _CONTROL = text(
     FROM ledger_accounts a
     JOIN ledger_entries e ON e.account_id = a.id
     JOIN ledger_transactions t ON t.id = e.transaction_id
-    WHERE a.code IN ('b2c_float', 'c2b_float') AND t.kind IN ('disbursement_paid', 'collection')
+    WHERE a.code IN ('b2c_float', 'c2b_float') AND t.kind IN ('disbursement_paid', 'collection', 'collection_reversed')
       AND t.effective_at >= :start AND t.effective_at < :end
       AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
     """
@@ -116,7 +121,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Legs:
-    """What each side says of one receipt, in cents; None where it says nothing."""
+    """What each side says of one receipt, in cents; None where it says nothing.
+
+    `core_lines_due`: how many postings it was shared between. `given_back`: it is a reversal, or a payment that was reversed: Mifos
+    X must have nothing of it.
+    """
 
     ledger: int | None
     rail: int | None
@@ -124,6 +133,8 @@ class Legs:
     core: int | None
     core_lines: int
     in_suspense: bool
+    core_lines_due: int = 1
+    given_back: bool = False
 
 
 def judge(legs: Legs) -> tuple[str, int]:
@@ -137,9 +148,11 @@ def judge(legs: Legs) -> tuple[str, int]:
         return "missing_on_rail", legs.ledger
     if legs.ledger != legs.rail:
         return "amount_differs_on_rail", abs(legs.ledger - legs.rail)
-    if legs.core_lines > 1:
+    if legs.given_back and legs.core is None:
+        return MATCHED, 0
+    if legs.core_lines > legs.core_lines_due:
         return "duplicate_in_core", (legs.core or 0) - (legs.core_due or legs.ledger)
-    if legs.in_suspense:
+    if legs.in_suspense and legs.core is None:
         return "in_suspense", legs.ledger
     if legs.core_due is None:
         return ("not_booked_as_posted", legs.core) if legs.core is not None else ("not_posted_yet", legs.ledger)
@@ -156,7 +169,7 @@ def read_reconciliation(connection: Connection, day: date, *, now: datetime) -> 
     raw = pd.read_sql_query(_LEGS, connection, params={"start": start, "end": end, "day": day}, dtype_backend="pyarrow")
     verdicts = [
         judge(Legs(_cents(row.ledger_cents), _cents(row.rail_cents), _cents(row.core_due_cents), _cents(row.core_cents),
-                   _cents(row.core_lines) or 0, bool(row.in_suspense)))
+                   _cents(row.core_lines) or 0, bool(row.in_suspense), _cents(row.core_lines_due) or 1, bool(row.given_back)))
         for row in raw.itertuples()
     ]  # fmt: skip
     raw["outcome"] = [outcome for outcome, _ in verdicts]

@@ -2,14 +2,20 @@
 
 import faust
 
+from vault_core.collections.assigning import UNDO_CALL
 from vault_core.collections.posting import post_collections
+from vault_core.collections.undoing import undo_postings
 from vault_core.disbursements.posting import post_disbursements
 from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_pipelines.streams.edge import CallHandler, Edge
 from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import CALLS_AT_ONCE, WITHIN_SECONDS
 
-HANDLERS: dict[str, CallHandler] = {"disbursement.post": post_disbursements, "collection.post": post_collections}
+HANDLERS: dict[str, CallHandler] = {
+    "disbursement.post": post_disbursements,
+    "collection.post": post_collections,
+    UNDO_CALL: undo_postings,
+}
 
 
 def register(app: faust.App, edge: Edge) -> None:

@@ -2,7 +2,7 @@
 
 import faust
 
-from vault_core.disbursements.status_queries import handle_query_results
+from vault_core.query_answers import handle_query_results
 from vault_pipelines.streams.edge import Edge
 from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS

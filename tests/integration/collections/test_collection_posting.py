@@ -129,10 +129,10 @@ async def test_payments_to_one_account_in_one_batch_are_posted_one_after_the_oth
     assert len(set(balances)) == 4
 
 
-async def test_a_mifos_that_is_away_is_asked_again_and_after_the_last_try_a_person_takes_over(umoja):
+async def test_a_mifos_that_refuses_our_login_is_asked_again_and_after_the_last_try_a_person_takes_over(umoja):
     await umoja.pay("R1", 500_00, "000000011")
     async with umoja.runtime.engine.begin() as connection:
-        await connection.execute(text("UPDATE partners SET mifos_url = 'http://127.0.0.1:9/fineract-provider/api/v1'"))
+        await connection.execute(text("UPDATE partners SET mifos_user = 'nobody'"))
     umoja.connections.forget(umoja.partner.id)
     runtime = replace(umoja.runtime, pace=Pace(outbox_max_tries=2))
     umoja.runtime = runtime

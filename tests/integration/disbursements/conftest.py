@@ -23,7 +23,7 @@ from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.results import handle_b2c_results, handle_b2c_timeouts
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.sending import SendReport, send_batch
-from vault_core.disbursements.status_queries import ask_due, handle_query_results
+from vault_core.disbursements.status_queries import ask_due
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
 from vault_core.inbox.receiving import Arrival, open_delivery_store
 from vault_core.ledger.verification import verify_ledger
@@ -36,6 +36,7 @@ from vault_core.partners.partner import Partner
 from vault_core.partners.partner_file import parse_partner_file
 from vault_core.partners.products import Limits, enable_product
 from vault_core.partners.registration import register_partner
+from vault_core.query_answers import handle_query_results
 from vault_core.runtime import Runtime
 from vault_core.settings import Pace
 from vault_core.wallets.topup import record_topup

@@ -37,13 +37,14 @@ from vault_core.disbursements.results import handle_b2c_results, handle_b2c_time
 from vault_core.disbursements.review import release_held
 from vault_core.disbursements.send_pace import WIDEST
 from vault_core.disbursements.sending import send_batch
-from vault_core.disbursements.status_queries import ask_due, handle_query_results
+from vault_core.disbursements.status_queries import ask_due
 from vault_core.errors import Conflict, InvalidInput
 from vault_core.identifiers import id_maker
 from vault_core.money import Money
 from vault_core.outbox.calls import claim_calls
 from vault_core.partners.partner import load_partner
 from vault_core.partners.products import Limits, enable_product, write_products
+from vault_core.query_answers import handle_query_results
 from vault_core.runtime import Runtime
 from vault_core.secrets import Sealer
 from vault_core.settings import Pace
@@ -235,7 +236,6 @@ class Disbursing(RuleBasedStateMachine):
         self.run(act(self.runtime, reason="a look at the float", actor="ops:test"))
         self.halted = not self.halted
 
-    async def _send(self) -> None:
     async def _resolve(self, attempt: Row[Any], seen: SeenPaid | SeenUnpaid) -> None:
         made = await resolve_payout(
             self.runtime, attempt.disbursement_id, seen, evidence="seen in the portal", actor="ops:test", number=attempt.number
@@ -243,6 +243,7 @@ class Disbursing(RuleBasedStateMachine):
         if made.state == "proposed":
             await approve_resolution(self.runtime, attempt.disbursement_id, actor="ops:second")
 
+    async def _send(self) -> None:
         for batch in await form_batches(self.runtime):
             await send_batch(self.runtime, self.outside, batch.id)
 

@@ -1,0 +1,34 @@
+-- What lives of a payment's postings to Mifos X is never more than the payment, whoever writes: posted twice is not possible here.
+CREATE OR REPLACE FUNCTION collection_is_posted_once() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    paid bigint;
+    living bigint;
+BEGIN
+    SELECT amount_cents INTO paid FROM collections WHERE id = NEW.subject_id FOR NO KEY UPDATE;
+    SELECT sum(amount_cents) INTO living FROM core_postings
+    WHERE subject_id = NEW.subject_id AND kind IN ('repayment', 'deposit') AND state NOT IN ('refused', 'undone');
+    IF living > paid THEN
+        RAISE EXCEPTION 'payment % is of % cents, and postings of % would live', NEW.subject_id, paid, living USING ERRCODE = 'PV002';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER posted_once AFTER INSERT ON core_postings
+    FOR EACH ROW WHEN (NEW.kind IN ('repayment', 'deposit')) EXECUTE FUNCTION collection_is_posted_once();
+CREATE OR REPLACE TRIGGER still_posted_once AFTER UPDATE OF amount_cents, state ON core_postings
+    FOR EACH ROW WHEN (NEW.kind IN ('repayment', 'deposit')
+                       AND (NEW.amount_cents > OLD.amount_cents OR (OLD.state IN ('refused', 'undone') AND NEW.state <> OLD.state)))
+    EXECUTE FUNCTION collection_is_posted_once();
+
+-- What a person decided about a payment goes one way: proposed, agreed to, carried out.
+CREATE OR REPLACE FUNCTION collection_decision_goes_one_way() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF NOT (CASE OLD.state WHEN 'proposed' THEN NEW.state IN ('approved', 'rejected', 'lapsed')
+                           WHEN 'approved' THEN NEW.state IN ('done', 'failed') ELSE false END) THEN
+        RAISE EXCEPTION 'decision % is % and cannot become %', OLD.id, OLD.state, NEW.state USING ERRCODE = 'PV002';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER one_way BEFORE UPDATE ON collection_decisions
+    FOR EACH ROW EXECUTE FUNCTION collection_decision_goes_one_way();
