@@ -10,27 +10,21 @@ import base64
 import json
 import os
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 from sqlalchemy import create_engine, text
 
 from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
+from benchmarks.parts.customer_payments import http_post
 from benchmarks.parts.post_load import Measured, post_for
-from local_stack.embedded_kafka import temporary_kafka
+from benchmarks.parts.served import RECEIVER, broker, served
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
-from local_stack.home import REPOSITORY, Home
-from local_stack.topics import ensure_topics
 from vault_core.database import APP_ROLE, open_owner_engine
 from vault_core.schema import migrate
 from vault_core.secrets import Sealer
@@ -42,9 +36,9 @@ _PARTNER = UUID("01890000-0000-7000-8000-000000000001")
 _ADD_PARTNER = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
-                          c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+                          c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
     VALUES (:id, 'alpha', 'Alpha', 'http://127.0.0.1:1/', 'default', 'u', 'http://127.0.0.1:1', 'i', '600001', '600002',
-            'http://127.0.0.1:1', 'u', 'ALPHA', 80, now(), now())
+            'http://127.0.0.1:1', 'u', 'ALPHA', now(), now())
     """
 )
 
@@ -59,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pvb")))
-        kafka = "127.0.0.1:1" if options.no_kafka else stack.enter_context(_kafka(folder / "kafka"))
+        kafka = "127.0.0.1:1" if options.no_kafka else stack.enter_context(broker(folder / "kafka"))
         (folder / "pg").mkdir()
         database = stack.enter_context(temporary_postgres(folder / "pg", durable=True))
         ensure_databases(database)
@@ -69,9 +63,9 @@ def main() -> None:
             "VAULT_KAFKA_BOOTSTRAP": kafka,
             "VAULT_MASTER_KEY": f"bench:{base64.b64encode(_KEY).decode()}",
         }
-        receiver = stack.enter_context(_served("callback_receiver.app:application", environment, folder / "receiver.log"))
+        receiver = stack.enter_context(served(RECEIVER, environment, folder / "receiver.log"))
         bare = stack.enter_context(
-            _served("benchmarks.parts.bare_acknowledger:application", {"BARE_FILE": str(folder / "bare")}, folder / "bare.log")
+            served("benchmarks.parts.bare_acknowledger:application", {"BARE_FILE": str(folder / "bare")}, folder / "bare.log")
         )
         requests = _requests(token)
         turns: dict[str, list[Measured]] = {"bare": [], "receiver": []}
@@ -147,15 +141,7 @@ def _requests(token: str) -> list[bytes]:
                 "FirstName": "JANE",
             }
         ).encode()
-        head = (
-            f"POST /i/{token} HTTP/1.1",
-            "Host: vault.example",
-            "User-Agent: Apache-HttpClient/4.5",
-            "Accept: application/json",
-            "Content-Type: application/json;charset=UTF-8",
-            f"Content-Length: {len(body)}",
-        )
-        made.append("\r\n".join([*head, "", ""]).encode() + body)
+        made.append(http_post(f"/i/{token}", body))
     return made
 
 
@@ -166,49 +152,6 @@ def _require_stored(database_url: str, acknowledged: int) -> None:
     engine.dispose()
     if stored < acknowledged:
         raise SystemExit(f"{acknowledged} callbacks were acknowledged and {stored} are stored: the figures are worth nothing")
-
-
-@contextmanager
-def _served(app: str, environment: dict[str, str], log_file: Path) -> Iterator[int]:
-    """A server process with the flags of the stack, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--no-access-log",
-        "--host", "127.0.0.1", "--port", str(port), app,
-    ]  # fmt: skip
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=REPOSITORY, stdout=log, stderr=log)
-    try:
-        _wait_for_answer(port, process, log_file)
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait_for_answer(port: int, process: "subprocess.Popen[bytes]", log_file: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"the server did not start:\n{log_file.read_text(errors='replace')[-2000:]}")
-
-
-@contextmanager
-def _kafka(folder: Path) -> Iterator[str]:
-    folder.mkdir()
-    with temporary_kafka(folder, Home(REPOSITORY / ".vault").jars, os.environ) as place:
-        ensure_topics(place.bootstrap)
-        yield place.bootstrap
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ _BANK = AccountRef(None, "bank:settlement")
 _ADD_PARTNER = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
-        c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
-    VALUES (:id, :name, :name, 'u', 't', 'm', 'u', 'i', :name, :name, 'u', 's', 's', 80, now(), now())
+        c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
+    VALUES (:id, :name, :name, 'u', 't', 'm', 'u', 'i', :name, :name, 'u', 's', 's', now(), now())
     """
 )
 _SIZE = text("SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relkind = 'r' AND relname LIKE 'ledger\\_%'")

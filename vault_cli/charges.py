@@ -27,7 +27,15 @@ console = Console(soft_wrap=True, highlight=False)
 
 
 class Service(StrEnum):
-    """What is charged."""
+    """What has a price of ours."""
+
+    DISBURSEMENT = "disbursement"
+    COLLECTION = "collection"
+    SMS = "sms"
+
+
+class Quoted(StrEnum):
+    """What is charged as a whole, its text included."""
 
     DISBURSEMENT = "disbursement"
     COLLECTION = "collection"
@@ -36,7 +44,7 @@ class Service(StrEnum):
 Name = Annotated[str, typer.Argument(metavar="PARTNER", help="The partner's short name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")]
 Product = Annotated[int | None, typer.Option("--product", help="A loan product's id in Mifos X; without it every product.")]
-ServiceOption = Annotated[Service, typer.Option("--service", help="What is charged.")]
+ServiceOption = Annotated[Service, typer.Option("--service", help="What is charged; sms: a part of a text.")]
 From = Annotated[
     str | None, typer.Option("--from", help="First day (year-month-day, in Nairobi) it holds on; tomorrow if left out.")
 ]
@@ -46,7 +54,7 @@ From = Annotated[
 def quote(
     name: Name,
     amount: Annotated[str, typer.Argument(help="What is paid out or in, in shillings.")],
-    service: ServiceOption = Service.DISBURSEMENT,
+    service: Annotated[Quoted, typer.Option("--service", help="What is charged.")] = Quoted.DISBURSEMENT,
     product: Product = None,
     on: Annotated[str | None, typer.Option(help="The day in Nairobi, year-month-day; today if left out.")] = None,
     json_: Json = False,
@@ -59,7 +67,7 @@ def quote(
     with failures_told():
         paid = _amount("AMOUNT", amount)
         day = None if on is None else read_day(on)
-        if service is Service.COLLECTION and product is not None:
+        if service is Quoted.COLLECTION and product is not None:
             raise InvalidInput("--product: a collection is charged before its loan product is known; leave it out")
 
     async def work(runtime: Runtime) -> tuple[Partner, str, ChargeQuote]:

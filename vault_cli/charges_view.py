@@ -28,7 +28,8 @@ def fee_json(fee: SystemFee) -> dict[str, Any]:
 
 def fee_text(fee: SystemFee) -> str:
     """A system fee in one line."""
-    of = fee.terms.service if fee.terms.product_id is None else f"{fee.terms.service} of product {fee.terms.product_id}"
+    service = "text part" if fee.terms.service == "sms" else fee.terms.service
+    of = service if fee.terms.product_id is None else f"{service} of product {fee.terms.product_id}"
     return f"a {of}: {fee.terms}, from {fee.valid_from}{f' to before {fee.valid_to}' if fee.valid_to else ''}"
 
 
@@ -106,8 +107,9 @@ def source_text(due: Due) -> str:
             return f"{tariff.name}, {what}{excise}.{mark} Source: {tariff.source}"
         case ByRule(fee=fee):
             return "no system fee is set for it" if fee is None else f"{fee_text(fee)} (fee {fee.id})"
-        case ByParts(parts=parts, price=price):
-            return f"{parts} {'part' if parts == 1 else 'parts'} at {price}, when the gateway accepts the text"
+        case ByParts(parts=parts, price=price, fee=fee):
+            row = "no price is set" if fee is None else f"from {fee.valid_from}, fee {fee.id}"
+            return f"{parts} {'part' if parts == 1 else 'parts'} at {price} ({row}), when the gateway accepts the text"
 
 
 def _band_text(low: Money, high: Money) -> str:
@@ -131,8 +133,12 @@ def _source_json(due: Due) -> dict[str, Any]:
             }
         case ByRule(fee=fee):
             return {"system_fee": None if fee is None else fee_json(fee)}
-        case ByParts(parts=parts, price=price):
-            return {"parts": parts, "part_price_cents": price.cents}
+        case ByParts(parts=parts, price=price, fee=fee):
+            return {
+                "parts": parts,
+                "part_price_cents": price.cents,
+                "system_fee": None if fee is None else fee_json(fee),
+            }
 
 
 def _business_part(partner: Partner) -> str:

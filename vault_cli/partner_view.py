@@ -47,7 +47,7 @@ def partner_json(described: PartnerDescription) -> dict[str, Any]:
             "url": partner.sms_url,
             "user": partner.sms_user,
             "sender": partner.sms_sender,
-            "price_cents": partner.sms_price.cents,
+            "price_cents": described.part_price.cents,
         },
         "charges": {
             "system_fees": [fee_json(fee) for fee in described.system_fees],
@@ -110,7 +110,7 @@ def print_partner(console: Console, described: PartnerDescription) -> None:
         "last poll": _moment(partner.last_poll_at) + failed,
         "M-Pesa": f"{partner.mpesa_url}, initiator {partner.mpesa_initiator}, {partner.b2c_command}",
         "short codes": f"pays from {partner.b2c_short_code}, collects on {partner.c2b_short_code}",
-        "SMS": f"{partner.sms_url}, user {partner.sms_user}, sender {partner.sms_sender}, {partner.sms_price} a part",
+        "SMS": f"{partner.sms_url}, user {partner.sms_user}, sender {partner.sms_sender}, {described.part_price} a part",
         "our fees": "; ".join(fee_text(fee) for fee in described.system_fees) or "none",
         "M-Pesa's fees": bearers_text(partner),
         "warn below": _amount(partner.low_balance or None),

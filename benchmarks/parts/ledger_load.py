@@ -45,9 +45,9 @@ _Fact = tuple[str, int, int, int, int, int]  # id, number, kind, partner, cents,
 _ADD_PARTNERS = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
-        c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+        c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
     SELECT uuidv7(), 'load-' || n, 'Load ' || n, 'http://127.0.0.1:9', 't', 'm', 'http://127.0.0.1:9', 'i', 'lb' || n, 'lc' || n,
-        'http://127.0.0.1:9', 's', 's', 80, 'infinity', now()
+        'http://127.0.0.1:9', 's', 's', 'infinity', now()
     FROM generate_series(1, :partners) AS n WHERE NOT EXISTS (SELECT FROM partners WHERE name = 'load-' || n)
     """
 )

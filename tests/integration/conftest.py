@@ -5,7 +5,7 @@ The same services are held to the real wire formats where a test asks for the sa
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import pytest
@@ -13,8 +13,10 @@ from sqlalchemy import text
 
 from vault_core.errors import Unreachable, VaultError
 from vault_core.inbox.receiving import Arrival, open_delivery_store
+from vault_core.money import Money
 from vault_core.outcome import Accepted, Outcome
 from vault_core.partners.partner import Partner, load_partner
+from vault_core.partners.system_fees import FeeTerms, write_system_fees
 from vault_core.runtime import Runtime
 
 Store = Callable[..., Awaitable[list[UUID]]]
@@ -22,11 +24,11 @@ Store = Callable[..., Awaitable[list[UUID]]]
 _ADD = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_payment_type_id, mifos_capabilities,
-        mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at,
+        mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at,
         created_at)
     VALUES (:id, :name, initcap(:name) || ' Credit', 'http://127.0.0.1:9', 'default', 'mifos', 3,
         '{"status_filter": true, "idempotency": true, "loan_external_ids": true, "savings_external_ids": false}',
-        'http://127.0.0.1:9', 'api', :b2c, :c2b, 'http://127.0.0.1:9', 'sim', 'LENDER', 80, :now, :now)
+        'http://127.0.0.1:9', 'api', :b2c, :c2b, 'http://127.0.0.1:9', 'sim', 'LENDER', :now, :now)
     """
 )
 
@@ -35,13 +37,22 @@ AddLender = Callable[[str, str], Awaitable[Partner]]
 
 @pytest.fixture
 def add_lender(runtime: Runtime) -> AddLender:
-    """Adds a partner by name and pay bill number. Its outside systems are nowhere: port 9 refuses."""
+    """Adds a partner by name and pay bill number, whose texts cost 80 cents a part. Its outside systems are nowhere."""
 
     async def add(name: str, pay_bill: str) -> Partner:
         partner_id = runtime.new_id()
         async with runtime.engine.begin() as connection:
             await connection.execute(
                 _ADD, {"id": partner_id, "name": name, "b2c": f"9{pay_bill}", "c2b": pay_bill, "now": runtime.clock.now()}
+            )
+            price = FeeTerms("sms", flat=Money(80))
+            await write_system_fees(
+                connection,
+                partner_id,
+                [(runtime.new_id(), price)],
+                valid_from=date(2020, 1, 1),
+                actor="ops:test",
+                now=runtime.clock.now(),
             )
             return await load_partner(connection, id=partner_id)
 

@@ -92,10 +92,13 @@ _MESSAGES = text(
 )
 _CHARGED = text(
     """
-    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, charged_at, transaction_id)
-    SELECT new.id, new.partner_id, 'message', new.message_id, 'sms', new.amount_cents, :now, new.transaction_id
+    INSERT INTO charge_lines (id, partner_id, subject_kind, subject_id, line, amount_cents, system_fee_id, charged_at,
+                              transaction_id)
+    SELECT new.id, new.partner_id, 'message', new.message_id, 'sms', new.amount_cents, messages.system_fee_id, :now,
+           new.transaction_id
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:amounts AS bigint[]),
                 CAST(:transaction_ids AS uuid[])) AS new(id, partner_id, message_id, amount_cents, transaction_id)
+    JOIN messages ON messages.id = new.message_id
     ON CONFLICT (subject_kind, subject_id, round, line) DO NOTHING
     """
 )

@@ -8,11 +8,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.clock import business_day
 from vault_core.errors import InvalidInput
+from vault_core.money import Money
 from vault_core.notifications.segments import parts
 from vault_core.notifications.templates import DEFAULT_LANGUAGE, render
 from vault_core.outbox.calls import SMS_TOPIC, NewCall, write_calls
 from vault_core.partners.partner import Partner
+from vault_core.partners.system_fees import SystemFee, load_system_fees, part_price
 from vault_core.phones import mask_phone, normalise_phone
 from vault_core.runtime import Runtime
 
@@ -37,11 +40,11 @@ class NewMessage:
 _INSERT = text(
     """
     INSERT INTO messages (id, partner_id, business_key, template, phone_sealed, phone_hash, text_sealed, parts, price_cents,
-                          created_at)
+                          system_fee_id, created_at)
     SELECT new.*, :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:business_keys AS text[]), CAST(:templates AS text[]),
                 CAST(:phones_sealed AS bytea[]), CAST(:phone_hashes AS bytea[]), CAST(:texts_sealed AS bytea[]),
-                CAST(:parts AS integer[]), CAST(:prices AS bigint[])) AS new
+                CAST(:parts AS integer[]), CAST(:prices AS bigint[]), CAST(:fees AS uuid[])) AS new
     ON CONFLICT (business_key) DO NOTHING
     RETURNING id
     """
@@ -57,14 +60,18 @@ class _Row:
     text_sealed: bytes
     parts: int
     price_cents: int
+    fee_id: UUID | None
 
 
 async def write_messages(connection: AsyncConnection, runtime: Runtime, messages: Sequence[NewMessage]) -> list[UUID]:
     """Writes messages and the calls that send them, in the caller's transaction; returns the ids of those that are new.
 
-    A repeat of a business key does nothing. A phone that is no Kenyan mobile number opens a case and is left out: a text must
-    never undo the money it tells of. Raises InvalidInput for an unknown template or missing values.
+    Priced by the partner's price a part today (in Nairobi). A repeat of a business key does nothing. A phone that is no Kenyan
+    mobile number opens a case and is left out: a text must never undo the money it tells of. Raises InvalidInput for an unknown
+    template or missing values.
     """
+    fees = await load_system_fees(connection, sorted({message.partner.id for message in messages}))
+    today = business_day(runtime.clock.now())
     rows: list[_Row] = []
     unreachable: list[NewCase] = []
     for message in messages:
@@ -72,7 +79,7 @@ async def write_messages(connection: AsyncConnection, runtime: Runtime, messages
         if phone is None:
             unreachable.append(_no_phone_case(message))
         else:
-            rows.append(_row(runtime, message, phone))
+            rows.append(_row(runtime, message, phone, part_price(fees[message.partner.id], today)))
     await open_cases(connection, runtime.clock, runtime.new_id, unreachable)
     if not rows:
         return []
@@ -107,10 +114,11 @@ def text_binding(message_id: UUID) -> str:
     return f"messages:{message_id}:text"
 
 
-def _row(runtime: Runtime, message: NewMessage, phone: str) -> _Row:
+def _row(runtime: Runtime, message: NewMessage, phone: str, price: tuple[Money, SystemFee | None]) -> _Row:
     message_id = runtime.new_id()
     body = render(message.template, message.values, partner=message.partner.display_name, language=message.language)
     count = parts(body)
+    a_part, rule = price
     return _Row(
         id=message_id,
         message=message,
@@ -118,7 +126,8 @@ def _row(runtime: Runtime, message: NewMessage, phone: str) -> _Row:
         phone_hash=runtime.sealer.lookup_hash(phone, purpose="phone"),
         text_sealed=runtime.sealer.seal(body, bound_to=text_binding(message_id)),
         parts=count,
-        price_cents=(message.partner.sms_price * count).cents,
+        price_cents=(a_part * count).cents,
+        fee_id=None if rule is None else rule.id,
     )
 
 
@@ -133,6 +142,7 @@ def _columns(rows: Sequence[_Row]) -> dict[str, object]:
         "texts_sealed": [row.text_sealed for row in rows],
         "parts": [row.parts for row in rows],
         "prices": [row.price_cents for row in rows],
+        "fees": [row.fee_id for row in rows],
     }
 
 

@@ -42,7 +42,6 @@ class Partner:
     sms_url: str
     sms_user: str
     sms_sender: str
-    sms_price: Money  # a part
     mpesa_fee_paid_by: MpesaFeePayer  # of payouts
     b2c_tariff: B2cTariff
     c2b_bouquet: Bouquet
@@ -62,7 +61,7 @@ class Partner:
 _COLUMNS = """
     id, name, display_name, state, state_reason, mifos_url, mifos_tenant, mifos_user, mifos_ca_pem, mifos_capabilities,
     mifos_payment_type_id, mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, b2c_command, sms_url, sms_user, sms_sender,
-    sms_price_cents, mpesa_fee_paid_by, b2c_tariff, c2b_bouquet, c2b_fee_paid_by, low_balance_cents, next_poll_at, last_poll_at,
+    mpesa_fee_paid_by, b2c_tariff, c2b_bouquet, c2b_fee_paid_by, low_balance_cents, next_poll_at, last_poll_at,
     last_poll_error, created_at
 """
 _LIST = text(f"SELECT {_COLUMNS} FROM partners ORDER BY name")  # noqa: S608 - the columns stand above
@@ -95,6 +94,5 @@ async def list_partners(connection: AsyncConnection) -> list[Partner]:
 def _partner(row: Row[Any]) -> Partner:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
     values["mifos_capabilities"] = MifosCapabilities.from_json(values["mifos_capabilities"])
-    for amount in ("sms_price", "low_balance"):
-        values[amount] = Money(values.pop(f"{amount}_cents"))
+    values["low_balance"] = Money(values.pop("low_balance_cents"))
     return Partner(**values)

@@ -33,7 +33,7 @@ from vault_core.partners.credentials import CredentialPurpose, write_credentials
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.partners.partner_file import PartnerFile
 from vault_core.partners.products import write_products
-from vault_core.partners.system_fees import fee_columns, write_system_fees
+from vault_core.partners.system_fees import FeeTerms, fee_columns, write_system_fees
 from vault_core.runtime import Runtime
 
 PAYMENT_TYPE_NAME = "M-Pesa"
@@ -52,11 +52,11 @@ _INSERT = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_ca_pem, mifos_capabilities,
                           mifos_payment_type_id, mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, b2c_command,
-                          sms_url, sms_user, sms_sender, sms_price_cents, mpesa_fee_paid_by, b2c_tariff, c2b_bouquet,
+                          sms_url, sms_user, sms_sender, mpesa_fee_paid_by, b2c_tariff, c2b_bouquet,
                           c2b_fee_paid_by, low_balance_cents, next_poll_at, created_at)
     VALUES (:id, :name, :display_name, :mifos_url, :mifos_tenant, :mifos_user, :mifos_ca_pem, :mifos_capabilities,
             :mifos_payment_type_id, :mpesa_url, :mpesa_initiator, :b2c_short_code, :c2b_short_code, :b2c_command,
-            :sms_url, :sms_user, :sms_sender, :sms_price_cents, :mpesa_fee_paid_by, :b2c_tariff, :c2b_bouquet,
+            :sms_url, :sms_user, :sms_sender, :mpesa_fee_paid_by, :b2c_tariff, :c2b_bouquet,
             :c2b_fee_paid_by, :low_balance_cents, :now, :now)
     """
 ).bindparams(bindparam("mifos_capabilities", type_=JSON))
@@ -270,7 +270,7 @@ async def _write(
     await write_products(connection, runtime, partner_id, found.products)
     if described.collections != CollectionSettings():
         await write_collection_settings(connection, partner_id, described.collections)
-    fees = described.charges.system_fees
+    fees = [*described.charges.system_fees, FeeTerms("sms", flat=described.sms.price)]
     await write_system_fees(
         connection,
         partner_id,
@@ -314,7 +314,6 @@ def _columns(described: PartnerFile) -> dict[str, Any]:
         "sms_url": sms.url,
         "sms_user": sms.user,
         "sms_sender": sms.sender,
-        "sms_price_cents": sms.price.cents,
         "mpesa_fee_paid_by": charges.mpesa_fee_paid_by,
         "b2c_tariff": charges.b2c_tariff,
         "c2b_bouquet": charges.c2b_bouquet,

@@ -1,4 +1,4 @@
-"""What we charge a partner for a transaction: dated fees by service and loan product, and the rule that chooses."""
+"""What we charge a partner for a transaction or a text: dated fees by service and loan product, and the rule that chooses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.errors import InvalidInput
 from vault_core.money import ZERO, Money
 
-Service = Literal["disbursement", "collection"]
-SERVICES: tuple[Service, ...] = ("disbursement", "collection")
+Service = Literal["disbursement", "collection", "sms"]
+SERVICES: tuple[Service, ...] = ("disbursement", "collection", "sms")
 
 BASIS_POINTS = 10_000
 
@@ -23,7 +23,7 @@ class FeeTerms:
     """The price itself: `flat` plus `rate_basis_points` of the amount, then at least `least`, then at most `most`.
 
     `product_id` None: every product of the service. A collection is charged when it comes, before its product is known, so a
-    product's own price is for disbursements only. Raises InvalidInput for terms that cannot be meant.
+    product's own price is for disbursements only. A text costs `flat` a part. Raises InvalidInput for terms that cannot be meant.
     """
 
     service: Service
@@ -36,6 +36,8 @@ class FeeTerms:
     def __post_init__(self) -> None:
         if self.service == "collection" and self.product_id is not None:
             raise InvalidInput("a collection is charged before its loan product is known: leave the product out")
+        if self.service == "sms" and (self.product_id, self.rate_basis_points, self.least, self.most) != (None, 0, ZERO, None):
+            raise InvalidInput("a text has one price a part: leave product, percentage, min and max out")
         if not 0 <= self.rate_basis_points <= BASIS_POINTS:
             raise InvalidInput("the percentage is out of bounds; write it from 0 to 100, like 0.5")
         if min(self.flat.cents, self.least.cents) < 0:
@@ -86,6 +88,11 @@ def system_fee(
     for rule in [*own, *(rule for rule in held if rule.terms.product_id is None)]:
         return rule.terms.fee(amount), rule
     return ZERO, None
+
+
+def part_price(rules: Iterable[SystemFee], day: date) -> tuple[Money, SystemFee | None]:
+    """What one part of a text costs on `day`, and the rule that says so. Without a rule nothing. `rules` are one partner's."""
+    return system_fee(rules, ZERO, day, "sms")
 
 
 def current_fees(fees: Iterable[SystemFee], today: date) -> tuple[SystemFee, ...]:

@@ -15,7 +15,7 @@ from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg
 from vault_core.money import ZERO, Money
 from vault_core.partners.partner import Partner
-from vault_core.partners.system_fees import Service, SystemFee, system_fee
+from vault_core.partners.system_fees import Service, SystemFee, part_price, system_fee
 from vault_core.wallets.fee_parts import BASIS_POINTS, Rounding, rounded
 from vault_core.wallets.tariffs import Tariff, TariffBand, TariffBook, load_tariffs
 
@@ -44,7 +44,7 @@ _ACCOUNT_OF_LINE = {"mpesa_fee": "fees:mpesa", "system_fee": "fees:system", "exc
 
 @dataclass(frozen=True, slots=True)
 class ChargeLine:
-    """One line of a wallet's charge and the row it came from: a tariff band, or a system fee (both None: parts times price)."""
+    """One line of a wallet's charge and the row it came from: a tariff band, or a system fee (both None: no fee is set)."""
 
     line: LineName
     amount: Money
@@ -70,10 +70,11 @@ class ByRule:
 
 @dataclass(frozen=True, slots=True)
 class ByParts:
-    """A text of so many parts at the partner's price a part."""
+    """A text of so many parts at the partner's price a part; `fee` None: none is set, and nothing is due."""
 
     parts: int
     price: Money
+    fee: SystemFee | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def quote_disbursement(
         (
             Due("mpesa_fee", fee, partner.mpesa_fee_paid_by, source),
             *_our_fee(tariffs, fees, payout, day, "disbursement", product_id),
-            Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)),
+            _text(fees, sms_parts, day),
         )
     )
 
@@ -158,7 +159,7 @@ def quote_collection(
         dues.append(Due("mpesa_fee", theirs.paid, "customer", ByBand(source.tariff, source.band, theirs.excise)))
     dues += _our_fee(tariffs, fees, amount, day, "collection", None)
     if sms_parts is not None:
-        dues.append(Due("sms", partner.sms_price * sms_parts, "wallet", ByParts(sms_parts, partner.sms_price)))
+        dues.append(_text(fees, sms_parts, day))
     return ChargeQuote(tuple(dues))
 
 
@@ -196,9 +197,14 @@ def _our_fee(
     )
 
 
+def _text(fees: Iterable[SystemFee], parts: int, day: date) -> Due:
+    price, rule = part_price(fees, day)
+    return Due("sms", price * parts, "wallet", ByParts(parts, price, rule))
+
+
 def _line(due: Due) -> ChargeLine:
     band = due.source.band.id if isinstance(due.source, ByBand) else None
-    rule = due.source.fee.id if isinstance(due.source, ByRule) and due.source.fee is not None else None
+    rule = due.source.fee.id if not isinstance(due.source, ByBand) and due.source.fee is not None else None
     return ChargeLine(due.line, due.amount if due.paid_by == "wallet" else ZERO, band, rule)
 
 

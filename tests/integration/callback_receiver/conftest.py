@@ -34,9 +34,9 @@ PARTNER = UUID("01890000-0000-7000-8000-000000000001")
 _ADD_PARTNER = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
-                          c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+                          c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
     VALUES (:id, 'alpha', 'Alpha', 'http://127.0.0.1:1/', 'default', 'u', 'http://127.0.0.1:1', 'i', '600001', '600002',
-            'http://127.0.0.1:1', 'u', 'ALPHA', 80, now(), now())
+            'http://127.0.0.1:1', 'u', 'ALPHA', now(), now())
     """
 )
 _ADD_TOKEN = text("INSERT INTO callback_tokens (token_hash, partner_id, purpose) VALUES (:hash, :partner, :purpose)")

@@ -35,6 +35,7 @@ def today(owner_url: str):
 
 def test_a_quote_explains_each_line_with_its_row_and_its_payer(vault, owner_url) -> None:
     assert vault("set-fee", "alpha", "--service", "disbursement", "--flat", "30", "--from", today(owner_url)).exit_code == 0
+    assert vault("set-fee", "alpha", "--service", "sms", "--flat", "0.80", "--from", today(owner_url)).exit_code == 0
     shown = vault("quote", "alpha", "15000")
     assert shown.exit_code == 0, shown.stderr
     for words in (
@@ -68,6 +69,14 @@ def test_a_quote_in_json_says_who_pays_what(vault, owner_url) -> None:
     assert said["totals"] == {"wallet_cents": wallet, "short_code_cents": 5_00, "customer_cents": 10_00}
 
 
+def test_the_price_of_a_text_is_a_fee_with_a_day(vault, owner_url) -> None:
+    assert vault("set-fee", "alpha", "--service", "sms", "--flat", "0.95", "--from", today(owner_url)).exit_code == 0
+    assert "KES 0.95" in vault("fees", "alpha").stdout
+    said = json.loads(vault("quote", "alpha", "1000", "--json").stdout)
+    (sms,) = [line for line in said["lines"] if line["line"] == "sms"]
+    assert (sms["from"]["part_price_cents"], sms["from"]["system_fee"]["service"]) == (95, "sms")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -81,6 +90,8 @@ def test_a_quote_in_json_says_who_pays_what(vault, owner_url) -> None:
             "before its loan product is known",
         ),
         (("set-fee", "alpha", "--service", "disbursement", "--min", "3", "--max", "2"), 2, "max KES 2.00 is below"),
+        (("set-fee", "alpha", "--service", "sms", "--percent", "1"), 2, "a text has one price a part"),
+        (("quote", "alpha", "1000", "--service", "sms"), 2, "'sms' is not one of"),
         (("set-fee", "alpha", "--service", "disbursement", "--percent", "101"), 2, "--percent: is more than 100"),
         (("set-fee", "alpha", "--service", "disbursement", "--from", "2020-01-01"), 2, "is over"),
         (("end-fee", "alpha", "--service", "disbursement"), 4, "has no such fee"),

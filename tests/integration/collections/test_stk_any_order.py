@@ -35,8 +35,8 @@ from vault_core.settings import Pace
 PHONE, PAY_BILL = "254712345126", "600100"
 _ADD = text(
     "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,"
-    " c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)"
-    " VALUES (:id, 'alpha', 'Alpha', '', 'default', 'mifos', '', 'api', '600101', '600100', '', 'sim', 'L', 80, :now, :now)"
+    " c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)"
+    " VALUES (:id, 'alpha', 'Alpha', '', 'default', 'mifos', '', 'api', '600101', '600100', '', 'sim', 'L', :now, :now)"
 )
 _COUNT = text("SELECT count(*) AS rows, coalesce(sum(amount_cents), 0) AS cents FROM collections WHERE receipt = :receipt")
 _LEDGER = text(

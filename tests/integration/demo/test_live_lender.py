@@ -16,10 +16,10 @@ from vault_core.errors import PermanentError
 _ADD = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_payment_type_id, mifos_capabilities,
-        mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at,
+        mpesa_url, mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at,
         created_at)
     VALUES (:id, 'live', 'Live', 'http://127.0.0.1:9', 'default', 'mifos', 3, '{}', 'http://127.0.0.1:9', 'api', '600300', '700300',
-        'http://127.0.0.1:9', 'sim', 'LENDER', 80, :now, :now)
+        'http://127.0.0.1:9', 'sim', 'LENDER', :now, :now)
     """
 )
 _POSTING = text(

@@ -120,9 +120,9 @@ async def test_one_partner_that_cannot_be_polled_does_not_stop_another(open_day)
             await connection.execute(
                 text(
                     "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,"
-                    " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)"
+                    " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)"
                     " SELECT uuidv7(), 'broken', 'Broken', mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, '1', '2',"
-                    " sms_url, sms_user, sms_sender, 0, next_poll_at, created_at FROM partners"
+                    " sms_url, sms_user, sms_sender, next_poll_at, created_at FROM partners"
                 )
             )
         reports = {report.partner_name: report for report in await day.poll()}

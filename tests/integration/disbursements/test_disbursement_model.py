@@ -68,8 +68,8 @@ MOST_ROUNDS = 40
 
 _ADD = text(
     "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_capabilities, mpesa_url,"
-    " mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)"
-    " VALUES (:id, :name, :name, '', 'default', 'mifos', CAST(:capabilities AS jsonb), '', 'api', :name, :name, '', 'sim', 'L', 80,"
+    " mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)"
+    " VALUES (:id, :name, :name, '', 'default', 'mifos', CAST(:capabilities AS jsonb), '', 'api', :name, :name, '', 'sim', 'L',"
     " :now, :now)"
 )
 _ATTEMPTS = text(

@@ -18,11 +18,22 @@ from vault_core.disbursements.resolving import (
     resolve_payout,
 )
 from vault_core.errors import Conflict, InsufficientFunds, InvalidInput, NotFound
+from vault_core.ledger.chart import AccountRef
+from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
+from vault_core.wallets.wallet import load_wallet
 
 EVIDENCE = "M-Pesa portal, organisation statement of today: seen there"
 PAID = SeenPaid("uko1234567")
 SMALL, LARGE = 1_500_000, 6_000_000  # cents, on both sides of the limit
+
+
+async def empty_the_wallet(day: Day) -> None:
+    async with day.runtime.engine.begin() as connection:
+        there = (await load_wallet(connection, day.partner.id)).available.cents
+        legs = (Leg(AccountRef(day.partner.id, "wallet"), there), Leg(AccountRef(None, "fees:system"), -there))
+        spent = Posting(day.partner.id, "charges", "charges:spent", "spent", day.clock.now(), legs)
+        await post(connection, day.runtime, [spent])
 
 
 async def with_a_person(day: Day) -> None:
@@ -219,8 +230,7 @@ async def test_a_payment_that_was_booked_as_failed_waits_for_a_wallet_that_cover
         attempt = await sent(day)
         await tell(day, result(attempt, code=8))
         await tell(day, result(attempt))
-        async with day.runtime.engine.begin() as connection:
-            await connection.execute(text("UPDATE partners SET sms_price_cents = 100000000"))
+        await empty_the_wallet(day)
         await resolve(day)
         with pytest.raises(InsufficientFunds, match="top it up"):
             await approve(day, "ops:barasa")

@@ -324,9 +324,9 @@ async def _other_partner(day: Day):
         await connection.execute(
             text(
                 "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,"
-                " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)"
+                " b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)"
                 " SELECT :id, 'other', 'Other', mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, '1', '2',"
-                " sms_url, sms_user, sms_sender, 0, next_poll_at, created_at FROM partners"
+                " sms_url, sms_user, sms_sender, next_poll_at, created_at FROM partners"
             ),
             {"id": other},
         )

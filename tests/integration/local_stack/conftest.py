@@ -64,9 +64,9 @@ def jar_server() -> Iterator[Callable[[bytes], tuple[Jar, str]]]:
 _LENDER = text(
     """
     INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator, b2c_short_code,
-                          c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
+                          c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
     VALUES (gen_random_uuid(), 'alpha', 'Alpha', 'http://127.0.0.1:9/', 'default', 'u', 'http://127.0.0.1:9', 'i', '600001',
-            '600002', 'http://127.0.0.1:9', 'u', 'ALPHA', 80, now(), now())
+            '600002', 'http://127.0.0.1:9', 'u', 'ALPHA', now(), now())
     RETURNING id
     """
 )

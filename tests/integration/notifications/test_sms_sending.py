@@ -1,10 +1,12 @@
 import asyncio
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
 from vault_core.cases.case_book import list_open_cases
 from vault_core.clients.sms_gateway import SmsAck
+from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.errors import Unreachable
 from vault_core.ledger.balances import balance
@@ -15,6 +17,8 @@ from vault_core.notifications.messages import NewMessage, write_messages
 from vault_core.notifications.sending import send_messages
 from vault_core.outbox.calls import claim_calls
 from vault_core.outcome import Accepted, Refusal, Refused, Unknown
+from vault_core.partners.fee_setting import set_fee
+from vault_core.partners.system_fees import FeeTerms
 
 PHONE = "0712345678"
 NORMAL = "254712345678"
@@ -220,13 +224,28 @@ async def test_sixty_messages_are_each_sent_and_charged_once_by_two_workers_at_o
 
 
 async def test_a_partner_that_pays_nothing_for_texts_has_a_charge_line_of_nothing(runtime, lender, outside):
-    async with runtime.engine.begin() as connection:
-        await connection.execute(text("UPDATE partners SET sms_price_cents = 0"))
+    await set_fee(runtime, lender, FeeTerms("sms"), business_day(runtime.clock.now()), actor="ops:test")
     await write(runtime, receipt(await outside.partner(lender.id)))
     await run(runtime, outside)
 
     assert [row.amount_cents for row in await rows(runtime, "SELECT amount_cents FROM charge_lines")] == [0]
     assert await wallet(runtime, lender) == Money(0)
+
+
+async def test_a_text_costs_what_holds_on_the_day_it_is_written_and_names_that_price(runtime, lender, outside):
+    tomorrow = business_day(runtime.clock.now()) + timedelta(days=1)
+    await set_fee(runtime, lender, FeeTerms("sms", flat=Money(95)), tomorrow, actor="ops:test")
+    await write(runtime, receipt(lender, "k1"))
+    runtime.clock.pass_time(days=1)
+    await write(runtime, receipt(lender, "k2"))
+    await run(runtime, outside)
+
+    charged = await rows(
+        runtime,
+        "SELECT m.business_key, l.amount_cents, f.flat_cents FROM charge_lines l JOIN messages m ON m.id = l.subject_id"
+        " JOIN system_fees f ON f.id = l.system_fee_id AND f.service = 'sms' ORDER BY m.business_key",
+    )
+    assert [tuple(row) for row in charged] == [("k1", 80, 80), ("k2", 95, 95)]
 
 
 @pytest.mark.parametrize("template", ["nope", ""])

@@ -33,7 +33,8 @@ def today(runtime: Runtime) -> date:
 
 async def fees(runtime: Runtime, partner: Partner) -> tuple[SystemFee, ...]:
     async with runtime.engine.connect() as connection:
-        return (await load_system_fees(connection, [partner.id]))[partner.id]
+        kept = (await load_system_fees(connection, [partner.id]))[partner.id]
+    return tuple(fee for fee in kept if fee.terms.service != "sms")
 
 
 async def use(runtime: Runtime, partner: Partner, fee: SystemFee) -> None:
@@ -201,14 +202,18 @@ def at_0013(postgres_url: str) -> Iterator[Engine]:
     admin.dispose()
 
 
-def test_the_one_fee_a_partner_had_becomes_its_first_and_its_charges_name_it(at_0013: Engine) -> None:
+def test_the_one_fee_and_the_price_of_texts_that_a_partner_had_become_its_first_and_its_charges_name_it(at_0013: Engine) -> None:
     migrate(at_0013, now=datetime.now(UTC))
     with at_0013.connect() as connection:
         rows = connection.execute(
             text("SELECT p.name, f.service, f.product_id, f.flat_cents, f.valid_from, f.valid_to FROM system_fees f"
-                 " JOIN partners p ON p.id = f.partner_id")
+                 " JOIN partners p ON p.id = f.partner_id ORDER BY p.name, f.service")
         ).all()  # fmt: skip
-        assert [tuple(row) for row in rows] == [("alpha", "disbursement", None, 5000, date(2026, 11, 20), None)]
+        assert [tuple(row) for row in rows] == [
+            ("alpha", "disbursement", None, 5000, date(2026, 11, 20), None),
+            ("alpha", "sms", None, 80, date(2026, 11, 20), None),
+            ("beta", "sms", None, 80, date(2026, 11, 20), None),
+        ]
         unnamed = connection.execute(text("SELECT count(*) FROM charge_lines WHERE system_fee_id IS NULL")).scalar_one()
         assert unnamed == 0
         terms = connection.execute(

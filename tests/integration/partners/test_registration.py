@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from vault_core.clock import business_day
 from vault_core.errors import Conflict, LoginRefused, NotFound, NotUnderstood, RemoteRefusal, Unreachable
+from vault_core.money import Money
 from vault_core.partners.callback_urls import callback_token, callback_urls
 from vault_core.partners.contacts import contacts_of
 from vault_core.partners.credentials import CredentialPurpose, open_credentials
@@ -14,6 +16,7 @@ from vault_core.partners.description import describe_partner
 from vault_core.partners.partner import list_partners, load_partner, load_partners
 from vault_core.partners.products import list_products
 from vault_core.partners.registration import register_partner
+from vault_core.partners.system_fees import load_system_fees, part_price
 
 TABLES = ("partners", "partner_credentials", "partner_contacts", "partner_products", "callback_tokens", "audit_log")
 
@@ -30,12 +33,15 @@ async def assert_nothing_is_written(runtime):
 
 async def test_a_partner_is_taken_in_with_all_that_hangs_on_it(runtime, described, outside):
     partner = await register_partner(runtime, described, actor="ops:amina")
-    assert (partner.name, partner.state, partner.b2c_short_code, partner.sms_price.cents) == (
+    assert (partner.name, partner.state, partner.b2c_short_code, partner.sms_sender) == (
         "umoja-credit",
         "active",
         "3000001",
-        80,
+        "UMOJA",
     )
+    async with runtime.engine.connect() as connection:
+        fees = (await load_system_fees(connection, [partner.id]))[partner.id]
+    assert part_price(fees, business_day(runtime.clock.now()))[0] == Money(80)
     assert partner.mifos_capabilities.status_filter
     assert partner.mifos_capabilities.idempotency
     assert partner.mifos_payment_type_id == 7

@@ -14,8 +14,8 @@ async def partner_id(runtime: Runtime) -> UUID:
             text(
                 """
                 INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mpesa_url, mpesa_initiator,
-                    b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, sms_price_cents, next_poll_at, created_at)
-                VALUES (:id, 'alpha', 'Alpha', 'u', 't', 'm', 'u', 'i', '1', '2', 'u', 's', 's', 80, :now, :now)
+                    b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)
+                VALUES (:id, 'alpha', 'Alpha', 'u', 't', 'm', 'u', 'i', '1', '2', 'u', 's', 's', :now, :now)
                 """
             ),
             {"id": made, "now": runtime.clock.now()},

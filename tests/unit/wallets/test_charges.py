@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from uuid import UUID, uuid4
 
@@ -66,15 +66,19 @@ class Terms:
     b2c_tariff: str = "b2c"
     c2b_bouquet: str = "business"
     c2b_fee_paid_by: str = "short_code"
-    sms_price: Money = field(default_factory=lambda: Money(80))
 
 
 def fee(cents: int, service: str = "disbursement", *, since: date = date(2022, 1, 1), **terms) -> SystemFee:
     return SystemFee(uuid4(), PARTNER, FeeTerms(service, flat=Money(cents), **terms), since, None, "ops:test")
 
 
+TEXTS = fee(80, "sms")
+
+
 def quoted(payout: int, day: date = DAY, *, system_fee: int = 30_00, parts: int = 2, **terms) -> ChargeQuote:
-    return quote_disbursement(BOOK, Terms(**terms), [fee(system_fee)], Money(payout), day, product_id=None, sms_parts=parts)
+    return quote_disbursement(
+        BOOK, Terms(**terms), [fee(system_fee), TEXTS], Money(payout), day, product_id=None, sms_parts=parts
+    )
 
 
 def amounts(payout: int, day: date = DAY, **terms) -> dict[str, int]:
@@ -96,9 +100,9 @@ def test_what_is_held_is_everything_and_what_is_captured_leaves_the_messages_out
 
 def test_each_line_names_the_band_or_the_fee_it_came_from() -> None:
     own = fee(30_00)
-    asked = quote_disbursement(BOOK, Terms(), [own], Money(2_000_00), DAY, product_id=7, sms_parts=1)
+    asked = quote_disbursement(BOOK, Terms(), [own, TEXTS], Money(2_000_00), DAY, product_id=7, sms_parts=1)
     named = [(line.tariff_band_id, line.system_fee_id) for line in asked.lines]
-    assert named == [(3, None), (None, own.id), (5, None), (None, None)]
+    assert named == [(3, None), (None, own.id), (5, None), (None, TEXTS.id)]
     assert not asked.confirmed
 
 
@@ -231,7 +235,7 @@ def test_a_charge_of_nothing_has_no_legs(partner_id) -> None:
 def test_lines_sum_to_the_total_and_legs_to_zero(payout: int, flat: int, rate: int, payer: str, parts: int) -> None:
     rule = fee(flat, rate_basis_points=rate)
     terms = Terms(mpesa_fee_paid_by=payer)
-    asked = quote_disbursement(BOOK, terms, [rule], Money(payout), DAY, product_id=None, sms_parts=parts)
+    asked = quote_disbursement(BOOK, terms, [rule, TEXTS], Money(payout), DAY, product_id=None, sms_parts=parts)
     assert sum(line.amount.cents for line in asked.lines) == asked.total.cents
     assert asked.total == asked.charged + Money(80 * parts)
     legs = charge_legs(PARTNER, asked.lines)

@@ -1,4 +1,4 @@
-"""A top-up above a limit waits for a second person, as adjustments do."""
+"""A top-up above a limit waits for a second person, as adjustments do. What a text costs is a dated fee like the others."""
 
 from alembic import op
 
@@ -28,6 +28,23 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+
+ALTER TABLE system_fees
+    DROP CONSTRAINT system_fees_service_check,
+    ADD CONSTRAINT system_fees_service_check CHECK (service IN ('disbursement', 'collection', 'sms')),
+    ADD CONSTRAINT system_fees_sms_check  -- a price a part, nothing else
+        CHECK (service <> 'sms' OR (rate_basis_points = 0 AND min_cents = 0 AND max_cents IS NULL));
+ALTER TABLE charge_lines
+    DROP CONSTRAINT charge_lines_system_fee_check,
+    ADD CONSTRAINT charge_lines_system_fee_check CHECK (system_fee_id IS NULL OR line IN ('system_fee', 'sms'));
+INSERT INTO system_fees (id, partner_id, service, flat_cents, valid_from, set_by, set_at)
+SELECT gen_random_uuid(), p.id, 'sms', p.sms_price_cents, (p.created_at AT TIME ZONE 'Africa/Nairobi')::date, 'system:upgrade', p.created_at
+FROM partners p;
+-- What is charged stays as it was charged, without a row to point at; what is still to be sent gets its row.
+ALTER TABLE messages ADD COLUMN system_fee_id uuid REFERENCES system_fees;
+UPDATE messages m SET system_fee_id = f.id FROM system_fees f
+WHERE f.partner_id = m.partner_id AND f.service = 'sms' AND m.state IN ('queued', 'unknown');
+ALTER TABLE partners DROP COLUMN sms_price_cents;
 """
 
 
