@@ -98,7 +98,7 @@ async def test_lost_confirmations_are_found_once_marked_late_and_counted_until_c
         {"pull_utc_times": {"rate": 1.0}, "pull_none_is_500": {"rate": 1.0}},
         {"pull_offset_ignored": {"rate": 1.0}},
     ],
-    ids=lambda faults: "+".join(faults),
+    ids="+".join,
 )
 async def test_whatever_the_answers_look_like_each_payment_is_booked_once_at_its_time(feed, faults):
     await feed.umoja.control("settings", {"pull_page_rows": 1000 if "pull_offset_ignored" in faults else 2})

@@ -67,7 +67,12 @@ def test_an_old_download_is_read_by_its_own_columns():
         "0722926212 - CYNTHIA,LN1\n"
     )
     [payment] = read(content)
-    assert (payment.receipt, payment.amount, payment.reference, payment.phone) == ("Y29DW12700", Money(200_00), "LN1", "0722926212")
+    assert (payment.receipt, payment.amount, payment.reference, payment.phone) == (
+        "Y29DW12700",
+        Money(200_00),
+        "LN1",
+        "0722926212",
+    )
 
 
 def test_the_same_rows_are_read_from_a_workbook_with_numbers_and_dates_in_its_cells():
@@ -126,7 +131,7 @@ def test_a_row_that_cannot_be_read_is_named_by_its_line_and_cause_without_phone_
 
 
 def test_a_row_that_was_cut_off_is_bad_and_an_empty_line_is_nothing():
-    [bad] = read(f"{HEAD}{COLUMNS}\n\n{line()[:60]}\"\n\n,,,\n")
+    [bad] = read(f'{HEAD}{COLUMNS}\n\n{line()[:60]}"\n\n,,,\n')
     assert bad.cause == "it has fewer cells than there are columns"
 
 
