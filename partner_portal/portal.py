@@ -87,10 +87,10 @@ async def _answer(
     except Problem as problem:
         return answer(problem)
     except VaultError as error:
-        problem = problem_of(error)
-        if problem.status >= 500:  # noqa: PLR2004 - ours
+        failure = problem_of(error)
+        if failure.status >= 500:  # noqa: PLR2004 - ours
             log.warning("request failed", operation=operation.name, kind=type(error).__name__, cause=str(error))
-        return answer(problem)
+        return answer(failure)
     except _AWAY as error:
         log.warning("request failed", operation=operation.name, kind=type(error).__name__)
         return answer(unavailable())
