@@ -200,3 +200,15 @@ async def _claimed(day: Day) -> None:
     async with day.runtime.engine.connect() as connection:
         tariffs = await load_tariffs(connection)
     await claim(day.runtime, tariffs, day.partner.id, Selection(), 1)
+
+
+async def test_what_is_against_the_books_is_kept_for_a_second_login_and_says_so(command: Command, open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await tell(day, result(await sent(day)))
+        stated = await command("disbursements", "resolve", "1", "--not-paid", "--evidence", EVIDENCE, "--yes")
+        assert "what is against the books (paid, receipt UKO1234567) needs a second person" in stated.stdout
+        assert "against what is booked (paid, receipt UKO1234567)" in (await command("disbursements", "proposals")).stdout
+        assert (await command("disbursements", "approve", "1", "--yes")).exit_code == 4
+        approved = await command("disbursements", "approve", "1", "--yes", "--json", login="barasa")
+        assert json.loads(approved.stdout)["overturns"] == "paid, receipt UKO1234567"
+        assert await day.states() == {1: "needs_review"}
