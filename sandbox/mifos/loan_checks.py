@@ -11,6 +11,10 @@ from sandbox.mifos.payload import LONGEST_EXTERNAL_ID
 
 def check_disbursal(loan: Loan, day: date, today: date, cents: int, body: dict[str, Any]) -> None:
     """Raises when the day or the amount of a disbursal will not do."""
+    if loan.product.sync_expected and day != loan.expected_on:
+        text = f"Actual disbursement date  ({day}) should be equal to Expected disbursal date ({loan.expected_on})"
+        code = "error.msg.actual.disbursement.date.does.not.match.with.expected.disbursal.date"
+        raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.expected_on.isoformat())))
     if loan.approved_on is not None and day < loan.approved_on:
         text = f"The date on which a loan is disbursed cannot be before its approval date: {loan.approved_on}"
         code = "error.msg.loan.disbursal.cannot.be.before.approval.date"

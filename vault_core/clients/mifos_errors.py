@@ -10,7 +10,16 @@ from typing import Any
 
 from vault_core.clients.json_reading import read_json, text_of, whole_number
 from vault_core.clients.mifos_values import Posted
-from vault_core.errors import InvalidInput, LoginRefused, NotFound, NotUnderstood, RemoteBusy, RemoteRefusal, VaultError
+from vault_core.errors import (
+    InvalidInput,
+    LoginRefused,
+    NotFound,
+    NotUnderstood,
+    RemoteBusy,
+    RemoteRefusal,
+    Unreachable,
+    VaultError,
+)
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 
 LOCKED = "error.msg.loan.locked"
@@ -19,6 +28,7 @@ LOGIN_REFUSED = "login_refused"
 NOT_AUTHORIZED = "error.msg.not.authorized"
 NOT_SENT = "not_sent"
 BUSY = "too_many_requests"
+GATEWAY = frozenset({502, 503, 504})  # of a gateway that finds no server behind it, or of a server that is not ready
 
 _UNPROCESSED = frozenset({LOCKED, LOGIN_REFUSED, NOT_AUTHORIZED, NOT_SENT, BUSY})
 
@@ -32,6 +42,8 @@ _PERHAPS_OURS = (
 # The calendar of the tenant stands in the way; another day it will not.
 _CLOSED_DAY = ("non.working.day", "on.holiday")
 _NOT_YET = ("future.date", "in.the.future")
+# Products with syncExpectedWithDisbursementDate take a disbursal under the loan's expected day only.
+_EXPECTED_DAY = ("match.with.expected.disbursal.date",)
 # Of the partner's set-up, not of the loan: mended there, the same write goes through.
 _SET_UP = ("payment.type.invalid",)
 _OTHER_INSTALLATION = ("error.msg.invalid.instance.type", "error.msg.invalid.tenant.identifier", "error.msg.not.authenticated")
@@ -72,6 +84,11 @@ def is_closed_day(refused: Refused) -> bool:
 def is_not_yet(refused: Refused) -> bool:
     """Whether the day that was named has not begun for the tenant: its business date lags behind."""
     return any(mark in refused.code.lower() for mark in _NOT_YET)
+
+
+def is_expected_day_only(refused: Refused) -> bool:
+    """Whether the loan's product takes the disbursal under the loan's expected day only."""
+    return any(mark in refused.code.lower() for mark in _EXPECTED_DAY)
 
 
 def classify_write(
@@ -154,7 +171,7 @@ def _classify_code(code: str, reason: str) -> Refused | Unknown:
         return Refused(code, reason, Refusal.HALT)
     if any(mark in lowered for mark in _SET_UP):
         return Refused(code, reason, Refusal.HALT)
-    if any(mark in lowered for mark in _CLOSED_DAY + _NOT_YET):
+    if any(mark in lowered for mark in _CLOSED_DAY + _NOT_YET + _EXPECTED_DAY):
         return Refused(code, reason, Refusal.RETRY_LATER)
     return Refused(code, reason, Refusal.TERMINAL)
 
@@ -185,6 +202,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, what: str
     except InvalidInput:
         answer = None
     code, reason = error_of(answer)
+    if status in GATEWAY:
+        return Unreachable(f"{what}: no Mifos X behind its gateway (HTTP {status} {code or reason})".replace(" )", ")"))
     if status >= _SERVER_FAULT or status in {_CONFLICT, _TOO_EARLY, _TOO_MANY}:
         return RemoteBusy(f"{what}: Mifos X answered HTTP {status} {code or reason}".rstrip())
     if status == _UNAUTHENTICATED or code in _OTHER_INSTALLATION:

@@ -119,6 +119,7 @@ def read_loan(body: Any) -> ApprovedLoan:
         transactions=[read_transaction(row) for row in _rows(loan.get("transactions") or [], "transactions")],
         total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
         tranches=_tranches(loan.get("disbursementDetails") or []),
+        expected_on=read_date(expected, "timeline.expectedDisbursementDate") if expected else None,
         overpaid=Money(0) if (over := loan.get("totalOverpaid")) is None else _amount(over, "totalOverpaid"),
     )
 
@@ -260,8 +261,13 @@ def read_listed_client(body: Any) -> ListedClient:
 
 
 def loan_state(row: dict[str, Any]) -> AccountState:
-    """The state of a loan by its status (reference/fineract.md section 3)."""
-    return _LOAN_STATES.get(_number(_object(row, "status"), "id"), AccountState.OTHER)
+    """The state of a loan by its status."""
+    return loan_state_of(_number(_object(row, "status"), "id"))
+
+
+def loan_state_of(status_id: int) -> AccountState:
+    """The state that a loan of status `status_id` is in (reference/fineract.md section 3)."""
+    return _LOAN_STATES.get(status_id, AccountState.OTHER)
 
 
 def savings_state(row: dict[str, Any]) -> AccountState:
@@ -275,12 +281,6 @@ def savings_state(row: dict[str, Any]) -> AccountState:
 def _is_plain_savings(row: dict[str, Any]) -> bool:
     deposit = row.get("depositType")
     return not isinstance(deposit, dict) or whole_number(deposit.get("id")) in (None, _PLAIN_SAVINGS)
-
-
-def read_savings_of(body: Any) -> list[int]:
-    """GET /clients/{id}/accounts: the ids of the savings accounts; the list is absent when it would be empty."""
-    accounts = _as_object(body, "accounts of the client").get("savingsAccounts") or []
-    return [_number(row, "id") for row in _rows(accounts, "savings accounts of the client")]
 
 
 def read_hooks(body: Any) -> list[MifosHook]:

@@ -11,7 +11,7 @@ import stamina
 
 from vault_core.clients.http_exchange import Answer, Exchange, exchange
 from vault_core.clients.json_reading import read_json
-from vault_core.clients.mifos_errors import read_failure
+from vault_core.clients.mifos_errors import GATEWAY, read_failure
 from vault_core.clients.mifos_values import MifosLogin
 from vault_core.errors import ConfigurationError, InvalidInput, NotUnderstood, RemoteBusy, Unreachable
 
@@ -80,6 +80,12 @@ class MifosSession:
         if isinstance(done, Answer):
             return done
         raise Unreachable(f"Mifos X at {self._place}: {done.cause}")
+
+    async def reach(self, path: str) -> None:
+        """A GET, once, of which only counts that the server itself answers. Raises Unreachable."""
+        answer = await self.answer("GET", path)
+        if answer.status in GATEWAY:
+            raise Unreachable(f"Mifos X at {self._place}: a gateway before it answers HTTP {answer.status}")
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a GET, tried up to three times while the server is unreachable or busy.

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
+from vault_core.disbursements.batches import note_work
 from vault_core.disbursements.candidates import (
     Candidate,
     Selection,
@@ -124,6 +125,8 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
     async def work(connection: AsyncConnection) -> Claim:
         await enter_claim(connection)
         await take_turns(connection, partner_id)
+        if which.batch_id is not None:
+            await note_work(connection, runtime, which.batch_id)
         now = runtime.clock.now()
         under_way = (await connection.execute(_UNDER_WAY, {"partner_id": partner_id, "now": now})).scalar_one()
         room = min(most, max(2 * runtime.pace.b2c_in_flight, 2) - under_way)

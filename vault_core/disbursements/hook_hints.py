@@ -14,11 +14,15 @@ from vault_core.clients.json_reading import read_json_object, whole_number
 _APPROVED = 200
 
 
+_UNDOINGS = frozenset({"DISBURSALUNDO", "DISBURSALLASTUNDO"})
+
+
 @dataclass(frozen=True, slots=True)
 class LoanHint:
-    """Loan `loan_id` was perhaps approved just now."""
+    """Loan `loan_id` was perhaps approved just now, or a disbursal of it undone."""
 
     loan_id: int
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,11 @@ def read_hook(headers: Mapping[str, str], body: bytes) -> LoanHint | NoHint:
     if (entity, action) == ("", ""):
         if not _says_approved(response):
             return NoHint("a change other than an approval")
-    elif (entity, action) != ("LOAN", "APPROVE"):
+    elif entity != "LOAN" or action not in {"APPROVE", *_UNDOINGS}:
         return NoHint(f"{entity} {action}")
     loan_id = whole_number(response.get("loanId"))
     loan_id = loan_id if loan_id is not None else whole_number(response.get("resourceId"))
-    return NoHint(f"{entity} {action} that did not succeed") if loan_id is None else LoanHint(loan_id)
+    return NoHint(f"{entity} {action} that did not succeed") if loan_id is None else LoanHint(loan_id, action in _UNDOINGS)
 
 
 def _word(value: Any) -> str:

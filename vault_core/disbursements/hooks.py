@@ -1,17 +1,22 @@
-"""Web hooks of Mifos X: each hint leads to a read of the loan, and an approved one is sent at once."""
+"""Web hooks of Mifos X: each hint leads to a read of the loan; an approved one is sent, an undone one is a case, at once."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import structlog
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
+from vault_core.cases.case_book import open_cases
+from vault_core.clients.mifos import ApprovedLoan
+from vault_core.database import in_transaction
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, undone_case, with_phones
 from vault_core.disbursements.hook_hints import LoanHint, read_hook
 from vault_core.disbursements.sending import send_ready
-from vault_core.disbursements.tranches import APPROVED
+from vault_core.disbursements.tranches import APPROVED, is_closed
 from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, TransientError
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
@@ -30,6 +35,17 @@ class _Seen:
 
     found: FoundLoan | None
     effect: str
+
+
+# What we paid of the loan and hold for posted, and what a person has to have posted: looked at now, not within the hour.
+_OURS = text(
+    """
+    UPDATE disbursements SET due_at = CASE WHEN state = 'needs_review' THEN CAST(:now AS timestamptz) ELSE due_at END
+    WHERE partner_id = :partner_id AND loan_id = :loan_id
+          AND (state = 'needs_review' OR (state = 'disbursed' AND posted_at <= :read_at))
+    RETURNING tranche, state
+    """
+)
 
 
 async def handle_mifos_events(runtime: Runtime, connections: Connections, ids: Sequence[UUID]) -> None:
@@ -76,6 +92,8 @@ async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) 
         client = await connections.mifos(delivery.partner_id)
         read_at = runtime.clock.now()
         loan = await client.loan(hint.loan_id)
+        if hint.undone and await _note_undone(runtime, delivery.partner_id, loan, read_at):
+            return _Seen(None, f"{name}: what we posted was undone, a person has a case")
         if loan.status_id != APPROVED:
             return _Seen(None, f"{name} is in status {loan.status_id}, not approved")
         async with runtime.engine.begin() as connection:
@@ -89,3 +107,18 @@ async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) 
         return None
     except RemoteRefusal as error:
         return _Seen(None, f"{name} could not be read: {error}"[:200])
+
+
+async def _note_undone(runtime: Runtime, partner_id: UUID, loan: ApprovedLoan, read_at: datetime) -> bool:
+    """Whether a disbursal that we posted before the loan was read does not stand any more: then a person has a case."""
+
+    async def work(connection: AsyncConnection) -> bool:
+        now = runtime.clock.now()
+        values = {"partner_id": partner_id, "loan_id": loan.id, "read_at": read_at, "now": now}
+        posted = [row.tranche for row in await connection.execute(_OURS, values) if row.state == "disbursed"]
+        undone = bool(posted) and not is_closed(loan) and loan.disbursals < max(posted)
+        if undone:
+            await open_cases(connection, runtime.clock, runtime.new_id, [undone_case(partner_id, loan)])
+        return undone
+
+    return await in_transaction(runtime.engine, work)

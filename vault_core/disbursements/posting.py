@@ -141,14 +141,14 @@ async def _finish(
 
 
 def _is_lost(call: Call, outcome: PostingOutcome) -> bool:
-    return isinstance(outcome, GivenUp) or (call.last_try and isinstance(outcome, TryLater))
+    return isinstance(outcome, GivenUp) or (call.last_try and isinstance(outcome, TryLater) and outcome.counted)
 
 
 def _result(runtime: Runtime, call: Call, outcome: PostingOutcome) -> CallResult:
     if not isinstance(outcome, TryLater):
         return Done()  # what was given up has its case, and is over as a call
     if outcome.wait is None:
-        return Again(outcome.cause)
+        return Again(outcome.cause, counted=outcome.counted)
     # Never sooner than the schedule: short waits for a busy account would use up the tries in seconds.
     return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
 

@@ -49,10 +49,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The call must be made again later, because of `cause`. After the last try it is given up instead."""
+    """The call must be made again later, because of `cause`. After the last try it is given up instead.
+
+    Not `counted`: nothing was asked of the outside, which is away (vault_core/outbox/outages.py). The try is no try, and the call
+    is due as soon as its queue goes on.
+    """
 
     cause: str
     wait: timedelta | None = None  # None: the schedule of retry_schedule.next_wait
+    counted: bool = True
 
 
 CallResult = Done | Again
@@ -64,33 +69,35 @@ _WRITE = text(
     ON CONFLICT (kind, subject) DO NOTHING
     """
 )
+_GOES_ON = "NOT EXISTS (SELECT FROM outbox_outages o WHERE o.partner_id = outbox.partner_id AND o.topic = outbox.topic)"
 _CLAIM = text(
-    """
+    f"""
     UPDATE outbox SET lease_until = :lease_until, tries = tries + 1
-    FROM (SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND due_at <= :now
+    FROM (SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND due_at <= :now AND {_GOES_ON}
                  AND (lease_until IS NULL OR lease_until <= :now) ORDER BY id FOR UPDATE SKIP LOCKED) AS free
     WHERE outbox.id = free.id
     RETURNING outbox.id, partner_id, kind, subject, tries
-    """
+    """  # noqa: S608 - the condition stands above
 )
 _DONE = text("UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL, last_cause = NULL WHERE id = ANY(:ids)")
 _AGAIN = text(
     """
     UPDATE outbox SET lease_until = NULL, last_cause = again.cause, due_at = again.due_at, relay_at = again.due_at,
+           tries = tries - CASE WHEN again.counted THEN 0 ELSE 1 END,
            state = CASE WHEN again.over THEN 'given_up' ELSE 'pending' END
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]), CAST(:overs AS boolean[]))
-         AS again(id, cause, due_at, over)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]), CAST(:counted AS boolean[]),
+                CAST(:overs AS boolean[])) AS again(id, cause, due_at, counted, over)
     WHERE outbox.id = again.id
     """
 )
 _RELAY = text(
-    """
+    f"""
     UPDATE outbox SET relay_at = :again_at
-    FROM (SELECT id FROM outbox WHERE state = 'pending' AND relay_at <= :now
+    FROM (SELECT id FROM outbox WHERE state = 'pending' AND relay_at <= :now AND {_GOES_ON}
           ORDER BY relay_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
     WHERE outbox.id = due.id
     RETURNING outbox.id, topic, ordering_key
-    """
+    """  # noqa: S608
 )
 _ANEW = text(
     """
@@ -202,13 +209,18 @@ async def record_results(
     if done:
         await connection.execute(_DONE, {"ids": done, "now": now})
     if again:
-        waits = [result.wait or next_wait(tries[call_id], runtime.pace, runtime.chance) for call_id, result in again]
+        waits = [_wait(runtime, result, tries[call_id]) for call_id, result in again]
         await connection.execute(
             _AGAIN,
             {
                 "ids": [call_id for call_id, _ in again],
                 "causes": [result.cause[:2000] for _, result in again],
                 "dues": [now + wait for wait in waits],
-                "overs": [tries[call_id] >= runtime.pace.outbox_max_tries for call_id, _ in again],
+                "counted": [result.counted for _, result in again],
+                "overs": [result.counted and tries[call_id] >= runtime.pace.outbox_max_tries for call_id, result in again],
             },
         )
+
+
+def _wait(runtime: Runtime, result: Again, tries: int) -> timedelta:
+    return result.wait or next_wait(tries if result.counted else 1, runtime.pace, runtime.chance)

@@ -13,3 +13,9 @@ def next_wait(tries: int, pace: Pace, chance: random.Random) -> timedelta:
     """
     longest = min(pace.outbox_retry_cap, pace.outbox_retry_base * 2.0 ** min(tries - 1, 30))
     return timedelta(seconds=longest * (1 - 0.5 * chance.random()))
+
+
+def next_probe(probe: int, pace: Pace, chance: random.Random) -> timedelta:
+    """The wait before question number `probe` (1 is the first) whether what is away is back: as above, to a cap of its own."""
+    longest = min(pace.outage_probe_cap, pace.outbox_retry_base * 2.0 ** min(probe - 1, 30))
+    return timedelta(seconds=longest * (1 - 0.5 * chance.random()))

@@ -11,18 +11,26 @@ compared to the cent, and the reconciliation of the day compares all of them wit
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
-from vault_core.clients.mifos_errors import is_closed_day, is_not_yet, key_is_burnt, waits_for_checker
+from vault_core.clients.mifos_errors import (
+    NOT_SENT,
+    is_closed_day,
+    is_expected_day_only,
+    is_not_yet,
+    key_is_burnt,
+    waits_for_checker,
+)
 from vault_core.clock import business_day, day_bounds
-from vault_core.errors import VaultError
+from vault_core.errors import Unreachable, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
+from vault_core.postings.mifos_outages import is_away, note_away
 from vault_core.postings.posting_rows import (
     CorePosting,
     Taken,
@@ -59,10 +67,11 @@ class InMifos:
 
 @dataclass(frozen=True, slots=True)
 class TryLater:
-    """Not known to be posted. `wait` None: by the caller's schedule."""
+    """Not known to be posted. `wait` None: by the caller's schedule. Not `counted`: nothing was sent, Mifos X is away."""
 
     cause: str
     wait: timedelta | None = None
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +148,11 @@ async def _of_partner(
         client = await connections.mifos(partner_id)
         business_date = await client.business_date()
     except VaultError as error:
+        away = isinstance(error, Unreachable)
+        if away:
+            await note_away(runtime, partner_id, str(error))
         cause = f"before the call: {error}"
-        return await _written(runtime, [_unread(posting, cause) for posting in postings], until)
+        return await _written(runtime, [_unsent(posting, cause, counted=not away) for posting in postings], until)
     poster = _Poster(runtime, partner, client, business_date, until)
 
     async def one(posting: CorePosting) -> tuple[Written, PostingOutcome]:
@@ -148,10 +160,13 @@ async def _of_partner(
             try:
                 return await poster.make(posting)
             except VaultError as error:
-                return _unread(posting, f"{type(error).__name__}: {error}")
+                return _unsent(posting, f"{type(error).__name__}: {error}")
 
     made = await asyncio.gather(*(one(posting) for posting in postings), return_exceptions=True)
-    outcomes = await _written(runtime, [item for item in made if not isinstance(item, BaseException)], until)
+    ended = [item for item in made if not isinstance(item, BaseException)]
+    if any(written.unsent for written, _ in ended) and await is_away(runtime, connections, partner_id):
+        ended = [(written, _uncounted(outcome) if written.unsent else outcome) for written, outcome in ended]
+    outcomes = await _written(runtime, ended, until)
     for item in made:
         _or_raise(item)
     return outcomes
@@ -168,10 +183,20 @@ def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None
     return Written(posting.id, "unknown", outcome.cause, new_key=new_key), outcome
 
 
-def _unread(posting: CorePosting, cause: str) -> tuple[Written, PostingOutcome]:
-    """Not known because Mifos X could not be read. That a checker has it is not forgotten over that."""
+def _unsent(posting: CorePosting, cause: str, *, called: bool = False, counted: bool = True) -> tuple[Written, PostingOutcome]:
+    """Nothing was written to Mifos X this time. That a checker has an earlier command is not forgotten over that.
+
+    `called`: a further call was counted and did not leave. (A first one is counted when it is claimed.)
+    """
     kept = posting.last_answer is not None and waits_for_checker(posting.last_answer)
-    return Written(posting.id, "unknown", posting.last_answer or cause if kept else cause), TryLater(cause)
+    answer = posting.last_answer or cause if kept else cause
+    return Written(posting.id, "unknown", answer, unsent=True, no_try=called or not posting.tries), TryLater(
+        cause, counted=counted
+    )
+
+
+def _uncounted(outcome: PostingOutcome) -> PostingOutcome:
+    return replace(outcome, counted=False) if isinstance(outcome, TryLater) else outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +236,7 @@ class _Poster:
             return _open(posting, TryLater("its turn came too late after its claim", _BUSY_WAIT))
         if posting.tries and not await mark_calling(self.runtime, posting.id, key, self.until):
             return _open(posting, TryLater(_ANOTHERS, _BUSY_WAIT))
-        return self._judge(posting, day, await self._call(posting, day, key))
+        return await self._judge(posting, day, await self._call(posting, day, key))
 
     def _today(self) -> date:
         """The tenant's day."""
@@ -257,7 +282,7 @@ class _Poster:
         send = {"disburse": self.client.disburse, "repayment": self.client.repay, "deposit": self.client.deposit}[posting.kind]
         return await send(posting.account_id, write)
 
-    def _judge(self, posting: CorePosting, day: date, outcome: Outcome[Posted]) -> tuple[Written, PostingOutcome]:
+    async def _judge(self, posting: CorePosting, day: date, outcome: Outcome[Posted]) -> tuple[Written, PostingOutcome]:
         match outcome:
             case Accepted(value=posted):
                 transaction = posted.transaction_id
@@ -267,10 +292,28 @@ class _Poster:
                 if posting.tries:  # an earlier call may still be under way in the server
                     return _open(posting, GivenUp(cause))
                 return Written(posting.id, "refused", cause), GivenUp(cause, unposted=True)
+            case Refused(code=code) if code == NOT_SENT:
+                return _unsent(posting, outcome.reason, called=True)
+            case Refused() if is_expected_day_only(outcome):
+                return await self._under_its_expected_day(posting, day, outcome)
             case Refused():
                 return self._refused_for_now(posting, day, outcome)
             case Unknown():
                 return _open(posting, TryLater(outcome.cause))
+
+    async def _under_its_expected_day(self, posting: CorePosting, day: date, refused: Refused) -> tuple[Written, PostingOutcome]:
+        """The product takes the disbursal under the loan's expected day only: under that it is posted, once the day has come."""
+        cause = f"{refused.code}: {refused.reason}"
+        new_key = self.runtime.new_id().hex
+        try:
+            expected = (await self.client.loan(posting.account_id)).expected_on
+        except VaultError as error:
+            return _open(posting, TryLater(f"{cause}; and then {error}"), new_key)
+        if expected is None or expected == day:
+            return _open(posting, GivenUp(cause), new_key)
+        later = Written(posting.id, "unknown", cause, day=expected, new_key=new_key)
+        wait = self._until_tomorrow() if expected > self._today() else None
+        return later, TryLater(f"{cause}; it is posted under the loan's expected day, {expected}", wait)
 
     def _refused_for_now(self, posting: CorePosting, day: date, refused: Refused) -> tuple[Written, PostingOutcome]:
         new_key = self.runtime.new_id().hex if key_is_burnt(refused) else None

@@ -97,11 +97,12 @@ _WRITE = text(
            posted_at = CASE WHEN done.state = 'posted' THEN CAST(:now AS timestamptz) END, last_answer = done.answer,
            transaction_date = coalesce(done.day, transaction_date),
            not_before = coalesce(done.not_before, core_postings.not_before),
-           key_tries = CASE WHEN done.new_key IS NULL THEN key_tries ELSE 0 END,
+           tries = tries - CASE WHEN done.no_try THEN 1 ELSE 0 END,
+           key_tries = CASE WHEN done.new_key IS NOT NULL THEN 0 WHEN done.no_try THEN key_tries - 1 ELSE key_tries END,
            idempotency_key = coalesce(done.new_key, idempotency_key)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:transactions AS bigint[]), CAST(:answers AS text[]),
-                CAST(:days AS date[]), CAST(:new_keys AS text[]), CAST(:not_befores AS date[]))
-         AS done(id, state, transaction_id, answer, day, new_key, not_before)
+                CAST(:days AS date[]), CAST(:new_keys AS text[]), CAST(:not_befores AS date[]), CAST(:no_tries AS boolean[]))
+         AS done(id, state, transaction_id, answer, day, new_key, not_before, no_try)
     WHERE core_postings.id = done.id AND core_postings.state = 'unknown' AND (lease_until = :until OR done.state = 'posted')
     RETURNING core_postings.id
     """
@@ -134,6 +135,8 @@ class Written:
     day: date | None = None
     new_key: str | None = None
     not_before: date | None = None  # the tenant's calendar refused the day before
+    unsent: bool = False  # Mifos X failed before anything was written to it
+    no_try: bool = False  # the call that was counted for it did not leave
 
 
 async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta) -> Taken:
@@ -203,6 +206,7 @@ async def write_back(runtime: Runtime, written: Sequence[Written], until: dateti
                 "days": [item.day for item in written],
                 "new_keys": [item.new_key for item in written],
                 "not_befores": [item.not_before for item in written],
+                "no_tries": [item.no_try for item in written],
             },
         )
         return {row.id for row in rows}

@@ -65,7 +65,7 @@ PACE = {
     "VAULT_HTTP_TIMEOUT": "5",
     "VAULT_MIFOS_WRITE_TIMEOUT": "5",
 }
-# What a worker lets pass between its rounds: leases, waits, and at last the ten minutes after which a batch is formed anew.
+# What a worker lets pass between its rounds: leases, waits, and at last the time after which a batch is formed anew.
 STEPS = (5, 40, 70, 100, 700, *(100,) * 12)
 IMPATIENT_STEPS = (35,)
 

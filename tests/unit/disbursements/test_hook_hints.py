@@ -20,6 +20,13 @@ def test_an_approval_that_succeeded_hints_at_its_loan() -> None:
     assert read_hook({}, body(entityName="LOAN", actionName="APPROVE", response=RESPONSE)) == LoanHint(12)
 
 
+@pytest.mark.parametrize("action", ["DISBURSALUNDO", "DISBURSALLASTUNDO"])
+def test_an_undoing_that_succeeded_hints_at_its_loan_and_one_that_failed_at_nothing(action: str) -> None:
+    undone = {"loanId": 12, "resourceId": 12, "changes": {"status": {"id": 200}}}
+    assert read_hook({}, body(entityName="LOAN", actionName=action, response=undone)) == LoanHint(12, undone=True)
+    assert isinstance(read_hook({}, body(entityName="LOAN", actionName=action)), NoHint)
+
+
 @pytest.mark.parametrize("prefix", ["X-Fineract", "X-Mifos", "x-fineract"])
 def test_headers_name_what_the_body_does_not(prefix: str) -> None:
     headers = {f"{prefix}-Entity": "LOAN", f"{prefix}-Action": "APPROVE"}

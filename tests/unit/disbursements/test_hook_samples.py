@@ -29,7 +29,7 @@ def test_of_the_documented_hooks_only_the_approval_names_a_loan(name):
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "fineract_live").glob("*.hook.json")), ids=lambda path: path.name.split(".")[0])
-def test_of_the_real_servers_hooks_only_approvals_that_took_effect_name_a_loan(path):
+def test_of_the_real_servers_hooks_only_approvals_and_undoings_that_took_effect_name_a_loan(path):
     for delivery in json.loads(path.read_text()):
         headers, body = delivery["headers"], delivery["body"]
         if not isinstance(body, dict):  # the ping, or content type form, which is Java text
@@ -37,8 +37,10 @@ def test_of_the_real_servers_hooks_only_approvals_that_took_effect_name_a_loan(p
                 read_hook(headers, (body or "").encode())
             continue
         hint = read_hook(headers, json.dumps(body).encode())
-        approved = (body["entityName"], body["actionName"]) == ("LOAN", "APPROVE") and "response" in body
-        assert hint == LoanHint(body["response"]["loanId"]) if approved else isinstance(hint, NoHint)
+        event = (body["entityName"], body["actionName"])
+        counts = event in {("LOAN", "APPROVE"), ("LOAN", "DISBURSALUNDO")} and "response" in body
+        wanted = LoanHint(body["response"]["loanId"], undone=event[1] != "APPROVE") if counts else None
+        assert hint == wanted if counts else isinstance(hint, NoHint)
 
 
 @given(

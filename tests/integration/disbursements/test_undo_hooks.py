@@ -1,0 +1,73 @@
+"""A disbursal that is undone in Mifos X is a case as soon as its hook tells of it."""
+
+from tests.integration.disbursements.conftest import Day, loan
+from tests.integration.disbursements.test_posting_disbursements import paid
+from tests.integration.disbursements.test_tranche_loans import PRODUCTS, look, pay_what_is_ready
+from tests.integration.disbursements.test_unposted_loans import by_hand, command, handed_over
+from vault_core.clock import business_day
+from vault_core.disbursements.unposted import look_for_posted
+from vault_core.partners.url_registration import ensure_mifos_hook
+
+
+async def hooked(day: Day) -> None:
+    await ensure_mifos_hook(day.runtime, day.connections, day.partner, actor="ops:test")
+
+
+async def test_an_undone_disbursal_is_a_case_at_once_and_is_not_paid_again(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await hooked(day)
+        await paid(day)
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+        day.clock.pass_time(seconds=1)
+        await command(day, "undodisbursal")
+        assert await day.hear("mifos_hook") == 1
+        assert await day.cases() == ["disbursal_undone"]
+        await day.poll()
+        await day.send()
+        assert len(await day.payments()) == 1
+
+
+async def test_a_tranche_undone_after_the_last_one_was_looked_at_is_a_case_at_once(open_day) -> None:
+    tranches = [{"principal_cents": 600_000}, {"principal_cents": 400_000}]
+    async with open_day([loan(1, 1_000_000, tranches=tranches)], products=[dict(each) for each in PRODUCTS]) as day:
+        await hooked(day)
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        await look(day)
+        await day.review()
+        await pay_what_is_ready(day)
+        day.clock.pass_time(hours=2)
+        await look(day)
+        assert await day.rows("SELECT 1 FROM disbursements WHERE next_tranche_at IS NOT NULL") == []  # no look is due any more
+        await command(day, "undolastdisbursal")
+        assert await day.hear("mifos_hook") == 1
+        assert await day.cases() == ["disbursal_undone"]
+
+
+async def test_a_disbursal_that_was_undone_and_made_anew_before_the_hook_was_read_is_no_case(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await hooked(day)
+        await paid(day)
+        await day.post()
+        day.clock.pass_time(seconds=1)
+        await command(day, "undodisbursal")
+        await by_hand(day, "BYHAND1234")
+        assert await day.hear("mifos_hook") == 1
+        assert await day.cases() == []
+
+
+async def test_a_loan_whose_posting_a_person_has_is_looked_at_when_a_hook_tells_of_an_undoing(open_day, monkeypatch) -> None:
+    async with open_day([loan(1)]) as day:
+        await hooked(day)
+        await handed_over(day, monkeypatch)
+        (ours,) = await day.rows("SELECT external_id FROM core_postings")
+        today = business_day(day.clock.now()).isoformat()
+        await command(day, "disburse", actualDisbursementDate=today, transactionAmount="15000", externalId=ours["external_id"])
+        await command(day, "undodisbursal")
+        assert await look_for_posted(day.runtime, day.connections) == 0
+        assert "undone" not in (await day.loan_row(1))["reason"]  # its look is not due yet
+        await day.hear("mifos_hook")
+        await look_for_posted(day.runtime, day.connections)
+        assert "was undone in Mifos X" in (await day.loan_row(1))["reason"]

@@ -1,0 +1,132 @@
+"""Outside systems that are away: a partner's queue to one waits as a whole, instead of using up the tries of its calls.
+
+While a partner's row of outbox_outages stands, nothing of that queue is relayed or claimed (vault_core/outbox/calls.py); other
+queues go on. One worker at a time asks, at growing intervals, whether the system is back. Then everything that is due goes on at
+once. An outage that lasts is a case, which closes itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.cases.case_book import NewCase, close_case, open_cases
+from vault_core.database import in_transaction
+from vault_core.outbox.retry_schedule import next_probe
+from vault_core.runtime import Runtime
+
+_MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A system of a partner that was away when it was last asked. `probes` counts the present one."""
+
+    partner_id: UUID
+    topic: str
+    since: datetime
+    probes: int
+
+
+_BEGIN = text(
+    """
+    INSERT INTO outbox_outages (partner_id, topic, since, cause, probe_at)
+    SELECT away.partner_id, :topic, :now, away.cause, :probe_at
+    FROM unnest(CAST(:partners AS uuid[]), CAST(:causes AS text[])) AS away(partner_id, cause)
+    ORDER BY 1 ON CONFLICT (partner_id, topic) DO NOTHING
+    """
+)
+_TAKE = text(
+    """
+    UPDATE outbox_outages SET probes = probes + 1, probe_at = :until
+    FROM (SELECT partner_id, topic FROM outbox_outages WHERE topic = :topic AND probe_at <= :now
+          ORDER BY probe_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
+    WHERE outbox_outages.partner_id = due.partner_id AND outbox_outages.topic = due.topic
+    RETURNING outbox_outages.partner_id, outbox_outages.topic, since, probes
+    """
+)
+_STILL = text(
+    """
+    UPDATE outbox_outages SET cause = :cause, probe_at = :probe_at
+    WHERE partner_id = :partner_id AND topic = :topic AND probes = :probes
+    RETURNING (SELECT count(*) FROM outbox w
+               WHERE w.partner_id = :partner_id AND w.topic = :topic AND w.state = 'pending') AS waiting
+    """
+)
+_END = text("DELETE FROM outbox_outages WHERE partner_id = :partner_id AND topic = :topic RETURNING since")
+# What was relayed before the outage and not claimed for it would else wait for its lease.
+_OFFER = text(
+    """
+    UPDATE outbox SET relay_at = due_at
+    WHERE partner_id = :partner_id AND topic = :topic AND state = 'pending' AND (lease_until IS NULL OR lease_until <= :now)
+    """
+)
+
+
+async def begin_outages(runtime: Runtime, topic: str, away: Sequence[tuple[UUID, str]]) -> None:
+    """Has the queue of each partner in `away` (id, cause) wait from now on. An outage that is known stays as it is."""
+    now = runtime.clock.now()
+
+    async def work(connection: AsyncConnection) -> None:
+        values = {"partners": [partner_id for partner_id, _ in away], "causes": [cause[:500] for _, cause in away]}
+        probe_at = now + next_probe(1, runtime.pace, runtime.chance)
+        await connection.execute(_BEGIN, {**values, "topic": topic, "now": now, "probe_at": probe_at})
+
+    if away:
+        await in_transaction(runtime.engine, work)
+
+
+async def take_probes(runtime: Runtime, topic: str, longest: timedelta) -> list[Outage]:
+    """The outages that are due to be looked at, each given to one caller, for the `longest` that a look may take."""
+    now = runtime.clock.now()
+
+    async def work(connection: AsyncConnection) -> list[Outage]:
+        rows = await connection.execute(_TAKE, {"topic": topic, "now": now, "until": now + longest, "most": _MOST})
+        return [Outage(row.partner_id, row.topic, row.since, row.probes) for row in rows]
+
+    return await in_transaction(runtime.engine, work)
+
+
+async def put_off(runtime: Runtime, outage: Outage, cause: str, *, system: str, do: str) -> None:
+    """Notes that the system is still away. What lasts for longer than `outage_told_after` is a case, `do` says what to do."""
+    now = runtime.clock.now()
+    lasts = now - outage.since
+
+    async def work(connection: AsyncConnection) -> None:
+        probe_at = now + next_probe(outage.probes + 1, runtime.pace, runtime.chance)
+        values = {"partner_id": outage.partner_id, "topic": outage.topic, "probes": outage.probes}
+        row = (await connection.execute(_STILL, {**values, "cause": cause[:500], "probe_at": probe_at})).one_or_none()
+        if row is None or lasts < timedelta(seconds=runtime.pace.outage_told_after):
+            return
+        evidence = {"since": outage.since.isoformat(), "cause": cause[:500], "calls_waiting": row.waiting, "do": do}
+        case = NewCase(_kind(system), _subject(outage.partner_id), outage.partner_id, evidence=evidence)
+        await open_cases(connection, runtime.clock, runtime.new_id, [case])
+
+    await in_transaction(runtime.engine, work)
+
+
+async def end_outage(runtime: Runtime, outage: Outage, *, system: str) -> None:
+    """The system is back: its queue goes on at once, and its case is closed."""
+    now = runtime.clock.now()
+    values = {"partner_id": outage.partner_id, "topic": outage.topic}
+
+    async def work(connection: AsyncConnection) -> None:
+        if (await connection.execute(_END, values)).one_or_none() is None:
+            return
+        await connection.execute(_OFFER, {**values, "now": now})
+        resolution = f"it answers again since {now.isoformat()}"
+        subject = _subject(outage.partner_id)
+        await close_case(connection, runtime.clock, kind=_kind(system), subject=subject, resolution=resolution)
+
+    await in_transaction(runtime.engine, work)
+
+
+def _kind(system: str) -> str:
+    return f"{system}_away"
+
+
+def _subject(partner_id: UUID) -> str:
+    return f"partner {partner_id}"
