@@ -5,7 +5,7 @@ ledger entries, the audit log), and has no way to become more than that. Only mi
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import stamina
@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from vault_core.errors import ConfigurationError, DatabaseBusy
 from vault_core.fault_points import reach
+from vault_core.list_dumper import QuickListDumper
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ def _is_contention(error: Exception) -> bool:
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    driver: Any = getattr(connection, "driver_connection", connection)  # of an async engine it is wrapped
+    driver.adapters.register_dumper(list, QuickListDumper)
     cursor = connection.cursor()
     # Compiling costs short statements over partitions more than it saves them.
     cursor.execute("SET TIME ZONE 'UTC'; SET jit = off")

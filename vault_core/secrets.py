@@ -6,13 +6,14 @@ to the row and field it belongs to (`bound_to`), so that a sealed value copied i
 
 import base64
 import binascii
+import hmac
 import os
 import secrets as randomness
 import stat
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -142,6 +143,4 @@ def _derive(key: bytes, info: bytes) -> bytes:
 
 
 def _mac(key: bytes, message: bytes) -> bytes:
-    mac = hmac.HMAC(key, hashes.SHA256())
-    mac.update(message)
-    return mac.finalize()
+    return hmac.digest(key, message, "sha256")

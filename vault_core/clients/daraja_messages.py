@@ -210,13 +210,14 @@ def parse_confirmation(body: bytes) -> C2BConfirmation:
 def read_nairobi_time(text: str, what: str) -> datetime:
     """A time without a zone, `dd.MM.yyyy HH:mm:ss` or `yyyyMMddHHmmss`, which is East Africa Time, in UTC."""
     if _DOTTED.fullmatch(text):
-        form = "%d.%m.%Y %H:%M:%S"
+        parts = text[6:10], text[3:5], text[:2], text[11:13], text[14:16], text[17:]
     elif _COMPACT.fullmatch(text):
-        form = "%Y%m%d%H%M%S"
+        parts = text[:4], text[4:6], text[6:8], text[8:10], text[10:12], text[12:]
     else:
         raise InvalidInput(f"{what} is {text[:30]!r}, neither dd.MM.yyyy HH:mm:ss nor yyyyMMddHHmmss")
+    year, month, day, hour, minute, second = map(int, parts)
     try:
-        moment = datetime.strptime(text, form).replace(tzinfo=NAIROBI)
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=NAIROBI)
     except ValueError as error:
         raise InvalidInput(f"{what} is {text[:30]!r}, not a moment of the calendar") from error
     if moment.year < _FIRST_YEAR:

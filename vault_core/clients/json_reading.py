@@ -13,7 +13,8 @@ def read_json(body: bytes, what: str) -> Any:
     """The value in `body` (UTF-8). Raises InvalidInput, naming `what`, for everything that is not plain JSON."""
     try:
         value = json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse_constant)
-        _refuse_unkeepable(value)
+        if b"\\u" in body:  # plain UTF-8 cannot hold them, and strict JSON takes no bare control character
+            _refuse_unkeepable(value)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidInput(f"{what} is not readable JSON: {type(error).__name__}: {str(error)[:120]}") from error
     return value

@@ -65,7 +65,10 @@ CallResult = Done | Again
 _WRITE = text(
     """
     INSERT INTO outbox (id, partner_id, topic, kind, subject, ordering_key, due_at, relay_at, created_at)
-    VALUES (:id, :partner_id, :topic, :kind, :subject, :ordering_key, :due_at, :due_at, :now)
+    SELECT id, partner_id, topic, kind, subject, ordering_key, due_at, due_at, :now
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:topics AS text[]), CAST(:kinds AS text[]),
+                CAST(:subjects AS text[]), CAST(:ordering_keys AS text[]), CAST(:dues AS timestamptz[]))
+         AS new(id, partner_id, topic, kind, subject, ordering_key, due_at)
     ON CONFLICT (kind, subject) DO NOTHING
     """
 )
@@ -118,19 +121,16 @@ async def write_calls(connection: AsyncConnection, clock: Clock, new_id: IdMaker
     now = clock.now()
     await connection.execute(
         _WRITE,
-        [
-            {
-                "id": new_id(),
-                "partner_id": call.partner_id,
-                "topic": call.topic,
-                "kind": call.kind,
-                "subject": str(call.subject),
-                "ordering_key": call.ordering_key,
-                "due_at": call.due_at or now,
-                "now": now,
-            }
-            for call in calls
-        ],
+        {
+            "ids": [new_id() for _ in calls],
+            "partner_ids": [call.partner_id for call in calls],
+            "topics": [call.topic for call in calls],
+            "kinds": [call.kind for call in calls],
+            "subjects": [str(call.subject) for call in calls],
+            "ordering_keys": [call.ordering_key for call in calls],
+            "dues": [call.due_at or now for call in calls],
+            "now": now,
+        },
     )
 
 

@@ -84,9 +84,16 @@ class TariffBook:
 
     def __init__(self, tariffs: Iterable[Tariff]) -> None:
         self.tariffs = tuple(sorted(tariffs, key=lambda tariff: tariff.valid_from, reverse=True))
+        self._in_force: dict[tuple[str, str, date], Tariff] = {}  # found before: a batch asks for the same ones a hundred times
 
     def tariff(self, provider: str, product: str, day: date) -> Tariff:
         """The list in force on `day`. Raises ConfigurationError naming the product and day that none covers."""
+        found = self._in_force.get((provider, product, day))
+        if found is None:
+            found = self._in_force[provider, product, day] = self._find(provider, product, day)
+        return found
+
+    def _find(self, provider: str, product: str, day: date) -> Tariff:
         for one in self.tariffs:
             if one.provider == provider and one.product == product and one.holds_on(day):
                 return one
@@ -96,38 +103,49 @@ class TariffBook:
         """The band of `amount` on `day`. Raises ConfigurationError naming the product, day and amount no list covers."""
         tariff = self.tariff(provider, product, day)
         for band in tariff.bands:
-            if band.low <= amount <= band.high:
+            if band.low.cents <= amount.cents <= band.high.cents:
                 return band
         raise ConfigurationError(f"the {provider} {product} tariff of {tariff.valid_from} has no band for {amount}")
 
 
-_LOAD = text(
+_LISTS = text(
     """
-    SELECT t.id AS tariff_id, t.provider, t.product, t.valid_from, t.valid_to, t.source, t.note, t.step_cents,
-           t.excise_rate_basis_points, t.excise_included, t.rounding, t.imported_by,
-           b.id, b.from_cents, b.to_cents, b.fee_cents, b.customer_fee_cents, b.rate_basis_points, b.confirmed,
-           b.note AS band_note
-    FROM tariffs t JOIN tariff_bands b ON b.tariff_id = t.id
-    WHERE t.withdrawn_at IS NULL ORDER BY t.id, b.from_cents
+    SELECT id, provider, product, valid_from, valid_to, source, note, step_cents, excise_rate_basis_points, excise_included,
+           rounding, imported_by
+    FROM tariffs WHERE withdrawn_at IS NULL ORDER BY id
     """
 )
+_BANDS = text(
+    """
+    SELECT tariff_id, id, from_cents, to_cents, fee_cents, customer_fee_cents, rate_basis_points, confirmed, note
+    FROM tariff_bands WHERE tariff_id = ANY(:tariffs) ORDER BY tariff_id, from_cents
+    """
+)
+_KNOWN_BANDS = "bands of tariffs"
 
 
 async def load_tariffs(connection: AsyncConnection) -> TariffBook:
-    """Every price list in the database but those that were withdrawn before they came into use."""
-    rows = (await connection.execute(_LOAD)).all()
-    return TariffBook(_tariff(list(of_one)) for _, of_one in groupby(rows, key=lambda row: row.tariff_id))
+    """Every price list in the database but those that were withdrawn before they came into use.
+
+    Which lists there are and from when to when they hold is read each time. The bands of a list, which the database lets nobody
+    change, are read once a database connection.
+    """
+    lists = (await connection.execute(_LISTS)).all()
+    known: dict[int, tuple[TariffBand, ...]] = connection.info.setdefault(_KNOWN_BANDS, {})
+    if missing := [row.id for row in lists if row.id not in known]:
+        rows = await connection.execute(_BANDS, {"tariffs": missing})
+        known |= {tariff: tuple(map(_band, bands)) for tariff, bands in groupby(rows, key=lambda row: row.tariff_id)}
+    return TariffBook(_tariff(row, known[row.id]) for row in lists)
 
 
-def _tariff(rows: list[Row[Any]]) -> Tariff:
-    head = rows[0]
+def _tariff(head: Row[Any], bands: tuple[TariffBand, ...]) -> Tariff:
     return Tariff(
         provider=head.provider,
         product=head.product,
         valid_from=head.valid_from,
         valid_to=head.valid_to,
         source=head.source,
-        bands=tuple(_band(row) for row in rows),
+        bands=bands,
         excise_rate_basis_points=head.excise_rate_basis_points,
         excise_included=head.excise_included,
         rounding=head.rounding,
@@ -146,5 +164,5 @@ def _band(row: Row[Any]) -> TariffBand:
         rate_basis_points=row.rate_basis_points,
         confirmed=row.confirmed,
         customer_fee=Money(row.customer_fee_cents),
-        note=row.band_note,
+        note=row.note,
     )
