@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -37,9 +38,10 @@ class _Counts:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], first: int, counts: _Counts) -> None:
-        self._requests = requests
-        self._next = first
+    """Posts what `take` gives: a request, after how many seconds, or None when there is no more."""
+
+    def __init__(self, take: Callable[[], tuple[bytes, float] | None], counts: _Counts) -> None:
+        self._take = take
         self._counts = counts
         self._buffer = b""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -80,9 +82,19 @@ class _Connection(asyncio.Protocol):
                 counts.refused += 1
 
     def _post(self) -> None:
+        taken = self._take()
+        if taken is None:
+            self._transport.close()
+            return
+        request, wait = taken
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._write, request)
+        else:
+            self._write(request)
+
+    def _write(self, request: bytes) -> None:
         self._posted_at = time.perf_counter()
-        self._transport.write(self._requests[self._next])
-        self._next = (self._next + 7) % len(self._requests)
+        self._transport.write(request)
 
 
 def post_for(port: int, requests: Sequence[bytes], *, connections: int, warm_up: float, seconds: float) -> Measured:
@@ -90,13 +102,36 @@ def post_for(port: int, requests: Sequence[bytes], *, connections: int, warm_up:
     return uvloop.run(_post_for(port, requests, connections, warm_up, seconds))
 
 
+def post_each(port: int, requests: Sequence[bytes], *, connections: int, rate: float | None = None) -> Measured:
+    """Posts each of `requests` once, on `connections`: at `rate` a second as long as these suffice, None: as fast as they go."""
+    return uvloop.run(_post_each(port, requests, connections, rate))
+
+
+async def _post_each(port: int, requests: Sequence[bytes], connections: int, rate: float | None) -> Measured:
+    loop = asyncio.get_running_loop()
+    counts = _Counts()
+    counts.measuring = True
+    started = loop.time()
+    left = enumerate(requests)
+
+    def take() -> tuple[bytes, float] | None:
+        number, request = next(left, (0, None))
+        if request is None:
+            return None
+        return request, 0.0 if rate is None else started + number / rate - loop.time()
+
+    opened = [(await loop.create_connection(lambda: _Connection(take, counts), "127.0.0.1", port))[1] for _ in range(connections)]
+    await asyncio.wait([connection.closed for connection in opened])
+    return Measured(loop.time() - started, counts.acknowledged, counts.refused, counts.latencies, counts.acknowledged_ever)
+
+
 async def _post_for(port: int, requests: Sequence[bytes], connections: int, warm_up: float, seconds: float) -> Measured:
     loop = asyncio.get_running_loop()
     counts = _Counts()
-    opened = [
-        (await loop.create_connection(lambda first=number: _Connection(requests, first, counts), "127.0.0.1", port))[1]
-        for number in range(connections)
-    ]
+    opened = []
+    for number in range(connections):
+        make = partial(_Connection, _over_and_over(requests, number), counts)
+        opened.append((await loop.create_connection(make, "127.0.0.1", port))[1])
     await asyncio.sleep(warm_up)
     counts.measuring = True
     started = time.perf_counter()
@@ -106,3 +141,14 @@ async def _post_for(port: int, requests: Sequence[bytes], connections: int, warm
     counts.stopping = True
     await asyncio.wait([connection.closed for connection in opened], timeout=10)
     return Measured(measured, counts.acknowledged, counts.refused, counts.latencies, counts.acknowledged_ever)
+
+
+def _over_and_over(requests: Sequence[bytes], first: int) -> Callable[[], tuple[bytes, float]]:
+    def numbers() -> Iterator[int]:
+        number = first
+        while True:
+            yield number
+            number = (number + 7) % len(requests)
+
+    turn = numbers()
+    return lambda: (requests[next(turn)], 0.0)

@@ -7,8 +7,9 @@ within seconds instead of after a session time-out. Importing this builds the ap
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import faust
 import structlog
@@ -65,8 +66,8 @@ class Worker(faust.App):  # type: ignore[misc]  # Faust ships no types
         await self.edge.close()
 
 
-def build_app(environment: Mapping[str, str]) -> Worker:
-    """The app of one worker, named and addressed by `environment`."""
+def build_app(environment: Mapping[str, str], *, agents: Sequence[ModuleType] = AGENTS, with_clock: bool = True) -> Worker:
+    """The app of one worker, named and addressed by `environment`; `agents` and the jobs of the clock are what it does."""
     worker = environment.get("VAULT_WORKER_NAME", "")
     app = Worker(
         "payment-vault",
@@ -91,11 +92,12 @@ def build_app(environment: Mapping[str, str]) -> Worker:
             await producer.send_and_wait(topic, key, value, None, None, dict(headers))
 
     app.edge = Edge(produce)
-    for agent in AGENTS:
+    for agent in agents:
         agent.register(app, app.edge)
-    for job in periodic.jobs(app.edge, produce, heartbeat=_heartbeat_file(environment, worker)):
-        periodic.register(app, job)
-    periodic.register(app, periodic.Job("watch for stalls", stall_job(app), idle=15.0, busy=15.0))
+    if with_clock:
+        for job in periodic.jobs(app.edge, produce, heartbeat=_heartbeat_file(environment, worker)):
+            periodic.register(app, job)
+        periodic.register(app, periodic.Job("watch for stalls", stall_job(app), idle=15.0, busy=15.0))
     return app
 
 
