@@ -22,6 +22,11 @@ from vault_core.runtime import Runtime
 console = Console(soft_wrap=True, highlight=False)
 
 _NONE = "none"
+_OVERPAYMENTS = {
+    "post_all": "all to the loan",
+    "to_savings": "the rest to the client's one open savings account",
+    "hold": "in suspense, for a person",
+}
 
 
 def collections(
@@ -40,26 +45,32 @@ def collections(
     closed_accounts: Annotated[str | None, typer.Option(help="Of accounts that take no payment: accept or refuse.")] = None,
     least: Annotated[str | None, typer.Option(help="Least payment, in shillings, or none.")] = None,
     most: Annotated[str | None, typer.Option(help="Greatest payment, in shillings, or none.")] = None,
+    overpayment: Annotated[
+        str | None, typer.Option(help="More than is owed on a loan: post_all, to_savings (the rest) or hold (in suspense).")
+    ] = None,
+    assign_alone_up_to: Annotated[
+        str | None, typer.Option(help="What one person may assign or move alone, in shillings, or none: as the installation says.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")] = False,
 ) -> None:
     """Say or change how payments find their account, and which are refused before M-Pesa takes them (docs/partners.md).
 
-    JSON: {"match_rules", "prefixes", "validation", "when_unknown", "closed_accounts", "least_cents", "most_cents"}
+    JSON: {"match_rules", "prefixes", "validation", "when_unknown", "closed_accounts", "least_cents", "most_cents", "overpayment",
+    "assign_alone_up_to_cents"}
     """
 
     async def work(runtime: Runtime) -> CollectionSettings:
+        words = {"validation": validation, "when_unknown": when_unknown, "closed_accounts": closed_accounts}
         changes: dict[str, Any] = {
-            key: value
-            for key, value in {"validation": validation, "when_unknown": when_unknown, "closed_accounts": closed_accounts}.items()
-            if value is not None
+            key: value for key, value in {**words, "overpayment": overpayment}.items() if value is not None
         }
         if rule is not None:
             changes["match_rules"] = _read("--rule", lambda: read_rules(rule))
         if prefix is not None:
             changes["prefixes"] = _read("--prefix", lambda: read_prefixes(dict(_pair(each) for each in prefix)))
-        for key, amount in (("least", least), ("most", most)):
+        for key, amount in (("least", least), ("most", most), ("assign_alone_up_to", assign_alone_up_to)):
             if amount is not None:
-                changes[key] = None if amount == _NONE else _read(f"--{key}", lambda text=amount: read_amount(text))
+                changes[key] = None if amount == _NONE else _read(f"--{key.replace('_', '-')}", lambda text=amount: read_amount(text))
         async with runtime.engine.connect() as connection:
             partner = await load_partner(connection, name=name)
             if not changes:
@@ -88,6 +99,8 @@ def settings_lines(settings: CollectionSettings) -> list[str]:
         f"M-Pesa's questions before a payment: {'answered by these rules' if settings.validation == 'on' else 'always yes'}",
         f"where it cannot be told: {settings.when_unknown}; of accounts that take no payment: {settings.closed_accounts}",
         f"payments: {' and '.join(limits) or 'of any amount'}",
+        f"more than is owed on a loan: {_OVERPAYMENTS[settings.overpayment]}",
+        f"one person alone may assign or move up to: {settings.assign_alone_up_to or 'what the installation says'}",
     ]
 
 

@@ -178,10 +178,6 @@ class MifosClient:
         """Kind and id of a client's accounts that a payment may mean: active, blocked or in transfer. Raises NotFound."""
         return await self._read(f"/clients/{client_id}/accounts", reading.read_open_accounts)
 
-    async def savings_of(self, client_id: int) -> list[int]:
-        """The ids of the client's savings accounts, in whatever state. Raises NotFound."""
-        return await self._read(f"/clients/{client_id}/accounts", reading.read_savings_of)
-
     async def business_date(self) -> date | None:
         """The tenant's business date; None when it keeps none or does not show it to us (then its calendar day counts)."""
         try:

@@ -107,4 +107,5 @@ async def _judge(connections: Connections, one: PendingCollection, policy: Overp
 async def _savings_of(client: MifosClient, loan: ApprovedLoan) -> list[FoundAccount]:
     if loan.client_id is None:
         return []
-    return [await client.account("savings", account_id) for account_id in await client.savings_of(loan.client_id)]
+    open_ones = await client.open_accounts(loan.client_id)
+    return [await client.account(kind, account_id) for kind, account_id in open_ones if kind == "savings"]

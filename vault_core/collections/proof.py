@@ -107,12 +107,12 @@ async def collections_findings(engine: AsyncEngine) -> list[Finding]:
         if proof.suspense != proof.open_cases:
             what = f"{proof.suspense} in suspense, but {proof.open_cases} in open {UNMATCHED_CASE} cases"
             findings.append(Finding("suspense_has_cases", where, what))
+        elif not proof.cases_match:
+            what = f"a payment in suspense without an open {UNMATCHED_CASE} case of its amount, or such a case without one"
+            findings.append(Finding("suspense_has_cases", where, what))
         if proof.suspense != proof.in_suspense:
             what = f"{proof.suspense} in suspense, but payments of {proof.in_suspense} say that they are there"
             findings.append(Finding("suspense_has_payments", where, what))
-        if not proof.cases_match:
-            what = f"a payment in suspense without an open {UNMATCHED_CASE} case of its amount, or such a case without one"
-            findings.append(Finding("suspense_has_cases", where, what))
         if proof.unposted != proof.on_their_way:
             what = f"{proof.unposted} in collected_unposted, but {proof.on_their_way} in payments on their way"
             findings.append(Finding("unposted_is_on_its_way", where, what))

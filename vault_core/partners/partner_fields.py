@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
-from vault_core.partners.collection_settings import SWITCH, WORDS, CollectionSettings, read_prefixes, read_rules
+from vault_core.partners.collection_settings import OVERPAYMENTS, SWITCH, WORDS, CollectionSettings, read_prefixes, read_rules
 from vault_core.partners.system_fees import BASIS_POINTS, SERVICES
 from vault_core.phones import normalise_phone
 
@@ -300,6 +300,22 @@ COLLECTION_FIELDS = (
     ),
     Field("collections", "least", read_amount, "least payment, in shillings", '"10"', default=None),
     Field("collections", "most", read_amount, "greatest payment, in shillings", '"250000"', default=None),
+    Field(
+        "collections",
+        "overpayment",
+        one_of(*OVERPAYMENTS),
+        "what is done with more than is owed on a loan",
+        '"post_all"',
+        default=_COLLECTED.overpayment,
+    ),
+    Field(
+        "collections",
+        "assign_alone_up_to",
+        read_amount,
+        "what one person may assign or move alone, in shillings",
+        '"50000"',
+        default=None,
+    ),
 )
 CONTACT_FIELDS = (
     Field("contacts", "role", one_of(*CONTACT_ROLES), "what the person is told about", '"operations"'),

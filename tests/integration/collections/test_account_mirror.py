@@ -102,14 +102,36 @@ async def test_a_server_from_before_1_9_is_read_alike(umoja):
     assert len(await mirrored(umoja)) == 7
 
 
+async def test_a_loan_that_a_payment_pays_off_is_known_to_be_closed_at_once(umoja):
+    await refresh(umoja)
+    owed = (await umoja.truth())["mifos"]["alpha"]["loans"]["12"]["outstanding_cents"]
+    await umoja.pay("R1", owed, "000000012")
+    await umoja.work()
+
+    assert (await mirrored(umoja))["loan", 12].state == "closed"
+
+
+async def test_a_loan_whose_disbursal_we_posted_is_active_at_the_next_refresh(umoja):
+    await refresh(umoja)
+    umoja.runtime.clock.pass_time(seconds=61)
+    posted = """INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt,
+        amount_cents, transaction_date, created_at, state, posted_at)
+        VALUES (gen_random_uuid(), :partner, 'disburse', gen_random_uuid(), 13, 'e', 'k', 'R', 100, :now, :now, 'posted', :now)"""
+    async with umoja.runtime.engine.begin() as connection:
+        await connection.execute(text(posted), {"partner": umoja.partner.id, "now": umoja.runtime.clock.now()})
+    await refresh(umoja)
+
+    assert (await mirrored(umoja))["loan", 13].state == "active"
+
+
 async def test_what_a_posting_saw_stands_and_an_older_word_does_not_undo_it(umoja):
     await refresh(umoja)
     now = umoja.runtime.clock.now()
 
     async def see(state: AccountState, **ago: float) -> str:
         async with umoja.runtime.engine.begin() as connection:
-            seen = [SeenAccount("loan", 11, state), SeenAccount("loan", 4711, state)]
-            await note_seen(connection, umoja.partner.id, seen, at=now + timedelta(**ago))
+            seen = [SeenAccount(umoja.partner.id, "loan", account_id, state) for account_id in (11, 4711)]
+            await note_seen(connection, seen, at=now + timedelta(**ago))
         return (await mirrored(umoja))["loan", 11].state
 
     assert await see(AccountState.CLOSED, seconds=5) == "closed"

@@ -50,10 +50,10 @@ async def test_a_deposit_is_posted_to_the_savings_account_with_its_new_balance(u
     ("reference", "reason"),
     [
         ("nobody", "no loan or savings account has this number or external id"),
-        ("%", "no loan or savings account has this number or external id"),
-        ("", "no loan or savings account has this number or external id"),
-        ("000000013", "loan 000000013 is not active"),
-        ("000000021", "the reference fits more than one active account: loan 000000021, savings 000000021"),
+        ("%", "the reference is empty or holds signs that no account number has"),
+        ("", "the reference is empty or holds signs that no account number has"),
+        ("000000013", "loan 000000013 is approved but not paid out or opened yet"),
+        ("000000021", "the reference fits more than one open account: loan 000000021, savings 000000021"),
     ],
 )
 async def test_a_payment_without_one_sure_account_goes_to_suspense_with_an_open_case(umoja, reference, reason):
@@ -215,19 +215,19 @@ async def test_a_call_for_a_payment_that_is_with_a_person_is_over(umoja):
 
 
 async def test_a_payment_that_another_worker_is_posting_does_not_go_to_suspense(umoja, monkeypatch):
-    find_account = posting.find_account
+    look_up = posting.look_up
 
-    async def slow(_accounts, _typed):
+    async def slow(_runtime, _connections, _payments):
         # While this look-up is under way the lease runs out, and another worker matches and posts; its answer is lost.
-        monkeypatch.setattr(posting, "find_account", find_account)
+        monkeypatch.setattr(posting, "look_up", look_up)
         umoja.runtime.clock.pass_time(minutes=10)
         await umoja.control("faults", {"mifos_500_after_posting": {"rate": 1.0, "scope": "alpha", "per_unit": 1}})
         await umoja.work()
         assert (await umoja.collection("R1")).state == "posting"
-        return Unmatched("nothing was found")
+        return [Unmatched("nothing was found")]
 
     await umoja.pay("R1", 500_00, "000000011")
-    monkeypatch.setattr(posting, "find_account", slow)
+    monkeypatch.setattr(posting, "look_up", slow)
     await umoja.work()
     umoja.runtime.clock.pass_time(minutes=10)
     await umoja.work()
