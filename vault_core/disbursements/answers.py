@@ -118,7 +118,7 @@ def _is_fault(answer: Answered) -> bool:
 
 
 def _fault(attempt: Attempt, answer: Answered) -> Fault:
-    return Fault(attempt.partner_id, _words(answer)[:500])
+    return Fault(attempt.partner_id, _words(answer)[:500], attempt.send_by)
 
 
 def _is_over(answer: Answered) -> bool:

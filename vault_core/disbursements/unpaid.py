@@ -92,9 +92,8 @@ async def book_failures(connection: AsyncConnection, runtime: Runtime, failures:
         return
     now = runtime.clock.now()
     partners = await load_partners(connection, list({failure.attempt.partner_id for failure in failures}))
-    stopped = await stop_for_faults(
-        connection, runtime, [Fault(failure.attempt.partner_id, failure.why) for failure in failures if failure.is_fault]
-    )
+    faults = [Fault(each.attempt.partner_id, each.why, each.attempt.send_by) for each in failures if each.is_fault]
+    stopped = await stop_for_faults(connection, runtime, faults)
     steps = [_next(failure, now, runtime, stopped) for failure in failures]
     # Before the charges are given back: claims lock the float and the wallet in this order, too.
     short = sorted((failure for failure in failures if failure.is_float_short), key=lambda failure: failure.seen_at)

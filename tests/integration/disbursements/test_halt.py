@@ -238,6 +238,29 @@ async def test_a_success_between_two_signs_keeps_the_queue_open(open_day) -> Non
         assert await day.cases() == []
 
 
+async def test_a_late_sign_from_before_the_resume_stops_nothing_and_two_new_ones_do(open_day) -> None:
+    async with open_day([loan(1), loan(2), loan(3), loan(4)]) as day:
+        first = await sent(day)
+        (second,), (third,), (fourth,) = [await day.attempts(number) for number in (2, 3, 4)]
+        await tell(day, result(first, code=8006))
+        await tell(day, result(second, code=8006))
+        assert await day.cases() == ["partner_halted"]
+        day.clock.pass_time(minutes=1)
+        await resume_partner(day.runtime, day.partner.id, reason="unlocked", actor="ops:asha")
+        await tell(day, result(third, code=8006))
+        await tell(day, result(fourth, code=8006))
+        assert await day.cases() == []
+        assert (await day.states())[3] == "failed"  # it goes again by itself
+        day.clock.pass_time(hours=1)
+        assert await day.review() == 4
+        await day.send()
+        again = [(await day.attempts(number))[1] for number in (1, 2)]
+        await tell(day, result(again[0], code=8006))
+        assert await day.cases() == []
+        await tell(day, result(again[1], code=8006))
+        assert await day.cases() == ["partner_halted"]
+
+
 async def test_let_claims_end_does_not_wait_for_claims_that_are_over(open_day) -> None:
     async with open_day([]) as day:
         async with day.runtime.engine.begin() as claiming:
