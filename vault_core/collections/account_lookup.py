@@ -63,21 +63,6 @@ class _Asked:
     typed: str = field(repr=False)
 
 
-class AccountSource(Protocol):
-    """Where accounts are looked for: MifosClient."""
-
-    async def find_accounts(self, reference: str) -> list[FoundAccount]:
-        """The accounts whose number or external id is `reference`."""
-        ...
-
-
-async def find_account(accounts: AccountSource, typed: str) -> Match:
-    """The account that the bill reference `typed` names by the default rules, by asking Mifos X alone."""
-    settings = CollectionSettings()
-    found = [account for term in search_terms(typed) for account in await accounts.find_accounts(term)]
-    return match(read_reference(typed, settings), [KnownAccount(one) for one in found], settings)
-
-
 _PAYERS = text("SELECT id, payer_phone_hash, payer_name_sealed FROM collections WHERE id = ANY(:ids)")
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import AccountPage, FoundAccount, ListedClient
-from vault_core.collections.mirror_writing import drop_gone, highest_id, write_accounts
+from vault_core.collections.mirror_writing import drop_gone, highest_id, note_paid_out, write_accounts
 from vault_core.database import in_transaction
 from vault_core.errors import NotFound, NotUnderstood, VaultError
 from vault_core.partners.connections import Connections
@@ -48,6 +48,7 @@ _PARTNERS_AT_ONCE = 4
 _READS_AT_ONCE = 4
 _LEASE = timedelta(minutes=10)  # a refresh renews it page by page; a worker that died is replaced after it
 _LONGEST_WAIT = 3600.0
+_SHARE = 10  # a full read that took long is repeated so seldom that it is a tenth of the time
 
 _ENROL = text("INSERT INTO mifos_mirrors (partner_id, due_at) SELECT id, :now FROM partners ON CONFLICT DO NOTHING")
 _TAKE = text(
@@ -55,14 +56,14 @@ _TAKE = text(
     UPDATE mifos_mirrors SET due_at = :lease
     FROM (SELECT partner_id FROM mifos_mirrors WHERE due_at <= :now ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
     WHERE mifos_mirrors.partner_id = due.partner_id
-    RETURNING mifos_mirrors.partner_id, read_at, failures
+    RETURNING mifos_mirrors.partner_id, read_at, renewed_at, took_seconds, failures
     """
 )
 _KEEP = text("UPDATE mifos_mirrors SET due_at = :lease WHERE partner_id = :partner_id")
 _DONE = text(
     """
     UPDATE mifos_mirrors SET due_at = :due, renewed_at = :at, read_at = coalesce(CAST(:read_at AS timestamptz), read_at),
-           failures = 0, last_error = :error
+           took_seconds = coalesce(CAST(:took AS int), took_seconds), failures = 0, last_error = :error
     WHERE partner_id = :partner_id
     """
 )
@@ -84,25 +85,32 @@ async def refresh_mirrors(runtime: Runtime, connections: Connections) -> int:
         return (await connection.execute(_TAKE, {"now": now, "lease": now + _LEASE, "most": _PARTNERS_AT_ONCE})).all()
 
     due = await in_transaction(runtime.engine, take)
-    await asyncio.gather(*(_refresh(runtime, connections, row.partner_id, row.read_at, row.failures) for row in due))
+    await asyncio.gather(*(_refresh(runtime, connections, row) for row in due))
     return len(due)
 
 
-async def _refresh(runtime: Runtime, connections: Connections, partner_id: UUID, read_at: datetime | None, failures: int) -> None:
+async def _refresh(runtime: Runtime, connections: Connections, mirror: Row[Any]) -> None:
+    partner_id = mirror.partner_id
     started, pace = runtime.clock.now(), runtime.pace
-    full = read_at is None or (started - read_at).total_seconds() >= pace.mirror_read_every
+    every = max(pace.mirror_read_every, _SHARE * mirror.took_seconds)
+    full = mirror.read_at is None or (started - mirror.read_at).total_seconds() >= every
     try:
         client = await connections.mifos(partner_id)
         unreadable = await (_read_all if full else _read_new)(runtime, client, partner_id, started)
     except VaultError as failure:
-        wait = _wait_after(failures + 1, runtime)
+        wait = _wait_after(mirror.failures + 1, runtime)
         told = f"{type(failure).__name__}: {failure}"[:500]
         log.warning("mirror not refreshed", partner_id=str(partner_id), cause=told, again_in=round(wait.total_seconds()))
         await _write(runtime, _FAILED, partner_id, due=runtime.clock.now() + wait, error=told)
         return
-    due = runtime.clock.now() + timedelta(seconds=pace.mirror_renew_every)
+    now = runtime.clock.now()
+    if mirror.renewed_at is not None:
+        await in_transaction(runtime.engine, lambda one: note_paid_out(one, partner_id, since=mirror.renewed_at))
+    due = now + timedelta(seconds=pace.mirror_renew_every)
+    took = int((now - started).total_seconds()) if full else None
     error = f"{len(unreadable)} accounts were not understood: {'; '.join(unreadable)}"[:500] if unreadable else None
-    await _write(runtime, _DONE, partner_id, due=due, at=started, read_at=started if full else None, error=error)
+    read_at = started if full else None
+    await _write(runtime, _DONE, partner_id, due=due, at=started, read_at=read_at, took=took, error=error)
 
 
 async def _read_all(runtime: Runtime, client: MifosClient, partner_id: UUID, started: datetime) -> list[str]:

@@ -20,6 +20,7 @@ from vault_core.secrets import Sealer
 class SeenAccount:
     """The state of an account as Mifos X has just told it, met on the way of something else."""
 
+    partner_id: UUID
     kind: str
     account_id: int
     state: AccountState
@@ -44,10 +45,21 @@ _WRITE = text(
 _SEEN = text(
     """
     UPDATE mifos_accounts SET state = told.state, refreshed_at = :at
-    FROM unnest(CAST(:kinds AS text[]), CAST(:ids AS bigint[]), CAST(:states AS text[])) AS told(kind, account_id, state)
-    WHERE mifos_accounts.partner_id = :partner_id AND mifos_accounts.kind = told.kind
+    FROM unnest(CAST(:partners AS uuid[]), CAST(:kinds AS text[]), CAST(:ids AS bigint[]), CAST(:states AS text[]))
+         AS told(partner_id, kind, account_id, state)
+    WHERE mifos_accounts.partner_id = told.partner_id AND mifos_accounts.kind = told.kind
       AND mifos_accounts.account_id = told.account_id AND mifos_accounts.state <> told.state
       AND mifos_accounts.refreshed_at <= :at
+    """
+)
+_PAID_OUT = text(
+    """
+    UPDATE mifos_accounts SET state = 'active', refreshed_at = posted_at
+    FROM core_postings
+    WHERE core_postings.partner_id = :partner_id AND posted_at > :since AND core_postings.kind = 'disburse'
+      AND core_postings.state = 'posted' AND mifos_accounts.partner_id = :partner_id AND mifos_accounts.kind = 'loan'
+      AND mifos_accounts.account_id = core_postings.account_id AND mifos_accounts.state IN ('pending', 'approved')
+      AND refreshed_at < posted_at
     """
 )
 _DROP = text("DELETE FROM mifos_accounts WHERE partner_id = :partner_id AND refreshed_at < :before")
@@ -91,14 +103,18 @@ async def write_accounts(
     )
 
 
-async def note_seen(connection: AsyncConnection, partner_id: UUID, seen: Sequence[SeenAccount], *, at: datetime) -> None:
+async def note_seen(connection: AsyncConnection, seen: Sequence[SeenAccount], *, at: datetime) -> None:
     """Writes states that Mifos X told in passing, after a posting say. Accounts that the mirror has not are left to it."""
     if seen:
-        ordered = sorted({(one.kind, one.account_id): one for one in seen}.values(), key=lambda one: (one.kind, one.account_id))
-        told = {"kinds": [one.kind for one in ordered], "ids": [one.account_id for one in ordered]}
-        await connection.execute(
-            _SEEN, {**told, "states": [one.state.value for one in ordered], "partner_id": partner_id, "at": at}
-        )
+        latest = {(one.partner_id, one.kind, one.account_id): one.state.value for one in seen}
+        keys = sorted(latest)  # one order for all: no deadlock
+        told = {"partners": [key[0] for key in keys], "kinds": [key[1] for key in keys], "ids": [key[2] for key in keys]}
+        await connection.execute(_SEEN, {**told, "states": [latest[key] for key in keys], "at": at})
+
+
+async def note_paid_out(connection: AsyncConnection, partner_id: UUID, *, since: datetime) -> None:
+    """Loans whose disbursal we have posted `since` are active."""
+    await connection.execute(_PAID_OUT, {"partner_id": partner_id, "since": since})
 
 
 async def drop_gone(connection: AsyncConnection, partner_id: UUID, *, before: datetime) -> None:

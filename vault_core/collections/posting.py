@@ -20,6 +20,7 @@ from vault_core.collections.account_lookup import look_up
 from vault_core.collections.intended_posting import intend_postings
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.matching import Matched, Unmatched
+from vault_core.collections.mirror_writing import SeenAccount, note_seen
 from vault_core.collections.overpaid_loans import judge_overpayments, write_overpayments
 from vault_core.collections.overpayment import Held, Shared
 from vault_core.collections.pending import PendingCollection, load_pending
@@ -216,9 +217,16 @@ async def _write_receipts(
     partners = await load_partners(connection, sorted({one.partner_id for one in receipts}))
     read = {one: receipt for one, receipt in receipts.items() if isinstance(receipt, Receipt)}
     await write_receipts(connection, runtime, list(read.values()), {one.id: partners[one.partner_id] for one in read})
+    await note_seen(connection, _seen(read), at=runtime.clock.now())
     results: dict[PendingCollection, CallResult] = {one: Done() for one in read}
     results |= {one: result for one, result in receipts.items() if isinstance(result, Again)}
     await _record(connection, runtime, calls, results)
+
+
+def _seen(receipts: Mapping[PendingCollection, Receipt]) -> list[SeenAccount]:
+    """The states that loans are in after their payments, for the mirror."""
+    told = [(one.partner_id, account.loan_seen) for one, receipt in receipts.items() for account in receipt.accounts]
+    return [SeenAccount(partner_id, "loan", *seen) for partner_id, seen in told if seen is not None]
 
 
 async def _end(runtime: Runtime, calls: Calls, pending: Mapping[UUID, PendingCollection]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos_reading import loan_state_of
+from vault_core.clients.mifos_values import AccountState
 from vault_core.collections.intended_posting import posting_number
 from vault_core.collections.pending import LivingPosting, PendingCollection
 from vault_core.errors import InvalidInput, NotFound
@@ -24,6 +26,7 @@ class ToldAccount:
     balance: Money
     overpaid: Money
     client_id: int | None
+    loan_seen: tuple[int, AccountState] | None = None  # of a loan: its id and the state that it is in now
 
     @property
     def balance_words(self) -> str:
@@ -99,7 +102,8 @@ async def _read(client: MifosClient, posting: LivingPosting) -> ToldAccount:
     if posting.kind == "repayment":
         loan = await client.loan(posting.account_id)
         owed = loan.total_outstanding or ZERO
-        return ToldAccount("loan", loan.account_no, posting.amount, owed, loan.overpaid, loan.client_id)
+        seen = (loan.id, loan_state_of(loan.status_id))
+        return ToldAccount("loan", loan.account_no, posting.amount, owed, loan.overpaid, loan.client_id, seen)
     savings = await client.savings_account(posting.account_id)
     return ToldAccount("savings", savings.account_no, posting.amount, savings.balance, ZERO, savings.client_id)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from tests.integration.callback_receiver.conftest import PARTNER, ReceiverProcess, add_partner_with_tokens
+from tests.integration.callback_receiver.conftest import PARTNER, ReceiverProcess
 from vault_core.secrets import Sealer
 
 ACCEPTED = {"ResultCode": "0", "ResultDesc": "Accepted"}
@@ -71,10 +71,15 @@ class Asker:
         return httpx.get(f"{self.receiver.url}/metrics", timeout=5).text
 
 
+@pytest.fixture(scope="module")
+def judging_receiver(start_receiver, shared_url: str) -> ReceiverProcess:
+    return start_receiver(shared_url, VAULT_RECEIVER_TOKENS_EVERY="0.1", VAULT_RECEIVER_VALIDATION_WITHIN="0.5")
+
+
 @pytest.fixture
-def asker(start_receiver, database_url: str, owner_url: str, sealer: Sealer):
-    tokens = add_partner_with_tokens(database_url, sealer)
-    engine = create_engine(owner_url)
+def asker(judging_receiver: ReceiverProcess, shared_owner_url: str, tokens: dict[str, str], sealer: Sealer):
+    """M-Pesa before a receiver that goes by the default settings and a mirror that was just read."""
+    engine = create_engine(shared_owner_url)
     phone = sealer.lookup_hash("254708374149", purpose="phone")
     accounts = [
         ("loan", 1, "000000001", "LN-1", "active", phone),
@@ -85,17 +90,17 @@ def asker(start_receiver, database_url: str, owner_url: str, sealer: Sealer):
         ("savings", 5, "000000005", None, "active", None),
     ]
     with engine.begin() as connection:
+        connection.execute(text("DELETE FROM mifos_accounts"))
+        connection.execute(text("DELETE FROM collection_settings"))
         connection.execute(_MIRROR, {"partner": PARTNER})
         for kind, account_id, number, external_id, state, hashed in accounts:
             row = {"kind": kind, "id": account_id, "number": number, "external_id": external_id, "state": state, "phone": hashed}
             connection.execute(_ACCOUNT, {**row, "partner": PARTNER})
-    receiver = start_receiver(database_url, VAULT_RECEIVER_TOKENS_EVERY="0.1", VAULT_RECEIVER_VALIDATION_WITHIN="0.5")
-    made = Asker(receiver, tokens["c2b_validation"], engine)
-    until(lambda: made.ask("no such account") != ACCEPTED)
+    made = Asker(judging_receiver, tokens["c2b_validation"], engine)
+    until(lambda: made.ask("no such account") == rejected("C2B00012"))
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM payment_validations"))
     yield made
-    receiver.stop()
     engine.dispose()
 
 

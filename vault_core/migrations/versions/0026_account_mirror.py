@@ -43,6 +43,7 @@ CREATE TABLE mifos_mirrors (
     due_at timestamptz NOT NULL,          -- of the next refresh; while one is under way, of the next if its worker dies
     read_at timestamptz,                  -- all accounts were read as they were then
     renewed_at timestamptz,               -- and accounts made since, until then
+    took_seconds integer NOT NULL DEFAULT 0,  -- the last read of all
     failures integer NOT NULL DEFAULT 0,  -- in a row
     last_error text
 ) WITH (fillfactor = 70);
