@@ -37,13 +37,19 @@ class _Seen:
     effect: str
 
 
-# What we paid of the loan and hold for posted, and what a person has to have posted: looked at now, not within the hour.
+# What we hold for posted of the loan. What is looked at by the hour until it is posted, or undone, is looked at now.
 _OURS = text(
     """
     UPDATE disbursements SET due_at = CASE WHEN state = 'needs_review' THEN CAST(:now AS timestamptz) ELSE due_at END
     WHERE partner_id = :partner_id AND loan_id = :loan_id
-          AND (state = 'needs_review' OR (state = 'disbursed' AND posted_at <= :read_at))
+          AND ((state = 'needs_review' AND due_at IS NOT NULL) OR (state = 'disbursed' AND posted_at <= :read_at))
     RETURNING tranche, state
+    """
+)
+_TO_BE_UNDONE = text(
+    """
+    UPDATE core_postings SET undo_look_at = :now
+    WHERE partner_id = :partner_id AND kind = 'disburse' AND account_id = :loan_id AND undo_look_at IS NOT NULL
     """
 )
 
@@ -115,6 +121,7 @@ async def _note_undone(runtime: Runtime, partner_id: UUID, loan: ApprovedLoan, r
     async def work(connection: AsyncConnection) -> bool:
         now = runtime.clock.now()
         values = {"partner_id": partner_id, "loan_id": loan.id, "read_at": read_at, "now": now}
+        await connection.execute(_TO_BE_UNDONE, values)
         posted = [row.tranche for row in await connection.execute(_OURS, values) if row.state == "disbursed"]
         undone = bool(posted) and not is_closed(loan) and loan.disbursals < max(posted)
         if undone:

@@ -2,9 +2,11 @@
 
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_posting_disbursements import paid
+from tests.integration.disbursements.test_taking_back import booked_as_paid, taken_back
 from tests.integration.disbursements.test_tranche_loans import PRODUCTS, look, pay_what_is_ready
 from tests.integration.disbursements.test_unposted_loans import by_hand, command, handed_over
 from vault_core.clock import business_day
+from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.partners.url_registration import ensure_mifos_hook
 
@@ -71,3 +73,15 @@ async def test_a_loan_whose_posting_a_person_has_is_looked_at_when_a_hook_tells_
         await day.hear("mifos_hook")
         await look_for_posted(day.runtime, day.connections)
         assert "was undone in Mifos X" in (await day.loan_row(1))["reason"]
+
+
+async def test_a_posting_that_was_to_be_undone_is_looked_for_when_the_hook_tells_of_it(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await hooked(day)
+        await booked_as_paid(day)
+        await taken_back(day)
+        assert await look_for_undone(day.runtime, day.connections) == 0
+        await command(day, "undodisbursal")
+        assert await day.hear("mifos_hook") == 1
+        assert await look_for_undone(day.runtime, day.connections) == 1  # without waiting for its hour
+        assert "posting_to_be_undone" not in await day.cases()
