@@ -1,8 +1,9 @@
 """What a payout waits for and what a person can do: the one rule behind lists, stories and `--stuck`. On values alone."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
+from vault_core.clock import NAIROBI, business_day
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.states import State
 from vault_core.settings import Pace
@@ -30,6 +31,8 @@ class Circumstances:
     said_paid_late: str | None  # the receipt of an instruction that failed and was then said to be paid
     proposed_by: str | None
     halted: bool  # all sending
+    posted_from: date | None = None  # Mifos X takes no posting under the days before this one: holidays, days it does not work
+    away_since: datetime | None = None  # the partner's Mifos X cannot be reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,18 @@ def next_step(now: datetime, of: Circumstances, pace: Pace) -> NextStep:
             words = "its result is awaited, then M-Pesa is asked; after the last question it comes to a person"
             return NextStep(words, stuck=late > asked_after + _HOLD_A_MOMENT)
         case _:
-            words = "being posted to Mifos X, tried again by itself; after the last try it comes to a person"
-            return NextStep(words, stuck=late > _HOLD_A_MOMENT)
+            return _being_posted(now, of)
+
+
+def _being_posted(now: datetime, of: Circumstances) -> NextStep:
+    if of.posted_from is not None and of.posted_from > business_day(now):
+        day = f"{of.posted_from:%d %b %Y}"
+        return NextStep(f"paid; Mifos X takes no posting under the days before {day}: it is posted then", stuck=False)
+    if of.away_since is not None:
+        words = f"paid; Mifos X is away since {of.away_since.astimezone(NAIROBI):%H:%M}: it is posted when that is back"
+    else:
+        words = "being posted to Mifos X, tried again by itself; after the last try it comes to a person"
+    return NextStep(words, stuck=now - of.since > _HOLD_A_MOMENT)
 
 
 def _for_a_person(of: Circumstances) -> str:

@@ -14,6 +14,7 @@ from vault_core.disbursements.payout_halt import halt_in_force
 from vault_core.disbursements.result_classes import refused_for_good
 from vault_core.disbursements.states import AttemptState, State
 from vault_core.money import Money
+from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_core.phones import mask_phone
 from vault_core.runtime import Runtime
 
@@ -53,7 +54,10 @@ _LIST = text(
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt,
            (SELECT max(r.proposed_by) FROM disbursement_resolutions r
-            WHERE r.disbursement_id = d.id AND r.state = 'proposed') AS proposed_by
+            WHERE r.disbursement_id = d.id AND r.state = 'proposed') AS proposed_by,
+           (SELECT max(c.not_before) FROM core_postings c
+            WHERE c.kind = 'disburse' AND c.subject_id = d.id AND c.state = 'unknown') AS posted_from,
+           (SELECT o.since FROM outbox_outages o WHERE o.partner_id = d.partner_id AND o.topic = :mifos) AS away_since
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     LEFT JOIN LATERAL (SELECT s.state, s.maybe_seen, s.written_at, s.result_at, s.result_code FROM disbursement_attempts s
                        WHERE s.disbursement_id = d.id ORDER BY s.state = 'failed', s.number DESC LIMIT 1) a ON true
@@ -123,6 +127,7 @@ async def _read(
             "since": since,
             "open_only": open_only,
             "most": most,
+            "mifos": MIFOS_TOPIC,
         },
     )
     now = runtime.clock.now()
@@ -146,6 +151,8 @@ def _listed(runtime: Runtime, row: Row[Any], now: datetime, *, halted: bool) -> 
         said_paid_late=row.late_receipt,
         proposed_by=row.proposed_by,
         halted=halted,
+        posted_from=row.posted_from,
+        away_since=row.away_since,
     )
     phone = None
     if row.phone_sealed is not None:

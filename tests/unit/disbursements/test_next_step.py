@@ -1,7 +1,7 @@
 """What a payout waits for, what to do, and when it counts as stuck."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -54,6 +54,20 @@ def test_every_cause_of_holding_has_words_and_only_those_at_rest_are_never_stuck
     found = step(state=State.HELD, held_for=held_for, since=NOW - timedelta(days=2))
     assert found.words
     assert found.stuck is (held_for not in {HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE})
+
+
+def test_what_waits_for_the_lenders_next_working_day_says_so_and_is_not_stuck_until_that_day() -> None:
+    long_ago = NOW - timedelta(hours=8)
+    closed = step(state=State.POSTING, since=long_ago, posted_from=date(2026, 11, 25))
+    assert not closed.stuck
+    assert "25 Nov 2026" in closed.words
+    assert step(state=State.POSTING, since=long_ago, posted_from=date(2026, 11, 24)).stuck
+
+
+def test_a_posting_to_a_server_that_is_away_says_since_when() -> None:
+    found = step(state=State.PAID, since=NOW - timedelta(hours=1), away_since=NOW - timedelta(minutes=50))
+    assert found.stuck
+    assert "away since 11:10" in found.words
 
 
 def test_during_a_halt_what_is_ready_says_that_it_waits_for_its_end() -> None:
