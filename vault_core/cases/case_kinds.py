@@ -86,18 +86,28 @@ _POSTING_CALLS = {"disbursement.post": "disbursements", "collection.post": "coll
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A case as far as its ending depends on it. `unsettled`: the loan whose payout it leaves open to doubt, if it does."""
+    """A case as far as its ending depends on it.
+
+    `unsettled`: the loan whose payout it leaves open to doubt, if it does. `settled`: what it is about is proved to be over, so
+    that only the case was left behind.
+    """
 
     kind: str
     subject: str
     amount: Money | None
     unsettled: str | None = None
+    settled: bool = False
 
 
 def ending_of(facts: Facts) -> Ending:
     """How the case ends. A kind that the table does not know takes two people."""
     if facts.unsettled is not None:
         return _RESOLVE
+    ending = _of_kind(facts)
+    return _PERSON if facts.settled and not is_closed_by_people(ending) else ending
+
+
+def _of_kind(facts: Facts) -> Ending:
     if facts.kind == "call_given_up" and (group := _POSTING_CALLS.get(facts.subject.split(" ")[0])) is not None:
         return Ending(End.BY_COMMAND, f"`vault {group} resume {{partner}}`")
     return ENDINGS.get(facts.kind, _TWO)

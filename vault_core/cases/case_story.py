@@ -46,6 +46,7 @@ class Case:
     closed_at: datetime | None
     resolution: str | None
     unsettled: str | None
+    settled: bool
     closings: tuple[Closing, ...]
 
     @property
@@ -61,7 +62,7 @@ class Case:
     @property
     def facts(self) -> Facts:
         """What its ending depends on."""
-        return Facts(self.kind, self.subject, self.amount, self.unsettled)
+        return Facts(self.kind, self.subject, self.amount, self.unsettled, self.settled)
 
     @property
     def ending(self) -> Ending:
@@ -85,13 +86,22 @@ _FIND = text(
     ORDER BY closed_at IS NOT NULL, opened_at DESC LIMIT 3
     """
 )
-# What M-Pesa said against a failure waits for `resolve`: until then the failed instruction keeps the receipt.
+# Unsettled: what M-Pesa said against a failure waits for `resolve`; until then the failed instruction keeps the receipt. Settled:
+# the loan or the payment is in Mifos X, the partner pays again.
 _COLUMNS = """
     SELECT c.id, c.partner_id, p.name AS partner, c.kind, c.subject, c.amount_cents, c.opened_at, c.evidence, c.owner,
            c.closed_at, c.resolution,
-           (SELECT a.disbursement_id::text FROM disbursement_attempts a
-            WHERE c.kind = 'contradicting_result' AND a.id::text = split_part(c.subject, ' ', 2)
-                  AND a.state = 'failed' AND a.receipt IS NOT NULL) AS unsettled
+           CASE WHEN c.kind = 'contradicting_result' AND c.subject ~ '^attempt [0-9a-f-]{36} ' THEN
+               (SELECT a.disbursement_id::text FROM disbursement_attempts a
+                WHERE a.id = CAST(split_part(c.subject, ' ', 2) AS uuid) AND a.state = 'failed' AND a.receipt IS NOT NULL)
+           END AS unsettled,
+           CASE WHEN c.subject ~ '^disbursement [0-9a-f-]{36}$' THEN
+               (SELECT d.state = 'disbursed' FROM disbursements d WHERE d.id = CAST(split_part(c.subject, ' ', 2) AS uuid))
+               WHEN c.kind = 'partner_halted' THEN p.state = 'active'
+               WHEN c.kind IN ('unmatched_payment', 'collection_not_posted') THEN
+               (SELECT k.state = 'posted' FROM collections k
+                WHERE k.short_code = split_part(c.subject, ' ', 1) AND k.receipt = split_part(c.subject, ' ', 2))
+           END AS settled
     FROM cases c LEFT JOIN partners p ON p.id = c.partner_id WHERE c.id = :id
 """
 _READ = text(_COLUMNS)
@@ -145,5 +155,6 @@ def _case(row: Row[Any], closings: Sequence[Closing]) -> Case:
         closed_at=row.closed_at,
         resolution=row.resolution,
         unsettled=row.unsettled,
+        settled=bool(row.settled),
         closings=tuple(closings),
     )

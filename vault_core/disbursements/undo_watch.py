@@ -63,7 +63,10 @@ async def look_for_undone(runtime: Runtime, connections: Connections) -> int:
         now = runtime.clock.now()
         following = now + timedelta(seconds=runtime.pace.unposted_look_every)
         rows = await connection.execute(_TAKE_DUE, {"now": now, "next": following, "most": _MOST})
-        return [_Posting(*row[:-1], undone=tuple(row.undone)) for row in rows]
+        return [
+            _Posting(row.id, row.partner_id, row.subject_id, row.account_id, row.external_id, row.receipt, tuple(row.undone))
+            for row in rows
+        ]
 
     by_partner: dict[UUID, list[_Posting]] = {}
     for posting in await in_transaction(runtime.engine, take):

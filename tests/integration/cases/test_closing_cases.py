@@ -59,7 +59,6 @@ async def test_without_evidence_nothing_is_closed(runtime, lender, evidence: str
         ("payout_unresolved", "vault disbursements resolve"),
         ("disbursement_unposted", "vault disbursements resume alpha"),
         ("unmatched_payment", "vault collections assign"),
-        ("partner_halted", "vault partner resume alpha"),
         ("float_short", "closes when nothing waits"),
     ],
 )
@@ -68,6 +67,17 @@ async def test_what_its_own_command_settles_is_not_closed_by_hand_and_the_comman
     with pytest.raises(Conflict, match=way):
         await close(runtime, case_id)
     assert await acts(runtime) == []
+
+
+async def test_a_case_of_a_halt_that_is_over_is_closed_by_a_person(runtime, lender) -> None:
+    case_id = await opened(runtime, lender, "partner_halted", None)
+    for state in ("halted", "active"):
+        async with runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE partners SET state = :state"), {"state": state})
+        if state == "halted":
+            with pytest.raises(Conflict, match="vault partner resume"):
+                await close(runtime, case_id)
+    assert (await close(runtime, case_id)).closed_at is not None
 
 
 async def test_above_the_limit_another_person_must_approve(runtime, lender) -> None:
