@@ -18,6 +18,7 @@ _CORRECTED: Mapping[tuple[str, str], AccountKind] = {
     ("SAVINGSACCOUNT", "UNDOTRANSACTION"): "savings",
     ("SAVINGSACCOUNT", "ADJUSTTRANSACTION"): "savings",
 }
+_LARGEST_ID = 2**63 - 1
 _ACCOUNT_KEY: Mapping[AccountKind, str] = {"loan": "loanId", "savings": "savingsId"}
 
 
@@ -45,7 +46,7 @@ def read_payment_hook(headers: Mapping[str, str], body: bytes) -> PaymentHint | 
     response, request = sent.get("response"), sent.get("request")
     if kind is None or not isinstance(response, dict):
         return None
-    account_id, transaction_id = whole_number(response.get(_ACCOUNT_KEY[kind])), whole_number(response.get("resourceId"))
+    account_id, transaction_id = (_identifier(response.get(key)) for key in (_ACCOUNT_KEY[kind], "resourceId"))
     if account_id is None or transaction_id is None:
         return None
     asked = request if isinstance(request, dict) else {}
@@ -57,6 +58,11 @@ def read_payment_hook(headers: Mapping[str, str], body: bytes) -> PaymentHint | 
         external_id=text_of(response.get("resourceExternalId")) or text_of(asked.get("externalId")) or None,
         receipt=text_of(asked.get("receiptNumber")) or None,
     )
+
+
+def _identifier(value: Any) -> int | None:
+    number = whole_number(value)
+    return number if number is not None and 0 < number <= _LARGEST_ID else None
 
 
 def _word(sent: Mapping[str, Any], headers: Mapping[str, str], what: str) -> str:
