@@ -94,7 +94,6 @@ def _request_json(request: StkRequest) -> dict[str, Any]:
         "asked_at": request.asked_at.isoformat(),
         "ended_at": _moment(request.ended_at),
         "receipt": request.receipt,
-        "checkout_request_id": request.checkout_request_id,
     }
 
 

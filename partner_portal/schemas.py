@@ -76,7 +76,6 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         asked_at=_MOMENT,
         ended_at=_MOMENT_OR_NOTHING,
         receipt=_TEXT_OR_NOTHING | {"description": "M-Pesa's receipt of the payment."},
-        checkout_request_id=_TEXT_OR_NOTHING,
     ),
     "PaymentPage": _object(
         "Payments of a day.",

@@ -67,7 +67,7 @@ def ask(
     """Ask a customer to pay. One command is one prompt; nothing is asked again by itself.
 
     JSON: {"id", "partner", "state", "reason", "phone", "amount_cents", "account", "asked_at", "asked_by", "ended_at", "receipt",
-    "checkout_request_id", "queries", "repeated"}, phone and account masked
+    "checkout_request_id", "queries", "repeated"}, phone, account and M-Pesa's id masked
     """
     with failures_told():
         money = Money.parse(amount)
@@ -168,7 +168,7 @@ def _as_json(request: StkRequest, partner: str) -> dict[str, Any]:
         "asked_by": request.asked_by,
         "ended_at": request.ended_at.isoformat() if request.ended_at else None,
         "receipt": request.receipt,
-        "checkout_request_id": request.checkout_request_id,
+        "checkout_request_id": request.masked_checkout,
         "queries": request.queries,
     }
 

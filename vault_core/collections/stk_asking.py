@@ -180,5 +180,5 @@ async def _note_answer(connection: AsyncConnection, runtime: Runtime, request_id
         request.state = judge(request.told(), now)
         first_look = timedelta(seconds=runtime.pace.stk_query_after)
         request.look_at = next_look(request.told(), request.asked_at, now, first_look)
-    await write_requests(connection, [request])
+    await write_requests(connection, runtime, [request])
     return request

@@ -34,7 +34,7 @@ class StkRequest:
     state: StkState
     reason: str | None
     merchant_request_id: str | None
-    checkout_request_id: str | None
+    checkout_request_id: str | None = field(repr=False)  # it ends in the customer's phone
     callback_code: str | None
     callback_receipt: str | None
     query_code: str | None
@@ -49,6 +49,11 @@ class StkRequest:
     def masked_phone(self) -> str:
         """The phone as it may be shown."""
         return mask_phone(self.phone)
+
+    @property
+    def masked_checkout(self) -> str | None:
+        """M-Pesa's id as it may be shown."""
+        return None if self.checkout_request_id is None else mask_checkout(self.checkout_request_id)
 
     @property
     def case_subject(self) -> str:
@@ -70,7 +75,7 @@ class StkRequest:
         """What a person needs to know of it in a case: no phone, no reference."""
         return {
             "request": str(self.id),
-            "checkout_request_id": self.checkout_request_id,
+            "checkout_request_id": self.masked_checkout,
             "asked_for": str(self.amount),
             "asked_at": self.asked_at.isoformat(),
             "asked_by": self.asked_by,
@@ -80,7 +85,7 @@ class StkRequest:
 _COLUMNS = """
     r.id, r.partner_id, r.short_code, r.amount_cents, r.phone_sealed, r.phone_hash, r.account_reference_sealed,
     r.account_reference_hash, r.description, r.asked_by, r.asked_at, r.state, r.reason, r.merchant_request_id,
-    r.checkout_request_id, r.callback_code, r.callback_receipt, r.query_code, r.receipt, r.receipt_from, r.queries, r.expires_at,
+    r.checkout_sealed, r.callback_code, r.callback_receipt, r.query_code, r.receipt, r.receipt_from, r.queries, r.expires_at,
     r.look_at, r.ended_at
 """
 # In the order of their ids, as every transaction locks them.
@@ -88,8 +93,7 @@ _LOCK = text(
     f"""
     SELECT {_COLUMNS} FROM stk_requests r
     WHERE r.id = ANY(:ids)
-          OR (r.partner_id, r.checkout_request_id) IN
-             (SELECT * FROM unnest(CAST(:partners AS uuid[]), CAST(:checkouts AS text[])))
+          OR (r.partner_id, r.checkout_hash) IN (SELECT * FROM unnest(CAST(:partners AS uuid[]), CAST(:checkouts AS bytea[])))
           OR (r.receipt_from = 'payment' AND r.partner_id = ANY(:partners) AND r.receipt = ANY(:receipts))
     ORDER BY r.id FOR UPDATE
     """  # noqa: S608 - the columns stand above
@@ -103,7 +107,7 @@ _ONE = text(f"SELECT {_COLUMNS} FROM stk_requests r WHERE r.id = :id AND r.partn
 _FIND = text(
     f"""
     SELECT {_COLUMNS} FROM stk_requests r
-    WHERE r.id = CAST(:id AS uuid) OR r.checkout_request_id = :given OR r.receipt = upper(:given) ORDER BY r.id LIMIT 1
+    WHERE r.id = CAST(:id AS uuid) OR r.checkout_hash = :checkout OR r.receipt = upper(:given) ORDER BY r.id LIMIT 1
     """  # noqa: S608
 )
 _LIST = text(
@@ -117,15 +121,16 @@ _LIST = text(
 _WRITE = text(
     """
     UPDATE stk_requests SET state = new.state, reason = new.reason, merchant_request_id = new.merchant,
-           checkout_request_id = new.checkout, callback_code = new.callback_code, callback_receipt = new.callback_receipt,
-           query_code = new.query_code, receipt = new.receipt, receipt_from = new.receipt_from, queries = new.queries,
-           look_at = new.look_at, ended_at = new.ended_at
+           checkout_sealed = new.checkout_sealed, checkout_hash = new.checkout_hash, callback_code = new.callback_code,
+           callback_receipt = new.callback_receipt, query_code = new.query_code, receipt = new.receipt,
+           receipt_from = new.receipt_from, queries = new.queries, look_at = new.look_at, ended_at = new.ended_at
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]), CAST(:merchants AS text[]),
-                CAST(:checkouts AS text[]), CAST(:callback_codes AS text[]), CAST(:callback_receipts AS text[]),
-                CAST(:query_codes AS text[]), CAST(:receipts AS text[]), CAST(:receipts_from AS text[]),
+                CAST(:checkouts_sealed AS bytea[]), CAST(:checkout_hashes AS bytea[]), CAST(:callback_codes AS text[]),
+                CAST(:callback_receipts AS text[]), CAST(:query_codes AS text[]), CAST(:receipts AS text[]),
+                CAST(:receipts_from AS text[]),
                 CAST(:queries AS integer[]), CAST(:looks AS timestamptz[]), CAST(:ends AS timestamptz[]))
-         AS new(id, state, reason, merchant, checkout, callback_code, callback_receipt, query_code, receipt, receipt_from,
-                queries, look_at, ended_at)
+         AS new(id, state, reason, merchant, checkout_sealed, checkout_hash, callback_code, callback_receipt, query_code,
+                receipt, receipt_from, queries, look_at, ended_at)
     WHERE stk_requests.id = new.id
     """
 )
@@ -149,7 +154,7 @@ async def lock_requests(
         {
             "ids": list(ids),
             "partners": [partner_id for partner_id, _ in pairs],
-            "checkouts": [checkout for _, checkout in pairs],
+            "checkouts": [_checkout_hash(runtime, checkout) for _, checkout in pairs],
             "receipts": list(receipts),
         },
     )
@@ -162,7 +167,7 @@ async def lock_due_requests(connection: AsyncConnection, runtime: Runtime, most:
     return [_request(row, runtime) for row in rows]
 
 
-async def write_requests(connection: AsyncConnection, requests: Sequence[StkRequest]) -> None:
+async def write_requests(connection: AsyncConnection, runtime: Runtime, requests: Sequence[StkRequest]) -> None:
     """Writes locked requests as they are now."""
     if not requests:
         return
@@ -173,7 +178,8 @@ async def write_requests(connection: AsyncConnection, requests: Sequence[StkRequ
             "states": [one.state.value for one in requests],
             "reasons": [one.reason for one in requests],
             "merchants": [one.merchant_request_id for one in requests],
-            "checkouts": [one.checkout_request_id for one in requests],
+            "checkouts_sealed": [_sealed_checkout(runtime, one) for one in requests],
+            "checkout_hashes": [_checkout_hash(runtime, one.checkout_request_id) for one in requests],
             "callback_codes": [one.callback_code for one in requests],
             "callback_receipts": [one.callback_receipt for one in requests],
             "query_codes": [one.query_code for one in requests],
@@ -200,7 +206,9 @@ async def find_request(connection: AsyncConnection, runtime: Runtime, given: str
         as_id = UUID(given)
     except ValueError:
         as_id = None
-    row = (await connection.execute(_FIND, {"id": as_id, "given": given})).one_or_none()
+    row = (
+        await connection.execute(_FIND, {"id": as_id, "given": given, "checkout": _checkout_hash(runtime, given)})
+    ).one_or_none()
     if row is None:
         raise NotFound(f"no request to pay has {given[:60]!r} as its id, CheckoutRequestID or receipt: `vault collect list`")
     return _request(row, runtime)
@@ -229,14 +237,37 @@ def account_reference_binding(request_id: UUID) -> str:
     return f"stk_requests:{request_id}:account_reference"
 
 
+def mask_checkout(checkout_request_id: str) -> str:
+    """A CheckoutRequestID without its last nine characters: in it the customer's phone ends (samples of reference/daraja.md)."""
+    return f"{checkout_request_id[:-9]}***"
+
+
+def _checkout_hash(runtime: Runtime, checkout_request_id: str | None) -> bytes | None:
+    if checkout_request_id is None:
+        return None
+    return runtime.sealer.lookup_hash(checkout_request_id, purpose="checkout request")
+
+
+def _sealed_checkout(runtime: Runtime, request: StkRequest) -> bytes | None:
+    if request.checkout_request_id is None:
+        return None
+    return runtime.sealer.seal(request.checkout_request_id, bound_to=_checkout_binding(request.id))
+
+
+def _checkout_binding(request_id: UUID) -> str:
+    return f"stk_requests:{request_id}:checkout"
+
+
 def _request(row: Row[Any], runtime: Runtime) -> StkRequest:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
+    checkout = values.pop("checkout_sealed")
     return StkRequest(
         amount=Money(values.pop("amount_cents")),
         phone=runtime.sealer.open_text(values.pop("phone_sealed"), bound_to=phone_binding(row.id)),
         account_reference=runtime.sealer.open_text(
             values.pop("account_reference_sealed"), bound_to=account_reference_binding(row.id)
         ),
+        checkout_request_id=None if checkout is None else runtime.sealer.open_text(checkout, bound_to=_checkout_binding(row.id)),
         state=StkState(values.pop("state")),
         **values,
     )

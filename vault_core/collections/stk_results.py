@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, close_cases, open_cases
 from vault_core.clients.daraja_stk import StkCallback, parse_stk_callback
 from vault_core.collections.booking import IncomingPayment, book_payments
-from vault_core.collections.stk_requests import StkRequest, lock_requests, write_requests
+from vault_core.collections.stk_requests import StkRequest, lock_requests, mask_checkout, write_requests
 from vault_core.collections.stk_verdict import SUCCESS, StkState, judge, next_look
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
@@ -83,7 +83,7 @@ async def settle_requests(connection: AsyncConnection, runtime: Runtime, request
         if request.state is not before:
             request.ended_at = now if request.state in _ENDS else None
         request.look_at = next_look(request.told(), request.asked_at, now, spacing)
-    await write_requests(connection, requests)
+    await write_requests(connection, runtime, requests)
     paid = [(UNBOOKED_CASE, request.case_subject) for request in requests if request.state is StkState.PAID]
     if paid:
         await close_cases(connection, runtime.clock, paid, resolution="its payment is booked")
@@ -114,10 +114,11 @@ def _take(batch: _Batch, delivery: Delivery, said: StkCallback, request: StkRequ
             request.callback_code, request.reason = said.code, f"{said.code}: {said.text}"
         batch.effects[delivery.id] = f"declined {said.code}" if first else f"told before; now {said.code}"
         return
-    if request.callback_code == SUCCESS and request.callback_receipt is not None:
-        batch.effects[delivery.id] = f"told before: {request.callback_receipt}"
+    if request.receipt_from == "callback":
+        batch.effects[delivery.id] = f"told before: {request.receipt}"
         return
-    request.callback_code, request.callback_receipt, request.reason = SUCCESS, said.receipt, None
+    request.callback_code, request.reason = SUCCESS, None
+    request.callback_receipt = said.receipt or request.callback_receipt
     if said.receipt is None or said.amount is None:
         batch.effects[delivery.id] = "paid, it says, but without receipt or amount: its money is waited for"
         return
@@ -164,7 +165,7 @@ def _payment(request: StkRequest, said: StkCallback, delivery: Delivery) -> Inco
 def _unknown(delivery: Delivery, said: StkCallback) -> NewCase:
     return NewCase(
         kind=UNKNOWN_CASE,
-        subject=f"stk {said.checkout_request_id or f'delivery {delivery.id}'}",
+        subject=f"stk callback {said.merchant_request_id or f'in delivery {delivery.id}'}",
         partner_id=delivery.partner_id,
         amount=said.amount,
         evidence=_told(said, delivery),
@@ -184,7 +185,7 @@ def _contradiction(request: StkRequest, said: StkCallback, delivery: Delivery) -
 
 def _told(said: StkCallback, delivery: Delivery) -> dict[str, Any]:
     return {
-        "checkout_request_id": said.checkout_request_id,
+        "checkout_request_id": None if said.checkout_request_id is None else mask_checkout(said.checkout_request_id),
         "code": said.code,
         "receipt": said.receipt,
         "delivery": str(delivery.id),

@@ -26,7 +26,8 @@ CREATE TABLE stk_requests (
     state text NOT NULL CHECK (state IN ('prompting', 'prompted', 'refused', 'unknown', 'paid', 'declined', 'expired')),
     reason text,
     merchant_request_id text,
-    checkout_request_id text,
+    checkout_sealed bytea,                      -- CheckoutRequestID: it ends in the customer's phone
+    checkout_hash bytea,
     callback_code text,                         -- what the callback said, once it came
     callback_receipt text,                      -- the receipt it named
     query_code text,                            -- what the last question that was answered with an end said
@@ -37,10 +38,11 @@ CREATE TABLE stk_requests (
     look_at timestamptz,                        -- when it is looked at again; never once it can change no more
     ended_at timestamptz,
     UNIQUE (partner_id, idempotency_key),
+    CHECK ((checkout_sealed IS NULL) = (checkout_hash IS NULL)),
     CHECK ((receipt IS NULL) = (receipt_from IS NULL)),
     CHECK (state <> 'paid' OR receipt IS NOT NULL)
 );
-CREATE UNIQUE INDEX stk_requests_by_checkout ON stk_requests (partner_id, checkout_request_id) WHERE checkout_request_id IS NOT NULL;
+CREATE UNIQUE INDEX stk_requests_by_checkout ON stk_requests (partner_id, checkout_hash) WHERE checkout_hash IS NOT NULL;
 CREATE INDEX stk_requests_to_look_at ON stk_requests (look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX stk_requests_by_time ON stk_requests (partner_id, asked_at);
 CREATE INDEX stk_requests_by_receipt ON stk_requests (partner_id, short_code, receipt) WHERE receipt IS NOT NULL;
@@ -49,7 +51,7 @@ CREATE INDEX collections_by_reference ON collections (partner_id, bill_reference
 
 REVOKE ALL ON stk_requests FROM vault_app;
 GRANT SELECT, INSERT ON stk_requests TO vault_app;
-GRANT UPDATE (state, reason, merchant_request_id, checkout_request_id, callback_code, callback_receipt, query_code, receipt,
+GRANT UPDATE (state, reason, merchant_request_id, checkout_sealed, checkout_hash, callback_code, callback_receipt, query_code, receipt,
               receipt_from, queries, look_at, ended_at) ON stk_requests TO vault_app;
 
 CREATE TABLE api_tokens (
