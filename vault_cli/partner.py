@@ -271,11 +271,14 @@ def probe(name: Name) -> None:
 
 @app.command()
 def hook(name: Name) -> None:
-    """Make the web hook for approved loans in the partner's Mifos X, unless there is one."""
+    """Make the web hook for loans and payments in the partner's Mifos X, unless there is one."""
     made = _with_partner(
         name, lambda runtime, connections, partner: ensure_mifos_hook(runtime, connections, partner, actor=actor())
     )
     console.print(f"hook {made.id} in Mifos X {'is made' if made.created else 'is there already'}")
+    if made.lacks:
+        events = ", ".join(f"{entity} {action}" for entity, action in made.lacks)
+        console.print(f"[yellow]it does not send[/] {events}: add them there (Admin, System, Manage Hooks)")
 
 
 def _add(described: PartnerFile) -> tuple[Partner, list[Product]]:

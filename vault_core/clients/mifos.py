@@ -56,7 +56,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_HOOK_EVENTS = (
+HOOK_EVENTS = (
     ("LOAN", "APPROVE"),
     ("LOAN", "APPROVALUNDO"),
     ("LOAN", "DISBURSALUNDO"),
@@ -208,7 +208,7 @@ class MifosClient:
             "name": "Web",
             "displayName": "Payment Vault",
             "isActive": True,
-            "events": [{"entityName": entity, "actionName": action} for entity, action in _HOOK_EVENTS],
+            "events": [{"entityName": entity, "actionName": action} for entity, action in HOOK_EVENTS],
             "config": {"Payload URL": url, "Content Type": "json"},
         }
         return self._made(await self._session.create("/hooks", body), "POST /hooks")

@@ -1,10 +1,11 @@
-"""Telling M-Pesa and Mifos X where to reach us: the C2B URLs of the pay bill, and the web hook for approved loans."""
+"""Telling M-Pesa and Mifos X where to reach us: the C2B URLs of the pay bill, and the web hook for loans and payments."""
 
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
+from vault_core.clients.mifos import HOOK_EVENTS
 from vault_core.clients.mifos_values import MifosHook
 from vault_core.database import in_transaction
 from vault_core.errors import ConfigurationError, Conflict, RemoteBusy, RemoteRefusal, Unreachable
@@ -19,11 +20,15 @@ _APPROVAL = ("LOAN", "APPROVE")
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The web hook in the partner's Mifos X; `created` says that it was made just now."""
+    """The web hook in the partner's Mifos X; `created` says that it was made just now.
+
+    `lacks`: what one that was made before does not send, so that we hear of it later, by reading, or not at all.
+    """
 
     id: int
     url: str
     created: bool
+    lacks: tuple[tuple[str, str], ...] = ()
 
 
 async def register_c2b_urls(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> None:
@@ -57,7 +62,7 @@ async def register_c2b_urls(runtime: Runtime, connections: Connections, partner:
 
 
 async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> Hook:
-    """The web hook that tells us of approved loans, made unless there is one. Idempotent; the making is audited.
+    """The web hook that tells us of loans and payments, made unless there is one. Idempotent; the making is audited.
 
     Mifos X calls the URL while it makes the hook, so the receiver must be up and reachable from there. Raises Conflict if our
     hook is there but switched off or without loan approvals, and what the client raises.
@@ -67,7 +72,7 @@ async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner:
     for hook in await mifos.hooks():
         if hook.url is not None and hook.url.rstrip("/") == url.rstrip("/"):
             _check(hook)
-            return Hook(hook.id, url, created=False)
+            return Hook(hook.id, url, created=False, lacks=tuple(event for event in HOOK_EVENTS if event not in hook.events))
     try:
         made = await mifos.create_hook(url)
     except RemoteRefusal as error:

@@ -202,3 +202,11 @@ async def test_a_hook_that_would_not_tell_us_is_not_taken_for_good(runtime, part
     outside.hooks[0].update(change)
     with pytest.raises(Conflict, match=said):
         await ensure_mifos_hook(runtime, connections, partner, actor="a")
+
+
+async def test_a_hook_of_before_that_sends_no_payments_is_taken_and_says_what_it_lacks(runtime, partner, connections, outside):
+    assert (await ensure_mifos_hook(runtime, connections, partner, actor="a")).lacks == ()
+    outside.hooks[0]["events"] = [{"entityName": "LOAN", "actionName": "APPROVE"}]
+    again = await ensure_mifos_hook(runtime, connections, partner, actor="a")
+    assert ("LOAN", "REPAYMENT") in again.lacks
+    assert ("LOAN", "APPROVE") not in again.lacks
