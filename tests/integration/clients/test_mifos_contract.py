@@ -1,6 +1,7 @@
 """The Mifos X client held against the sandbox and, when VAULT_TEST_MIFOS_URL is set, against a real server: same answers."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
@@ -8,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from vault_core.clients.mifos import CoreWrite, MifosCapabilities
-from vault_core.clients.mifos_errors import key_is_burnt
+from vault_core.clients.mifos_errors import is_expected_day_only, key_is_burnt
+from vault_core.clients.mifos_values import AccountPage, AccountState
+from vault_core.disbursements.hook_hints import LoanHint, read_hook
 from vault_core.disbursements.tranches import Part, WrongState, part_of
 from vault_core.errors import LoginRefused, NotFound, RemoteRefusal
 from vault_core.money import Money
@@ -293,6 +296,34 @@ async def test_accounts_are_found_by_number_and_by_external_id_and_never_by_a_pa
     assert await mifos.client.find_accounts("%") == []
 
 
+async def test_all_accounts_are_listed_in_the_order_of_their_ids_from_both_ends(mifos):
+    loans = [await disbursed_loan(mifos, 2000), await mifos.approved_loan(1000)]
+    savings_id, _ = await mifos.active_savings()
+    newest = await mifos.client.account_page("loan", offset=0, limit=2, newest_first=True)
+    assert [one.id for one in newest.accounts] == [loans[1].id, loans[0].id]
+    assert [one.state for one in newest.accounts] == [AccountState.APPROVED, AccountState.ACTIVE]
+    last = await mifos.client.account_page("loan", offset=newest.total - 2, limit=10)
+    assert (last.ids, last.total) == (tuple(reversed(newest.ids)), newest.total)
+    assert last.accounts[0].external_id == loans[0].external_id
+    [savings] = (await mifos.client.account_page("savings", offset=0, limit=1, newest_first=True)).accounts
+    assert (savings.id, savings.active, savings.currency) == (savings_id, True, "KES")
+    assert savings == await mifos.client.account("savings", savings_id)
+    assert await mifos.client.account_page("savings", offset=10**6, limit=5) == AccountPage(
+        (await mifos.client.account_page("savings", offset=0, limit=1)).total, (), ()
+    )
+
+
+async def test_clients_are_listed_and_have_their_open_accounts(mifos):
+    loan = await disbursed_loan(mifos, 2000)
+    total = (await mifos.client.client_page(offset=0, limit=1)).total
+    page = await mifos.client.client_page(offset=max(0, total - 5), limit=5)
+    assert list(page.ids) == sorted(page.ids)
+    listed = {one.id: one for one in page.clients}[loan.client_id]
+    assert listed == await mifos.client.listed_client(loan.client_id)
+    assert listed.mobile_no == loan.mobile_no
+    assert await mifos.client.open_accounts(loan.client_id) == [("loan", loan.id)]
+
+
 async def test_a_client_is_read_with_the_mobile_number(mifos):
     loan = await mifos.approved_loan(1000)
     person = await mifos.client.client(loan.client_id)
@@ -333,11 +364,13 @@ async def test_a_tenant_without_a_business_date_has_none(mifos):
 
 @asynccontextmanager
 async def a_receiver():
-    """A server that answers 200 to whatever comes and counts it."""
+    """A server that answers 200 to whatever comes and keeps it: first line, headers, body."""
     calls: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        calls.append(await reader.readline())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        calls.append(head + (await reader.readexactly(int(length[1])) if length else b""))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
         writer.close()
@@ -354,11 +387,64 @@ async def test_a_web_hook_is_made_pinged_and_listed(mifos):
         try:
             hook = next(hook for hook in await mifos.client.hooks() if hook.id == made)
             assert (hook.url, hook.active) == (url, True)
-            assert {("LOAN", "APPROVE"), ("LOAN", "APPROVALUNDO"), ("LOAN", "DISBURSALUNDO")} <= set(hook.events)
+            undoings = {("LOAN", "APPROVALUNDO"), ("LOAN", "DISBURSALUNDO"), ("LOAN", "DISBURSALLASTUNDO")}
+            assert {("LOAN", "APPROVE"), *undoings} <= set(hook.events)
             assert calls
             assert calls[0].startswith(b"GET /i/")
         finally:
             await mifos.delete_hook(made)
+
+
+async def test_an_undone_disbursal_and_an_undone_last_tranche_raise_hooks_that_name_the_loan(mifos):
+    async with a_receiver() as (base, calls):
+        made = await mifos.client.create_hook(f"{base}/i/{uuid4().hex}/")
+        try:
+            loan = await disbursed_loan(mifos)
+            in_parts = await mifos.tranche_loan((6_000, mifos.today), (4_000, mifos.today + timedelta(days=20)))
+            for shillings in (6_000, 4_000):
+                posted = await mifos.client.disburse(in_parts.id, await write(mifos, Money.shillings(shillings)))
+                assert isinstance(posted, Accepted)
+            await mifos.undo_disbursal(loan.id)
+            await mifos.call("POST", f"/loans/{in_parts.id}?command=undolastdisbursal", {})
+            async with asyncio.timeout(20):
+                while len(undoings(calls)) < 2:  # noqa: ASYNC110 - another process is waited for
+                    await asyncio.sleep(0.05)
+            assert undoings(calls) == {loan.id, in_parts.id}
+            assert (await mifos.client.loan(in_parts.id)).disbursals == 1
+        finally:
+            await mifos.delete_hook(made)
+
+
+def undoings(calls: list[bytes]) -> set[int]:
+    """The loans that the posted hooks say something was undone of."""
+    parts = [call.partition(b"\r\n\r\n") for call in calls if call.startswith(b"POST")]
+    heads = [(dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:]), body) for head, _, body in parts]
+    hints = [read_hook(headers, body) for headers, body in heads]
+    return {hint.loan_id for hint in hints if isinstance(hint, LoanHint) and hint.undone}
+
+
+async def test_a_product_that_takes_the_expected_day_only_refuses_every_other_and_takes_that(mifos):
+    loan = await mifos.approved_loan(6_000, punctual=True)
+    refused = await mifos.client.disburse(loan.id, await write(mifos, Money.shillings(6_000)))
+    assert isinstance(refused, Refused)
+    assert (refused.refusal, is_expected_day_only(refused), key_is_burnt(refused)) == (Refusal.RETRY_LATER, True, True)
+    expected = (await mifos.client.loan(loan.id)).expected_on
+    assert expected == loan.approved_on
+    assert isinstance(await mifos.client.disburse(loan.id, await write(mifos, Money.shillings(6_000), on=expected)), Accepted)
+
+
+async def test_a_top_up_is_paid_less_what_the_older_loan_owes_posted_whole_and_closes_it(mifos):
+    older = await mifos.approved_loan(6_000)
+    yesterday = await write(mifos, Money.shillings(6_000), on=older.approved_on)
+    assert isinstance(await mifos.client.disburse(older.id, yesterday), Accepted)
+    owed = (await mifos.client.loan(older.id)).total_outstanding
+    topped_up = await mifos.approved_loan(15_000, topping_up=older)
+    seen = await mifos.client.loan(topped_up.id)
+    assert (seen.approved_principal, seen.net_disbursal) == (Money.shillings(15_000), Money.shillings(15_000) - owed)
+    listed = (await all_approved(mifos))[topped_up.id]
+    assert listed.net_disbursal == seen.net_disbursal
+    assert isinstance(await mifos.client.disburse(topped_up.id, await write(mifos, Money.shillings(15_000))), Accepted)
+    assert ((await mifos.client.loan(topped_up.id)).status_id, (await mifos.client.loan(older.id)).status_id) == (300, 600)
 
 
 async def test_the_tranches_of_a_loan_are_read_in_their_order_and_counted_as_they_are_disbursed(mifos):
