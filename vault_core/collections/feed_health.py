@@ -18,7 +18,7 @@ FAILING_CASE = "feed_pull_failing"
 LOST_CASE = "feed_window_lost"
 
 _FAILURES_BORNE = 3
-_DO_MISSING = "docs/operations.md, When confirmations stop: is the receiver reachable, do the registered URLs stand?"
+_DO_MISSING = "docs/feeds.md, When confirmations stop: is the receiver reachable, do the registered URLs stand?"
 _DO_INCOMPLETE = "M-Pesa's list lacks payments that it confirmed: do not rely on it; import the statement of the day"
 _DO_FAILING = "the cause says why: the app needs the product Pull Transactions, the pay bill `vault partner register-pull`"
 _DO_LOST = "download the statement of this time in the M-Pesa portal and run `vault collections import-statement`"

@@ -1,6 +1,6 @@
 """Reading the statement that a person downloads from the M-Pesa portal, row by row: CSV or XLSX.
 
-The columns are assumed from what others who import it publish (docs/operations.md lists them); a file without them is refused
+The columns are assumed from what others who import it publish (docs/feeds.md lists them); a file without them is refused
 with the line. In front of them stand a few lines about the account, of which the short code is checked.
 """
 
@@ -92,7 +92,7 @@ def _columns(line: int, headings: Sequence[str]) -> dict[str, int]:
     missing = [_HEADINGS[name][0] for name in _NEEDED if name not in columns]
     if missing:
         raise InvalidInput(
-            f"line {line} has the columns of a statement but lacks: {', '.join(missing)}. docs/operations.md lists those needed"
+            f"line {line} has the columns of a statement but lacks: {', '.join(missing)}. docs/feeds.md lists those needed"
         )
     return columns
 
