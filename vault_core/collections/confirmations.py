@@ -11,7 +11,7 @@ from vault_core.clients.daraja_messages import C2BConfirmation, parse_confirmati
 from vault_core.collections.booking import IncomingPayment, book_payments
 from vault_core.database import in_transaction
 from vault_core.errors import Conflict
-from vault_core.inbox.applying import Effects, apply_deliveries
+from vault_core.inbox.applying import BadDeliveries, Effects, apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner, load_partners
@@ -44,8 +44,10 @@ async def handle_confirmations(runtime: Runtime, connections: Connections, ids: 
     async def apply(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Effects:
         try:
             return await _book(connection, runtime, deliveries)
-        except ForeignShortCode as error:
-            foreign[error.case.subject] = error.case
+        except BadDeliveries as bad:
+            foreign.update(
+                {cause.case.subject: cause.case for cause in bad.causes.values() if isinstance(cause, ForeignShortCode)}
+            )
             raise
 
     await apply_deliveries(runtime, ids, apply)
@@ -58,7 +60,7 @@ async def handle_confirmations(runtime: Runtime, connections: Connections, ids: 
 
 async def _book(connection: AsyncConnection, runtime: Runtime, deliveries: Sequence[Delivery]) -> Effects:
     partners = await load_partners(connection, sorted({delivery.partner_id for delivery in deliveries}))
-    payments = [_payment(delivery, partners.get(delivery.partner_id)) for delivery in deliveries]
+    payments = read_each(deliveries, lambda delivery: _payment(delivery, partners.get(delivery.partner_id)))
     bookings = await book_payments(connection, runtime, payments)
     return {
         delivery.id: f"{booking} {payment.receipt}"

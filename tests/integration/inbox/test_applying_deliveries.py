@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from vault_core.errors import DatabaseBusy, InvalidInput
-from vault_core.inbox.applying import apply_deliveries
+from vault_core.inbox.applying import apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
 
 
@@ -52,6 +52,28 @@ async def test_one_bad_delivery_becomes_an_exception_and_the_others_are_applied(
     assert len(bad) == 1
     assert type(error).__name__ in bad[0].cause
     assert sum(row.state == "processed" for row in by_state.values()) == 9
+
+
+async def test_bodies_that_cannot_be_read_cost_the_others_one_repeat_before_anything_is_written(runtime, store):
+    ids = await store(*[b"poison %d" % n if n % 4 == 0 else b"%d" % n for n in range(40)])
+    batches: list[int] = []
+    written: list[bytes] = []
+
+    def read(delivery: Delivery) -> bytes:
+        if delivery.body.startswith(b"poison"):
+            raise InvalidInput(f"{delivery.body.decode()} is no payment")
+        return delivery.body
+
+    async def apply(_connection, deliveries: Sequence[Delivery]):
+        batches.append(len(deliveries))
+        written.extend(read_each(deliveries, read))
+        return {delivery.id: "applied" for delivery in deliveries}
+
+    assert await apply_deliveries(runtime, ids, apply) == 30
+    assert batches == [40, 30]
+    assert sorted(written, key=int) == [b"%d" % n for n in range(40) if n % 4]
+    causes = {row.cause for row in await rows_of(runtime) if row.state == "exception"}
+    assert causes == {f"InvalidInput: poison {n} is no payment" for n in range(0, 40, 4)}
 
 
 async def test_a_transient_failure_leaves_every_delivery_as_it_was(runtime, store):
