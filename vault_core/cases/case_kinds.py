@@ -70,7 +70,7 @@ ENDINGS: dict[str, Ending] = {
     "unknown_stk_callback": _PERSON,
     "stk_amount_differs": _PERSON,
     "stk_contradiction": _PERSON,
-    "stk_paid_unbooked": Ending(End.BY_ITSELF, "the confirmation, or the next pull, books the payment and closes the case"),
+    "stk_paid_unbooked": _PERSON,  # or by itself, when the payment is booked within three days
     "foreign_short_code": _PERSON,
     # calls and texts
     "call_given_up": _PERSON,  # unless it posts money: see `of_call`
