@@ -46,13 +46,6 @@ _TELL = text(
     ON CONFLICT DO NOTHING
     """
 )
-_TELLINGS = text(
-    """
-    SELECT source, event_id, booked_at AS told_at FROM collections WHERE id = :id
-    UNION SELECT source, event_id, told_at FROM collection_tellings WHERE collection_id = :id
-    ORDER BY told_at, source, event_id
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +90,6 @@ async def take_repeats(connection: AsyncConnection, runtime: Runtime, repeats: R
     await _keep_tellings(connection, runtime, repeats)
     await open_cases(connection, runtime.clock, runtime.new_id, cases)
     return verdicts
-
-
-async def tellings_of(connection: AsyncConnection, collection_id: UUID) -> list[tuple[str, UUID, Any]]:
-    """Which feeds told of a payment: feed, id of the evidence, moment; the first telling first."""
-    return [(row.source, row.event_id, row.told_at) for row in await connection.execute(_TELLINGS, {"id": collection_id})]
 
 
 def _known(runtime: Runtime, row: Row[Any]) -> Facts:

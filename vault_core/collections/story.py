@@ -27,6 +27,7 @@ def tell(rows: StoryRows) -> list[Event]:
     sources = (
         _deliveries(rows),
         _booked(rows),
+        _told_again(rows),
         _decisions(rows),
         _acts(rows),
         _requests(rows),
@@ -44,7 +45,16 @@ def _booked(rows: StoryRows) -> Iterator[Event]:
     found = rows.found
     refs = {"receipt": found["receipt"], "short_code": found["short_code"]}
     yield Event(found["happened_at"], MPESA, f"took {Money(found['amount_cents'])} from the customer", refs)
-    yield Event(found["booked_at"], US, f"booked it, told by {_FEEDS[found['source']]}", {"told_by": str(found["event_id"])})
+    late = ": late, no confirmation had come" if found["found_late"] else ""
+    words = f"booked it, told by {_FEEDS[found['source']]}{late}"
+    yield Event(found["booked_at"], US, words, {"told_by": str(found["event_id"])})
+
+
+def _told_again(rows: StoryRows) -> Iterator[Event]:
+    """By feeds that are no deliveries: those tell by themselves."""
+    for told in rows.tellings:
+        if told["source"] in ("pull", "statement"):
+            yield Event(told["told_at"], MPESA, f"told of it by {_FEEDS[told['source']]} too", {"told_by": str(told["event_id"])})
 
 
 def _deliveries(rows: StoryRows) -> Iterator[Event]:

@@ -18,6 +18,7 @@ class StoryRows:
     """The rows, by source. Nothing sealed is in them."""
 
     found: Mapping[str, Any]
+    tellings: Rows  # by feeds after the first
     deliveries: Rows
     calls: Rows  # of the outbox: tries to match and post, and to undo
     postings: Rows
@@ -33,10 +34,11 @@ class StoryRows:
 _FOUND = text(
     """
     SELECT c.id, c.partner_id, c.short_code, c.receipt, c.amount_cents, c.happened_at, c.booked_at, c.source, c.event_id, c.state,
-           p.name AS partner
+           c.found_late, p.name AS partner
     FROM collections c JOIN partners p ON p.id = c.partner_id WHERE c.id = :id
     """
 )
+_TELLINGS = text("SELECT source, event_id, told_at FROM collection_tellings WHERE collection_id = :id ORDER BY told_at, event_id")
 # The one that it was booked from, those that repeated it (their effect names the receipt), and the words about its reversals.
 _DELIVERIES = text(
     """
@@ -96,6 +98,7 @@ async def read_story_rows(connection: AsyncConnection, runtime: Runtime, collect
     subject = f"{found['short_code']} {receipt}"
     return StoryRows(
         found=found,
+        tellings=await rows(_TELLINGS, id=collection_id),
         deliveries=await rows(
             _DELIVERIES,
             ids=[found["event_id"], *(row["result_event_id"] for row in requests if row["result_event_id"])],

@@ -8,7 +8,8 @@ import pytest
 from tests.integration.collections.feeds import PHONE, TELL, paid
 from vault_core import fault_points
 from vault_core.collections.payment_seals import opened_facts
-from vault_core.collections.repeats import tellings_of
+from vault_core.collections.story import tell
+from vault_core.collections.story_rows import read_story_rows
 from vault_core.money import Money
 
 
@@ -19,8 +20,10 @@ async def facts(umoja, receipt):
 
 
 async def feeds_of(umoja, collection_id):
+    """Each feed that told of it, with its evidence, as the story of the payment has it; the first one first."""
     async with umoja.runtime.engine.connect() as connection:
-        return [(feed, event_id) for feed, event_id, _ in await tellings_of(connection, collection_id)]
+        rows = await read_story_rows(connection, umoja.runtime, collection_id)
+    return [(one["source"], one["event_id"]) for one in (rows.found, *rows.tellings)]
 
 
 async def test_any_order_and_repetition_of_the_feeds_books_once_with_the_same_end(umoja):
@@ -31,10 +34,10 @@ async def test_any_order_and_repetition_of_the_feeds_books_once_with_the_same_en
         repeats = chance.sample(order, k=2)
         told[one.receipt] = (one, [*order, *repeats] if number % 2 else [*repeats[:1], *order])
     for place in range(6):
-        for feed, tell in TELL.items():
+        for feed, tell_by in TELL.items():
             batch = [one for one, order in told.values() if place < len(order) and order[place] == feed]
             if batch:
-                await tell(umoja, *batch)
+                await tell_by(umoja, *batch)
 
     ends = set()
     for receipt, (_, order) in told.items():
@@ -89,12 +92,18 @@ async def test_the_evidence_of_each_telling_is_kept_and_a_pull_that_reads_again_
     one = paid("EVIDENCE01", umoja.runtime.clock.now())
     for feed in ("c2b", "c2b", "pull", "pull", "statement"):
         await TELL[feed](umoja, one)
+        umoja.runtime.clock.pass_time(seconds=1)
 
     row = await umoja.collection(one.receipt)
     told = await feeds_of(umoja, row.id)
     assert [feed for feed, _ in told] == ["c2b", "c2b", "pull", "statement"]
     kept = await umoja.rows("SELECT id FROM inbound_events UNION SELECT id FROM pull_answers UNION SELECT id FROM statement_rows")
     stored = {one.id for one in kept}
+    async with umoja.runtime.engine.connect() as connection:
+        story = [event.what for event in tell(await read_story_rows(connection, umoja.runtime, row.id))]
+    assert {"booked it, told by a confirmation", "told of it by a pull too", "told of it by an imported statement too"} <= set(
+        story
+    )
     assert {event_id for _, event_id in told} <= stored
 
 
