@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from vault_core.collections.matching import (
     read_reference,
     search_terms,
 )
-from vault_core.collections.mirror import Question, ask_about, find_known, find_near
+from vault_core.collections.mirror import Question, ask_about, find_known, find_near, load_freshness
 from vault_core.collections.mirror_writing import phone_hash
 from vault_core.errors import NotFound, VaultError
 from vault_core.partners.collection_settings import CollectionSettings, load_collection_settings
@@ -55,11 +56,12 @@ class Payment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A payment with what the mirror knows of its reference."""
+    """A payment with what the mirror knows of its reference. `believed`: the mirror is whole and young."""
 
     question: Question
     settings: CollectionSettings
     known: list[KnownAccount]
+    believed: bool
     typed: str = field(repr=False)
 
 
@@ -69,32 +71,43 @@ _PAYERS = text("SELECT id, payer_phone_hash, payer_name_sealed FROM collections 
 async def look_up(runtime: Runtime, connections: Connections, payments: Sequence[Payment]) -> list[Match | VaultError]:
     """For each payment, in order: its account as Mifos X has it now, why there is none, or what kept Mifos X from being asked.
 
-    An account that the mirror knows is read; a reference that it does not know is searched for. Safe to repeat: changes nothing.
+    An account that the mirror knows is read; what it does not know, or may not know of, is searched for. Safe to repeat: changes
+    nothing.
     """
+    partners = sorted({one.partner_id for one in payments})
     async with runtime.engine.connect() as connection:
-        settings = await load_collection_settings(connection, sorted({one.partner_id for one in payments}))
-        asked = [_ask(runtime, one, settings[one.partner_id]) for one in payments]
-        found = await find_known(connection, [one.question for one in asked])
-    asked = [replace(one, known=known) for one, known in zip(asked, found, strict=True)]
+        settings = await load_collection_settings(connection, partners)
+        freshness = await load_freshness(connection, partners)
+        questions = [_ask(runtime, one, settings[one.partner_id]) for one in payments]
+        found = await find_known(connection, questions)
+    now, for_ = runtime.clock.now(), timedelta(seconds=runtime.pace.mirror_believed_for)
+    asked = [
+        _Asked(question, settings[one.partner_id], known, freshness[one.partner_id].holds(now, for_), one.bill_reference)
+        for one, question, known in zip(payments, questions, found, strict=True)
+    ]
     matches = await asyncio.gather(*(_match(runtime, connections, one) for one in asked))
     return await _with_candidates(runtime, payments, asked, matches)
 
 
-def _ask(runtime: Runtime, payment: Payment, settings: CollectionSettings) -> _Asked:
+def _ask(runtime: Runtime, payment: Payment, settings: CollectionSettings) -> Question:
     reference = read_reference(payment.bill_reference, settings)
-    question = ask_about(runtime.sealer, payment.partner_id, payment.bill_reference, reference)
-    return _Asked(question, settings, [], payment.bill_reference)
+    return ask_about(runtime.sealer, payment.partner_id, payment.bill_reference, reference)
 
 
 async def _match(runtime: Runtime, connections: Connections, asked: _Asked) -> Match | VaultError:
     question = asked.question
     try:
         client = await connections.mifos(question.partner_id)
-        named = find_named(question.reference, asked.known, asked.settings, phone_hash=question.phone_hash)
+        known, searched = asked.known, None
+        if not asked.believed:  # another account of the same number may be missing in it
+            searched = await _search(client, asked)
+            known = [*known, *(one for one in searched if one.key not in {each.key for each in known})]
+        named = find_named(question.reference, known, asked.settings, phone_hash=question.phone_hash)
         confirmed = None if named is None else await _confirm(runtime, client, asked, named)
         if confirmed is not None:
             return confirmed
-        return match(question.reference, await _search(client, asked), asked.settings)
+        searched = await _search(client, asked) if searched is None else searched
+        return match(question.reference, searched, asked.settings)
     except VaultError as error:
         return error
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import MifosClient
@@ -97,9 +98,10 @@ async def _refresh(runtime: Runtime, connections: Connections, mirror: Row[Any])
     try:
         client = await connections.mifos(partner_id)
         unreadable = await (_read_all if full else _read_new)(runtime, client, partner_id, started)
-    except VaultError as failure:
+    except (VaultError, DBAPIError) as failure:
         wait = _wait_after(mirror.failures + 1, runtime)
-        told = f"{type(failure).__name__}: {failure}"[:500]
+        # The text of a database error may quote what was to be written.
+        told = type(failure).__name__ if isinstance(failure, DBAPIError) else f"{type(failure).__name__}: {failure}"[:500]
         log.warning("mirror not refreshed", partner_id=str(partner_id), cause=told, again_in=round(wait.total_seconds()))
         await _write(runtime, _FAILED, partner_id, due=runtime.clock.now() + wait, error=told)
         return

@@ -1,6 +1,7 @@
 """The mirror of a partner's accounts, held against the sandbox's Mifos X over HTTP."""
 
 import asyncio
+import random
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,24 @@ async def test_a_partner_that_fails_is_tried_after_growing_waits_and_keeps_what_
     await refresh(umoja)
     [row] = await umoja.rows("SELECT * FROM mifos_mirrors")
     assert (row.failures, row.last_error) == (0, None)
+
+
+async def test_a_partner_whose_accounts_cannot_be_kept_is_put_off_and_the_error_quotes_nothing(umoja):
+    wide = [
+        {
+            "id": 41,
+            "client": 1,
+            "product": 1,
+            "principal_cents": 100,
+            "status": 300,
+            "external_id": random.Random(1).randbytes(4000).hex(),
+        }
+    ]
+    await umoja.control("setup", {"mifos": {"alpha": {"loans": wide}}})
+    await refresh(umoja)
+
+    [row] = await umoja.rows("SELECT * FROM mifos_mirrors")
+    assert (row.failures, row.last_error, row.read_at) == (1, "OperationalError", None)
 
 
 async def test_two_workers_share_the_partners(umoja):

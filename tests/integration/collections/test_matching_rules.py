@@ -86,6 +86,18 @@ async def test_what_mifos_says_now_counts_more_than_the_mirror(mirrored):
     assert (await mirrored.collection("R4")).state == "suspense"
 
 
+async def test_a_mirror_that_is_not_whole_does_not_hide_another_account_of_the_same_number(mirrored):
+    async with mirrored.runtime.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM mifos_accounts WHERE kind = 'savings'"))
+    mirrored.runtime.clock.pass_time(seconds=mirrored.runtime.pace.mirror_believed_for + 1)
+    await mirrored.pay("R1", 100_00, "000000021")
+    await mirrored.work()
+
+    assert (await mirrored.collection("R1")).reason == (
+        "the reference fits more than one open account: loan 000000021, savings 000000021"
+    )
+
+
 async def test_a_reference_that_the_mirror_does_not_know_is_searched_for_in_mifos(umoja):
     await umoja.pay("R1", 100_00, "ln-1001")
     await umoja.pay("R2", 100_00, "L000000012")
