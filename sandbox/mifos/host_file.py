@@ -42,6 +42,7 @@ _HOST_KEYS = {
     "legacy",
     "html",
     "away",
+    "nets_top_ups",
     "savings_external_ids",
     "business_date",
     "maker_checker",
@@ -81,7 +82,7 @@ def _new_host(world: World, name: str) -> MifosHost:
 
 
 def _set_options(host: MifosHost, wish: dict[str, Any]) -> None:
-    for option in ("tenant", "legacy", "html", "away", "savings_external_ids", "b2c_short_code", "sms_user"):
+    for option in ("tenant", "legacy", "html", "away", "nets_top_ups", "savings_external_ids", "b2c_short_code", "sms_user"):
         if option in wish:
             setattr(host, option, wish[option])
     if "business_date" in wish:

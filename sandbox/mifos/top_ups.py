@@ -7,8 +7,11 @@ from sandbox.mifos.loan_state import figures, settle_status
 
 
 def kept_back_cents(host: MifosHost, loan: Loan) -> int:
-    """What of the principal the client does not get: charges due at disbursement, and what the older loan still owes."""
-    older = _older(host, loan)
+    """What of the principal the client does not get: charges due at disbursement, and what the older loan still owes.
+
+    A server that does not net top-ups before their disbursal tells nothing of the second.
+    """
+    older = _older(host, loan) if host.nets_top_ups else None
     owed = figures(older).outstanding_cents if older is not None and older.status == 300 else 0
     return loan.fee_cents + owed
 

@@ -25,7 +25,7 @@ from vault_core.clients.mifos_values import (
     SavingsAccount,
 )
 from vault_core.errors import InvalidInput
-from vault_core.money import Money
+from vault_core.money import ZERO, Money
 
 APPROVED = 200
 ACTIVE = 300
@@ -99,7 +99,7 @@ def read_loan(body: Any) -> ApprovedLoan:
     timeline = _object(loan, "timeline")
     status_id = _number(_object(loan, "status"), "id")
     approved = timeline.get("approvedOnDate") or (None if status_id == APPROVED else timeline.get("submittedOnDate"))
-    expected = timeline.get("expectedDisbursementDate")
+    expected, fees = timeline.get("expectedDisbursementDate"), loan.get("feeChargesAtDisbursementCharged")
     summary = loan.get("summary")
     outstanding = summary.get("totalOutstanding") if isinstance(summary, dict) else None
     return ApprovedLoan(
@@ -120,6 +120,8 @@ def read_loan(body: Any) -> ApprovedLoan:
         total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
         tranches=_tranches(loan.get("disbursementDetails") or []),
         expected_on=read_date(expected, "timeline.expectedDisbursementDate") if expected else None,
+        top_up=loan.get("isTopup") is True,
+        fees_at_disbursement=ZERO if fees is None else _amount(fees, "feeChargesAtDisbursementCharged"),
         overpaid=Money(0) if (over := loan.get("totalOverpaid")) is None else _amount(over, "totalOverpaid"),
     )
 

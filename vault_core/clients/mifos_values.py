@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from vault_core.errors import InvalidInput
-from vault_core.money import Money
+from vault_core.money import ZERO, Money
 
 # Widths of the server's columns (reference/fineract.md sections 4 and 6): a longer value is refused there after the money moved.
 _PAYMENT_FIELD = 50
@@ -125,7 +125,9 @@ class ApprovedLoan:
     total_outstanding: Money | None
     tranches: tuple[PlannedTranche, ...] = ()
     expected_on: date | None = None  # of its first disbursal
-    overpaid: Money = Money(0)  # more than was ever owed was paid
+    top_up: bool = False  # its disbursal pays off an older loan of the client
+    fees_at_disbursement: Money = ZERO
+    overpaid: Money = ZERO  # more than was ever owed was paid
 
     @property
     def disbursals(self) -> int:

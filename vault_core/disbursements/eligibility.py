@@ -29,6 +29,7 @@ class HeldFor(StrEnum):
     GROUP_LOAN = "group_loan"
     TRANCHE_LOAN = "tranche_loan"
     TRANCHE_NOT_DUE = "tranche_not_due"
+    TOP_UP = "top_up"
     NOT_APPROVED = "not_approved"
     SENDING_HALTED = "sending_halted"
     BY_PERSON = "by_person"

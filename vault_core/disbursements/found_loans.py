@@ -184,7 +184,7 @@ def _columns(
 def _plan(found: PartFound, today: date) -> Held | None:
     match found:
         case NoPart():
-            return Held(HeldFor.TRANCHE_LOAN, found.reason)
+            return Held(HeldFor.TOP_UP if found.top_up else HeldFor.TRANCHE_LOAN, found.reason)
         case WrongState():
             return Held(HeldFor.NOT_APPROVED, found.reason)
         case Part(due_on=date() as due_on) if due_on > today:

@@ -11,7 +11,7 @@ from vault_core.settings import Pace
 _HOLD_A_MOMENT = timedelta(minutes=10)  # what takes care of itself within this is not stuck
 _HOLD_AN_HOUR = timedelta(hours=1)
 
-_BY_HAND = frozenset({HeldFor.GROUP_LOAN, HeldFor.MPESA_LIMIT, HeldFor.CURRENCY, HeldFor.TRANCHE_LOAN})
+_BY_HAND = frozenset({HeldFor.GROUP_LOAN, HeldFor.MPESA_LIMIT, HeldFor.CURRENCY, HeldFor.TRANCHE_LOAN, HeldFor.TOP_UP})
 _AT_REST = frozenset({HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE})
 
 

@@ -28,9 +28,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class NoPart:
-    """The loan's plan cannot be paid by us. `reason` says what it is and what to do, to people."""
+    """What Mifos X has of the loan does not tell what to pay. `reason` says why and what to do, to people."""
 
     reason: str
+    top_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ def part_of(loan: ApprovedLoan, number: int) -> PartFound:
     if number == 1 and loan.net_disbursal > loan.approved_principal:
         return WrongState(
             f"Mifos X would have {loan.net_disbursal} paid of {loan.approved_principal} approved: correct the loan there"
+        )
+    if loan.top_up and loan.approved_principal - loan.net_disbursal <= loan.fees_at_disbursement:
+        # Seen on a running server: what the older loan owes is taken off by the disbursal only, so the net of before is too much.
+        return NoPart(
+            f"a top-up of {loan.approved_principal}, and Mifos X tells only with the disbursal what the older loan takes of it: "
+            "pay and disburse it by hand",
+            top_up=True,
         )
     if not loan.multi_disburse:
         return Part(1, 1, loan.approved_principal, loan.net_disbursal)

@@ -89,6 +89,7 @@ class SandboxServer(Server):
     async def set_up(self) -> None:
         await self.control(
             {
+                "nets_top_ups": False,
                 "users": [
                     {"username": "mifos", "password": "password"},
                     {"username": "clerk", "password": "clerk-pw", "permissions": list(RESTRICTED)},
@@ -97,6 +98,7 @@ class SandboxServer(Server):
                 "products": [
                     {"id": 1, "name": "Biashara Loan", "short_name": "BIAS"},
                     {"id": 2, "name": "Shamba Tranche Loan", "short_name": "SHAM", "multi_disburse": True},
+                    {"id": 3, "name": "Punctual Loan", "short_name": "PUNC", "sync_expected": True},
                 ],
             }
         )
@@ -114,13 +116,18 @@ class SandboxServer(Server):
         await self.control({"clients": [{"id": client_id, "first_name": "Wanjiku", "last_name": "Kamau", "mobile_no": mobile}]})
         return client_id, mobile
 
-    async def approved_loan(self, shillings: int, *, fee: bool = False) -> NewLoan:
-        client_id, mobile = await self._person()
-        loan_id, external_id, approved = self._take_id(), f"loan-{uuid4()}", self.today - timedelta(days=1)
+    async def approved_loan(
+        self, shillings: int, *, fee: bool = False, punctual: bool = False, topping_up: NewLoan | None = None
+    ) -> NewLoan:
+        """Approved and expected yesterday. `punctual`: takes no other day. `topping_up`: today, and its disbursal closes that loan."""
+        client_id, mobile = await self._person() if topping_up is None else (topping_up.client_id, topping_up.mobile_no)
+        approved = self.today - timedelta(days=1 if topping_up is None else 0)
+        loan_id, external_id = self._take_id(), f"loan-{uuid4()}"
         loan = {
             "id": loan_id,
-            "product": 1,
+            "product": 3 if punctual else 1,
             "client": client_id,
+            "topup_of": None if topping_up is None else topping_up.id,
             "principal_cents": shillings * 100,
             "fee_cents": shillings * 3 if fee else 0,
             "external_id": external_id,
@@ -162,6 +169,8 @@ class RealServer(Server):
     _fee: int
     _products: dict[bool, int]
     _in_tranches: int
+    _punctual: int
+    _topping_up: int
 
     async def set_up(self) -> None:
         currencies = [row["code"] for row in (await self.call("GET", "/currencies"))["selectedCurrencyOptions"]]
@@ -177,6 +186,12 @@ class RealServer(Server):
         self._products = {False: plain, True: charged}
         self._in_tranches = self._named(products, "Vault Test Tranches") or await self._make_product(
             "Vault Test Tranches", "VTTR", [], **_TRANCHES
+        )
+        self._punctual = self._named(products, "Vault Test Punctual") or await self._make_product(
+            "Vault Test Punctual", "VTPU", [], syncExpectedWithDisbursementDate=True
+        )
+        self._topping_up = self._named(products, "Vault Test Top-up") or await self._make_product(
+            "Vault Test Top-up", "VTTU", [], canUseForTopup=True
         )
 
     @staticmethod
@@ -224,13 +239,16 @@ class RealServer(Server):
         more = {"activationDate": str(day), "submittedOnDate": str(day), **FORMAT}
         return (await self.call("POST", "/clients", {**body, **more}))["clientId"], mobile
 
-    async def approved_loan(self, shillings: int, *, fee: bool = False) -> NewLoan:
-        day = self.today - timedelta(days=1)
-        client_id, mobile = await self._person()
+    async def approved_loan(
+        self, shillings: int, *, fee: bool = False, punctual: bool = False, topping_up: NewLoan | None = None
+    ) -> NewLoan:
+        day = self.today - timedelta(days=1 if topping_up is None else 0)  # a top-up is asked for after the older one's disbursal
+        client_id, mobile = await self._person() if topping_up is None else (topping_up.client_id, topping_up.mobile_no)
+        product = self._punctual if punctual else self._products[fee] if topping_up is None else self._topping_up
         external_id = f"loan-{uuid4()}"
         body = {
             "clientId": client_id,
-            "productId": self._products[fee],
+            "productId": product,
             "loanType": "individual",
             "principal": shillings,
             "loanTermFrequency": 3,
@@ -240,6 +258,7 @@ class RealServer(Server):
             "submittedOnDate": str(day),
             "externalId": external_id,
             "charges": [{"chargeId": self._fee, "amount": 3}] if fee else [],
+            **({} if topping_up is None else {"isTopup": True, "loanIdToClose": topping_up.id}),
         }
         loan_id = (await self.call("POST", "/loans", {**body, **self._terms()}))["loanId"]
         approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(day), **FORMAT}

@@ -1,4 +1,4 @@
-"""Queues that wait as a whole for an outside system that is away, and when a batch was last worked on."""
+"""Queues that wait as a whole for an outside system that is away, when a batch was last worked on, and top-ups that are held."""
 
 from alembic import op
 
@@ -22,6 +22,14 @@ CREATE TABLE outbox_outages (
 
 -- A claim of the batch says that its run is under way.
 ALTER TABLE disbursement_batches ADD COLUMN worked_at timestamptz;
+
+-- Newer servers take what the older loan owes off a top-up only when it is disbursed.
+ALTER TABLE disbursements
+    DROP CONSTRAINT disbursements_held_for_check,
+    ADD CONSTRAINT disbursements_held_for_check CHECK (held_for IN (
+        'wallet_short', 'float_short', 'product_limit', 'product_disabled', 'bad_phone', 'cents', 'mpesa_limit', 'currency',
+        'unresolved_payout', 'partner_halted', 'group_loan', 'tranche_loan', 'tranche_not_due', 'top_up', 'not_approved',
+        'sending_halted', 'by_person', 'cancelled'));
 """
 
 
