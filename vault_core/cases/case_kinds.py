@@ -65,7 +65,7 @@ ENDINGS: dict[str, Ending] = {
     "feed_window_lost": _PERSON,
     "feed_pull_failing": Ending(End.BY_ITSELF, "the first pull that succeeds closes the case"),
     "pull_row_unreadable": _PERSON,
-    "reversal_unknown": Ending(End.BY_ITSELF, "M-Pesa's answer about the reversal closes the case"),
+    "reversal_unknown": Ending(End.BY_COMMAND, "look in the M-Pesa portal, then `vault collections reversal-seen`"),
     "contradicting_reversal": _TWO,
     "unknown_stk_callback": _PERSON,
     "stk_amount_differs": _PERSON,

@@ -12,7 +12,7 @@ from functools import partial
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.cases.case_book import NewCase, close_cases, open_cases
 from vault_core.clients.mifos import MifosClient
 from vault_core.collections.decision_rows import Decision, end_decisions, read_decision
 from vault_core.collections.intended_posting import Target, intend_assigned
@@ -191,6 +191,7 @@ async def _book(
     values = {"id": one.id, "state": state, "in_suspense": whole or booked.from_suspense, "reason": reason[:500]}
     if (await connection.execute(_BACK, values)).one_or_none() is None:
         return
+    await close_cases(connection, runtime.clock, [(NOT_MOVED_CASE, one.subject)], resolution="undone in Mifos X after all")
     turn = f":{one.postings[0].external_id}"
     reversal = await reversal_of(
         connection, booked.transaction_id, key=f"unposted{turn}", effective_at=runtime.clock.now(), why=decision.reason

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.integration.collections.office import ANNE, BEN
 from vault_core.collections.assigning import lapse_decisions
+from vault_core.collections.mirror_refresh import refresh_mirrors
 from vault_core.collections.posting import post_collections
 from vault_core.errors import Conflict, InvalidInput, NotFound
 from vault_core.money import ZERO, Money
@@ -122,6 +123,7 @@ async def test_an_account_can_be_named_by_its_id_but_not_where_that_is_another_o
 
 
 async def test_what_the_payer_typed_is_remembered_only_when_asked(office):
+    await refresh_mirrors(office.runtime, office.connections)
     receipt = await office.customer_pays(20_00, "mama mboga")
     await office.assign(receipt, "loan:000000012", remember=True)
     await office.settle()
