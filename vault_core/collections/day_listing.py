@@ -37,9 +37,11 @@ class TakenPayment:
 _OF_DAY = text(
     """
     SELECT c.id, c.receipt, c.amount_cents, c.happened_at, c.state, c.source, c.bill_reference_sealed, c.payer_phone_sealed,
-           c.account_kind, c.account_no, c.posted_at, r.id AS request_id
+           c.account_kind, c.account_no, c.posted_at,
+           (SELECT r.id FROM stk_requests r
+            WHERE r.partner_id = c.partner_id AND r.short_code = c.short_code AND r.receipt = c.receipt
+            ORDER BY r.id LIMIT 1) AS request_id
     FROM collections c
-    LEFT JOIN stk_requests r ON r.partner_id = c.partner_id AND r.short_code = c.short_code AND r.receipt = c.receipt
     WHERE c.partner_id = :partner_id AND c.happened_at >= :start AND c.happened_at < :end
           AND (CAST(:after_at AS timestamptz) IS NULL OR (c.happened_at, c.id) > (:after_at, CAST(:after_id AS uuid)))
     ORDER BY c.happened_at, c.id LIMIT :most

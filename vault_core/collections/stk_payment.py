@@ -34,8 +34,9 @@ _LIKE = text(
             AND c.happened_at BETWEEN r.asked_at - CAST(:skew AS interval) AND r.expires_at
     WHERE r.id = ANY(:ids)
           AND NOT EXISTS (SELECT FROM stk_requests t
-                          WHERE t.partner_id = c.partner_id AND t.short_code = c.short_code
-                                AND c.receipt IN (t.receipt, t.callback_receipt))
+                          WHERE t.partner_id = c.partner_id AND t.short_code = c.short_code AND t.receipt = c.receipt)
+          AND NOT EXISTS (SELECT FROM stk_requests t
+                          WHERE t.partner_id = c.partner_id AND t.short_code = c.short_code AND t.callback_receipt = c.receipt)
     """
 )
 _NAMED = text(

@@ -20,7 +20,7 @@ def stack():
         yield running
 
 
-@pytest.mark.parametrize("name", ["postgres", "kafka", "receiver", "worker-1"])
+@pytest.mark.parametrize("name", ["postgres", "kafka", "receiver", "portal", "worker-1"])
 def test_a_process_killed_with_9_serves_again_by_itself(stack: PrivateStack, name: str, record_property) -> None:
     for needed in ("postgres", "kafka", "receiver", "worker-1"):
         stack.wait_until_serving(needed)
@@ -39,12 +39,13 @@ def test_the_receiver_serves_again_when_the_process_that_does_the_work_is_killed
     stack.wait_until_serving("receiver")
 
 
-def test_no_receiver_of_a_killed_main_process_goes_on_serving(stack: PrivateStack) -> None:
-    wait_for(lambda: bool(stack.children("receiver")), seconds=30, what="the receiver's worker")
-    old = stack.children("receiver")
-    killed = stack.kill("receiver")
+@pytest.mark.parametrize("name", ["receiver", "portal"])
+def test_no_worker_of_a_killed_main_process_goes_on_serving(stack: PrivateStack, name: str) -> None:
+    wait_for(lambda: bool(stack.children(name)), seconds=30, what="its worker")
+    old = stack.children(name)
+    killed = stack.kill(name)
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in old), seconds=30, what="the old workers to end")
-    stack.wait_until_serving("receiver", other_than=killed)
+    stack.wait_until_serving(name, other_than=killed)
 
 
 def test_what_was_committed_outlives_a_killed_database(stack: PrivateStack) -> None:
@@ -74,7 +75,7 @@ def test_making_the_topics_again_changes_nothing(stack: PrivateStack) -> None:
 
 def test_two_homes_run_side_by_side(stack: PrivateStack) -> None:
     with start_private_stack(
-        without=DAGSTER | {"kafka", "worker-1", "receiver"}, VAULT_KAFKA_BOOTSTRAP=stack.plan.kafka_bootstrap
+        without=DAGSTER | {"kafka", "worker-1", "receiver", "portal"}, VAULT_KAFKA_BOOTSTRAP=stack.plan.kafka_bootstrap
     ) as other:
         assert other.plan.database_url != stack.plan.database_url
         assert {part.number for part in other.plan.ports.values()}.isdisjoint(port.number for port in stack.plan.ports.values())

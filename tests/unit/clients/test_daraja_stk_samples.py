@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vault_core.clients.daraja_stk import (
@@ -200,7 +200,18 @@ TREES = st.recursive(
 )
 
 
-@given(st.binary(max_size=200) | TREES.map(lambda tree: json.dumps(tree).encode()) | TREES.map(lambda t: callback("0", t)))
+BODIES = st.binary(max_size=200) | TREES.map(lambda tree: json.dumps(tree).encode()) | TREES.map(lambda t: callback("0", t))
+
+
+@given(BODIES)
 def test_no_bytes_break_the_reader_of_callbacks(body):
     with suppress(InvalidInput):
         parse_stk_callback(body)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_a_million_bodies_do_not_break_it_either():
+    settings(max_examples=1_000_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))(
+        test_no_bytes_break_the_reader_of_callbacks
+    )()

@@ -46,6 +46,8 @@ CREATE UNIQUE INDEX stk_requests_by_checkout ON stk_requests (partner_id, checko
 CREATE INDEX stk_requests_to_look_at ON stk_requests (look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX stk_requests_by_time ON stk_requests (partner_id, asked_at);
 CREATE INDEX stk_requests_by_receipt ON stk_requests (partner_id, short_code, receipt) WHERE receipt IS NOT NULL;
+CREATE INDEX stk_requests_by_callback_receipt ON stk_requests (partner_id, short_code, callback_receipt) WHERE callback_receipt IS NOT NULL;
+CREATE INDEX stk_requests_alike ON stk_requests (partner_id, account_reference_hash, asked_at);
 -- The payment of a prompt whose callback is lost is found by what it was for.
 CREATE INDEX collections_by_reference ON collections (partner_id, bill_reference_hash, happened_at);
 
