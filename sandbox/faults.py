@@ -47,7 +47,7 @@ FAULTS: Mapping[str, str] = {
     "pull_offset_ignored": "pull: the answer begins with the first row whatever offset was asked for",
     "pull_odd_keys": "pull: the answer spells its keys as other live ones do",
     "pull_none_is_500": "pull: HTTP 500 where there is no payment",
-    "pull_fails": "pull: HTTP 503",
+    "pull_fails": "pull: HTTP 503; a unit is a short code and offset, pull:600100:0",
     "c2b_confirmation_late": "C2B: the confirmation comes settings.late_ms later",
     "stk_insufficient": "STK: result 1, the customer has too little",
     "stk_cancelled": "STK: result 1032",

@@ -1,6 +1,7 @@
 """`vault partner register-pull` and `text-core-payments`: the feeds of payments beside M-Pesa's confirmations."""
 
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -21,6 +22,9 @@ Name = Annotated[str, typer.Argument(help="The partner's short name.")]
 def register_pull_command(
     name: Name,
     number: Annotated[str, typer.Option(help="The mobile number that the pay bill's owner nominated at Safaricom.")],
+    back: Annotated[
+        int, typer.Option(help="Hours of the past to read, too, up to 47. Not hours that another program worked on.")
+    ] = 0,
 ) -> None:
     """Have the pay bill's payments pulled from M-Pesa by the clock, so that lost confirmations are found. May be repeated."""
 
@@ -28,10 +32,11 @@ def register_pull_command(
         async with runtime.engine.connect() as connection:
             partner = await load_partner(connection, name=name)
         async with aclosing(Connections(runtime)) as connections:
-            await register_pull(runtime, connections, partner, number, actor=actor())
+            await register_pull(runtime, connections, partner, number, actor=actor(), back=timedelta(hours=back))
         return partner.c2b_short_code
 
-    console.print(f"payments to pay bill {run(work)} are pulled from now on, beginning 48 hours back")
+    begins = f"beginning {back} hours back" if back else "beginning now"
+    console.print(f"payments to pay bill {run(work)} are pulled from now on, {begins}")
 
 
 def text_core_payments(

@@ -60,7 +60,7 @@ async def query(world: World, request: Request) -> Answer:
         return invalid(books, "EndDate")
     if not offset.isdigit():
         return invalid(books, "OffSetValue")
-    if _fires(world, "pull_fails", code):
+    if world.faults.fires("pull_fails", code.code, f"pull:{code.code}:{offset}", str(books.serial())):
         return error(books, 503, "503.001", "Service is currently unreachable")
     rows = _rows(world, code, start, end)
     first = 0 if _fires(world, "pull_offset_ignored", code) else int(offset)

@@ -34,15 +34,14 @@ class Plan:
     lost: Window | None
 
 
-def plan_sweep(swept_to: datetime | None, again_from: datetime | None, now: datetime, again: timedelta) -> Plan:
+def plan_sweep(begins_at: datetime, swept_to: datetime, again_from: datetime | None, now: datetime, again: timedelta) -> Plan:
     """Everything since `swept_to`, `again` before it (rows may come to light late), from `again_from` if that is earlier.
 
-    A feed that was never swept is read as far back as M-Pesa tells.
+    Never what happened before `begins_at`, and never farther back than M-Pesa tells.
     """
     oldest = now - _REACH
-    wanted = oldest if swept_to is None else min(swept_to - again, again_from or swept_to)
-    start = max(wanted, oldest)
-    lost = Window(swept_to, oldest) if swept_to is not None and swept_to < oldest else None
+    start = max(min(swept_to - again, again_from or swept_to), begins_at, oldest)
+    lost = Window(swept_to, oldest) if swept_to < oldest else None
     windows = []
     begins = start
     while begins < now:

@@ -35,7 +35,7 @@ _TAKE_DUE = text(
     FROM (SELECT short_code FROM pull_feeds WHERE next_sweep_at <= :now
           ORDER BY next_sweep_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
     WHERE pull_feeds.short_code = due.short_code
-    RETURNING pull_feeds.short_code, partner_id, swept_to, again_from, failures
+    RETURNING pull_feeds.short_code, partner_id, begins_at, swept_to, again_from, failures
     """
 )
 _SWEPT = text("UPDATE pull_feeds SET swept_to = greatest(swept_to, :swept_to) WHERE short_code = :short_code")
@@ -57,7 +57,8 @@ _FAILED = text(
 class _Feed:
     short_code: str
     partner_id: UUID
-    swept_to: datetime | None
+    begins_at: datetime
+    swept_to: datetime
     again_from: datetime | None
     failures: int
 
@@ -81,7 +82,7 @@ async def sweep_pulls(runtime: Runtime, connections: Connections) -> int:
 
 async def _sweep(runtime: Runtime, connections: Connections, feed: _Feed) -> None:
     now = runtime.clock.now()
-    plan = plan_sweep(feed.swept_to, feed.again_from, now, timedelta(seconds=runtime.pace.pull_again))
+    plan = plan_sweep(feed.begins_at, feed.swept_to, feed.again_from, now, timedelta(seconds=runtime.pace.pull_again))
     listed: set[str] = set()
     try:
         daraja = await connections.daraja(feed.partner_id)

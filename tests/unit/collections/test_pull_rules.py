@@ -13,34 +13,30 @@ HOUR = timedelta(hours=1)
 ages = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=5))
 
 
-@given(st.none() | ages, st.none() | ages, st.timedeltas(min_value=timedelta(0), max_value=timedelta(hours=6)))
-def test_windows_cover_without_a_hole_all_that_is_wanted_and_that_m_pesa_still_tells(swept, wanted_again, again):
-    swept_to = None if swept is None else NOW - swept
+@given(ages, ages, st.none() | ages, st.timedeltas(min_value=timedelta(0), max_value=timedelta(hours=6)))
+def test_windows_cover_without_a_hole_all_that_is_wanted_and_that_m_pesa_still_tells(begun, swept, wanted_again, again):
+    begins_at, swept_to = NOW - max(begun, swept), NOW - swept
     again_from = None if wanted_again is None else NOW - wanted_again
-    plan = plan_sweep(swept_to, again_from, NOW, again)
-    assert NOW - timedelta(hours=48) < plan.start < NOW - timedelta(hours=47) or plan.lost is None
+    plan = plan_sweep(begins_at, swept_to, again_from, NOW, again)
     edges = [plan.start, *(one.end for one in plan.windows)]
     assert [one.start for one in plan.windows] == edges[:-1]
     assert edges[-1] == max(NOW, plan.start)
     assert all(timedelta(0) < one.end - one.start <= LONGEST_WINDOW for one in plan.windows)
-    oldest = NOW - timedelta(hours=47)
-    if swept_to is not None:
-        assert plan.start <= max(swept_to - again, oldest)
-        assert plan.start <= max(min(swept_to, again_from or swept_to), oldest)
-        assert (plan.lost is not None) == (swept_to < plan.start)
-    else:
-        assert plan.start < oldest
+    oldest = NOW - timedelta(hours=47, minutes=50)
+    assert plan.start >= max(begins_at, oldest)
+    assert plan.start <= max(min(swept_to - again, again_from or swept_to), begins_at, oldest)
+    assert (plan.lost is not None) == (swept_to < oldest)
 
 
-def test_a_sweep_reaches_back_into_the_one_before():
-    assert plan_sweep(NOW - HOUR, None, NOW, HOUR).windows == (Window(NOW - 2 * HOUR, NOW),)
+def test_a_sweep_reaches_back_into_the_one_before_but_not_to_before_the_beginning():
+    assert plan_sweep(NOW - 9 * HOUR, NOW - HOUR, None, NOW, HOUR).windows == (Window(NOW - 2 * HOUR, NOW),)
+    assert plan_sweep(NOW - HOUR, NOW - HOUR, NOW - 9 * HOUR, NOW, HOUR).windows == (Window(NOW - HOUR, NOW),)
 
 
 def test_what_is_older_than_m_pesa_tells_is_lost_and_named():
-    plan = plan_sweep(NOW - timedelta(hours=72), None, NOW, HOUR)
-    assert plan.lost is not None
-    assert plan.lost.start == NOW - timedelta(hours=72)
-    assert plan.lost.end == plan.start
+    swept_to = NOW - timedelta(hours=72)
+    plan = plan_sweep(swept_to, swept_to, None, NOW, HOUR)
+    assert plan.lost == Window(swept_to, plan.start)
 
 
 def pulled(receipt, *moments):

@@ -28,7 +28,8 @@ CREATE TABLE pull_feeds (
     short_code text PRIMARY KEY,
     partner_id uuid NOT NULL REFERENCES partners,
     registered_at timestamptz NOT NULL,
-    swept_to timestamptz,                     -- all until then is read; the next window begins some time before it
+    begins_at timestamptz NOT NULL,           -- never read before it: what was paid then may be entered in Mifos X already
+    swept_to timestamptz NOT NULL,            -- all until then is read; the next window begins some time before it
     again_from timestamptz,                   -- from here on it is wanted once more: a balance says that something is missing
     next_sweep_at timestamptz NOT NULL,
     failures integer NOT NULL DEFAULT 0,      -- sweeps since the last one that M-Pesa answered
