@@ -121,6 +121,13 @@ async def test_the_receipt_the_phone_and_our_id_stand_in_mifos(open_day) -> None
         assert row["amount_cents"] == 1_500_000
         assert row["receipt"] == disbursement["receipt"]
         assert row["external_id"] == f"pv-disburse-{disbursement['id'].hex}"
+        answer = await day.runtime.http.get(
+            f"{day.sandbox}/mifos/alpha/fineract-provider/api/v1/loans/1?associations=transactions",
+            auth=("mifos", "password"),
+            headers={"Fineract-Platform-TenantId": "default"},
+        )
+        (detail,) = [each["paymentDetailData"] for each in answer.json()["transactions"] if each.get("paymentDetailData")]
+        assert (detail["accountNumber"], detail["paymentType"]["name"]) == ("254700000001", "M-Pesa")
 
 
 async def test_an_old_server_is_posted_to_without_keys_and_read_back_by_receipt(open_day) -> None:
