@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import dataclass
+from itertools import count, islice
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ class Page:
 async def read_through(rows: list[int], vanishing: dict[int, list[int]], added: dict[int, int], page: int) -> set[int]:
     """The ids met when, before read number n, the rows `vanishing[n]` go and `added[n]` new ones come."""
     reads = 0
+    new_ids = count(1000)
     met: set[int] = set()
 
     async def read(offset: int) -> Page:
@@ -26,7 +28,7 @@ async def read_through(rows: list[int], vanishing: dict[int, list[int]], added: 
         for gone in vanishing.get(reads, []):
             if gone in rows:
                 rows.remove(gone)
-        rows.extend(range(1000 + len(rows), 1000 + len(rows) + added.get(reads, 0)))
+        rows.extend(islice(new_ids, added.get(reads, 0)))
         reads += 1
         return Page(len(rows), tuple(rows[offset : offset + page]))
 
