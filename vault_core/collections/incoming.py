@@ -9,15 +9,12 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
 from uuid import UUID
 
 from vault_core.collections.matching import normalise_reference
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.phones import normalise_phone
-
-Feed = Literal["c2b", "stk", "pull", "statement"]
 
 _HASHED = re.compile(r"[0-9a-f]{64}")
 _SECOND_HAND = ("pull", "statement")  # feeds that are read because a confirmation may be missing
@@ -32,7 +29,7 @@ class IncomingPayment:
     receipt: str
     amount: Money
     happened_at: datetime
-    source: str  # a Feed
+    source: str  # the feed: 'c2b', 'stk', 'pull' or 'statement'
     event_id: UUID  # the evidence that is kept of it: an inbound event, a pull answer, a row of a statement
     org_balance: Money | None  # the short code's balance after it, as M-Pesa says
     bill_reference: str = field(repr=False)  # empty: the feed does not tell it

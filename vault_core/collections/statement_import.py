@@ -138,14 +138,22 @@ def bad_rows_text(report: ImportReport) -> str:
 
 def _read_through(partner: Partner, statement: Statement) -> ImportReport:
     report = ImportReport()
-    for row in read_statement(statement.content, partner.c2b_short_code):
-        report.count(read_row(row))
+    for _, read in _read(partner, statement):
+        report.count(read)
     return report
 
 
-def _payments(partner: Partner, statement: Statement) -> Iterator[tuple[StatementPayment, StatementRow]]:
+def _read(partner: Partner, statement: Statement) -> Iterator[tuple[StatementRow, StatementPayment | NoPayment | BadRow]]:
+    begins_at = partner.created_at.replace(microsecond=0)
     for row in read_statement(statement.content, partner.c2b_short_code):
         read = read_row(row)
+        before = isinstance(read, StatementPayment) and read.at < begins_at
+        # Whatever program had the pay bill then may have entered them in Mifos X: booked here they would be there twice.
+        yield row, NoPayment("payments from before the lender was added here") if before else read
+
+
+def _payments(partner: Partner, statement: Statement) -> Iterator[tuple[StatementPayment, StatementRow]]:
+    for row, read in _read(partner, statement):
         if isinstance(read, StatementPayment):
             yield read, row
 

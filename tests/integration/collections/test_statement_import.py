@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -78,6 +79,14 @@ async def test_the_statement_of_another_pay_bill_is_refused(umoja):
     content = statement_of(*made(umoja)).content.replace(PAY_BILL.encode(), b"600999", 1)
     with pytest.raises(InvalidInput, match="of short code '600999'"):
         await import_statement(umoja.runtime, umoja.partner, Statement("x.csv", content), actor="ops:test")
+
+
+async def test_payments_from_before_the_lender_was_added_are_left_to_who_had_them_then(umoja):
+    [one] = made(umoja, 1)
+    before = paid("STMTBEFORE", umoja.runtime.clock.now() - timedelta(days=1), 100_00)
+    report = await tell_by_statement(umoja, one, before)
+    assert (report.booked, dict(report.not_payments)) == (1, {"payments from before the lender was added here": 1})
+    assert await receipts(umoja) == [one.receipt]
 
 
 async def test_a_receipt_that_is_booked_with_another_amount_is_named_and_is_a_case(umoja):
