@@ -44,7 +44,7 @@ from vault_core.database import APP_ROLE, open_async_engine, open_owner_engine
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.detection import poll_due
 from vault_core.disbursements.sending import send_batch
-from vault_core.http_pool import SpreadTransport
+from vault_core.http_pool import PooledTransport
 from vault_core.identifiers import id_maker
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime, open_runtime
@@ -168,7 +168,7 @@ def _cost(of: list[Lender], loans: int, latency_ms: int) -> Cost:
 async def _cost_of_services(database_url: str, sandbox_url: str, of: list[Lender], loans: int, settings: dict[str, int]) -> Cost:
     clock = SystemClock()
     engine = open_async_engine(database_url)
-    async with httpx.AsyncClient(timeout=30, transport=SpreadTransport(), headers={"User-Agent": "payment-vault"}) as http:
+    async with httpx.AsyncClient(timeout=30, transport=PooledTransport(), headers={"User-Agent": "payment-vault"}) as http:
         runtime = Runtime(
             engine=engine,
             clock=clock,

@@ -34,7 +34,7 @@ from benchmarks.parts.lenders import ACTIVE, Lender, lenders, take_in
 from benchmarks.parts.post_load import post_each
 from benchmarks.parts.process_usage import UsageWatch, own_children, usage_figures
 from vault_core.clock import NAIROBI
-from vault_core.http_pool import SpreadTransport
+from vault_core.http_pool import PooledTransport
 from vault_core.partners.callback_urls import callback_url
 from vault_core.runtime import Runtime, open_runtime
 
@@ -89,15 +89,14 @@ async def _measure(
         for number in range(1, workers + 1):
             worker = stack.worker(f"worker-{number}")
             await asyncio.to_thread(worker.__enter__)
-            block.push_async_callback(asyncio.to_thread, worker.__exit__, None, None, None)
-        send = partial(asyncio.to_thread, post_each, stack.port, connections=32)
-        await send(source.requests(_WARMING))
+            block.push_async_callback(partial(asyncio.to_thread, worker.__exit__), None, None, None)
+        await _send(stack, source.requests(_WARMING))
         await _until_told(runtime, _WARMING)
         watch, calls_before = UsageWatch(own_children), await _calls(runtime, stack)
-        await send(source.requests(payments))
+        await _send(stack, source.requests(payments))
         await _until_told(runtime, _WARMING + payments)
         used, calls = watch.look(), await _calls(runtime, stack)
-        await send(source.requests(payments // 4), rate=rate)
+        await _send(stack, source.requests(payments // 4), rate)
         await _until_told(runtime, _WARMING + payments + payments // 4)
         watch.look()
         spans = await _spans(runtime)
@@ -134,6 +133,12 @@ async def _lenders(runtime: Runtime, stack: BenchStack, mifos_ms: int) -> Custom
     return CustomerPayments(places, accounts, runtime.clock.now().astimezone(NAIROBI), most=_LARGEST)
 
 
+async def _send(stack: BenchStack, requests: Sequence[bytes], rate: float | None = None) -> None:
+    load = await asyncio.to_thread(post_each, stack.port, requests, connections=32, rate=rate)
+    if load.refused:
+        raise SystemExit(f"{load.refused} payments were not acknowledged: the figures are worth nothing")
+
+
 async def _until_told(runtime: Runtime, wanted: int) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -162,7 +167,7 @@ async def _calls(runtime: Runtime, stack: BenchStack) -> dict[str, int]:
 
 async def _bare(stack: BenchStack, payments: int) -> float:
     """Payments a second that the product's HTTP client makes of the four requests that no payment can do without."""
-    async with httpx.AsyncClient(timeout=30, transport=SpreadTransport()) as http:
+    async with httpx.AsyncClient(timeout=30, transport=PooledTransport()) as http:
         todo = iter([(lender, number) for number in range(payments // LENDERS) for lender in lenders(LENDERS)])
 
         async def worker() -> None:

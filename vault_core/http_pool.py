@@ -1,58 +1,107 @@
-"""Connections to the outside: several small pools instead of one large.
+"""Connections to the outside: httpx's interface over aiohttp's connections, which cost half the processor time of its own.
 
-httpcore looks through all connections of a pool for each request, so that the cost of a request grows with the number in flight:
-with 80 under way that look costs more than the request itself. Spread over small pools it stays flat.
+What a failure proves stays what httpx says of it (vault_core/clients/http_exchange.py rests on that): a request that never left
+is a ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol or LocalProtocolError; after any other error the other side
+may have done what was asked. Nothing is repeated, but for a read whose kept connection turns out to have been closed.
 """
 
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 
+import aiohttp
 import httpx
+import yarl
 
-_POOLS = 16
-_IN_A_POOL = 16
+_MOST_CONNECTIONS = 256
+_KEPT_SECONDS = 5.0  # between two requests; servers close idle connections, and a request on a closed one proves nothing
+# What httpx has set already, or left out on purpose.
+_NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
-class SpreadTransport(httpx.AsyncBaseTransport):
-    """Sends each request through the pool with the fewest under way; the first of equals, so that a quiet process keeps few."""
+class PooledTransport(httpx.AsyncBaseTransport):
+    """Sends each request on a connection of one pool. For one event loop; opened by the first request."""
 
     def __init__(self) -> None:
-        context = httpx.create_ssl_context()  # one for all: making it reads the machine's certificates
-        limits = httpx.Limits(max_connections=_IN_A_POOL, max_keepalive_connections=_IN_A_POOL)
-        self._pools = [httpx.AsyncHTTPTransport(verify=context, limits=limits) for _ in range(_POOLS)]
-        self._under_way = [0] * _POOLS
+        self._session: aiohttp.ClientSession | None = None
+        self._traced: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange; the pool is busy with it until its body is read or closed."""
-        chosen = min(range(_POOLS), key=self._under_way.__getitem__)
-        self._under_way[chosen] += 1
-        try:
-            response = await self._pools[chosen].handle_async_request(request)
-        except BaseException:
-            self._under_way[chosen] -= 1
-            raise
-        response.stream = _Counted(response.stream, self._under_way, chosen)
-        return response
+        """One exchange, up to the head of its answer; the connection is free when the body is read or closed."""
+        if "trace" in request.extensions:  # of tests, which must know when a request has left whole: aiohttp does not tell
+            self._traced = self._traced or httpx.AsyncHTTPTransport(verify=self._certificates)
+            return await self._traced.handle_async_request(request)
+        waits = request.extensions.get("timeout", {})
+        timeout = aiohttp.ClientTimeout(connect=waits.get("pool"), sock_connect=waits.get("connect"), sock_read=waits.get("read"))
+        with _errors_of_httpx():
+            answer = await self._opened().request(
+                request.method,
+                yarl.URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=timeout,
+                ssl=self._certificates if request.url.scheme == "https" else True,
+            )
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        for pool in self._pools:
-            await pool.aclose()
+        if self._traced is not None:
+            await self._traced.aclose()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()  # reads the machine's: slow, so once, and not before it is needed
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # httpx does it
+                skip_auto_headers=_NOT_ADDED,
+            )
+        return self._session
 
 
-class _Counted(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, under_way: list[int], chosen: int) -> None:
-        self._stream = stream
-        self._under_way = under_way
-        self._chosen: int | None = chosen
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        assert isinstance(self._stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport makes no other
-        async for chunk in self._stream:
-            yield chunk
+        with _errors_of_httpx():
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
 
     async def aclose(self) -> None:
-        if self._chosen is not None:
-            self._under_way[self._chosen] -= 1
-            self._chosen = None
-        if isinstance(self._stream, httpx.AsyncByteStream):
-            await self._stream.aclose()
+        """Gives the connection back, or closes it if there is more to read on it."""
+        if self._answer.content.at_eof():
+            self._answer.release()
+        else:
+            self._answer.close()
+
+
+@contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    """Words of aiohttp that may quote the address, whose query may be a payer's, are left out."""
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:  # waiting for a free connection, or for the other side to take one
+        raise httpx.ConnectTimeout("no connection in time") from error
+    except aiohttp.ServerTimeoutError as error:
+        raise httpx.ReadTimeout("no more of the answer in time") from error
+    except aiohttp.ClientConnectorError as error:  # name, connection, TLS
+        raise httpx.ConnectError(str(error)) from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise httpx.UnsupportedProtocol("the address is not one of http or https") from error
+    except aiohttp.ClientError as error:
+        raise httpx.RemoteProtocolError(type(error).__name__) from error
+    except OSError as error:
+        raise httpx.ReadError(type(error).__name__) from error
+    except ValueError as error:  # a header or method that cannot be written
+        raise httpx.LocalProtocolError(type(error).__name__) from error

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Sequence
 import httpx
 
 from benchmarks.parts.lenders import Lender
-from vault_core.http_pool import SpreadTransport
+from vault_core.http_pool import PooledTransport
 
 
 async def pay_bare(sandbox_url: str, of: Sequence[Lender], loans: int, in_flight: int, *, reads: bool) -> float:
     """Seconds that the B2C requests of `loans` loans of each lender take; `reads`: client and loan are read before each."""
-    async with httpx.AsyncClient(timeout=30, transport=SpreadTransport()) as http:
+    async with httpx.AsyncClient(timeout=30, transport=PooledTransport()) as http:
         answer = await http.get(f"{sandbox_url}/daraja/oauth/v1/generate?grant_type=client_credentials", auth=("key", "secret"))
         bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         todo = iter([(lender, number) for number in range(1, loans + 1) for lender in of])

@@ -1,0 +1,169 @@
+"""What a failing connection proves, met on real sockets: never sent, or perhaps done."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from local_stack.embedded_kafka import free_ports
+from vault_core.clients.http_exchange import Answer, NoAnswer, NotSent, exchange
+from vault_core.http_pool import PooledTransport
+
+Handle = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+SECRET = "?query=254712000001"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=PooledTransport(), headers={"User-Agent": "payment-vault"}) as client:
+        yield client
+
+
+class Seen:
+    """The address of a server, and the requests that reached it."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[bytes] = []
+        self.connections = 0
+
+
+@asynccontextmanager
+async def serving(handle: Handle) -> AsyncIterator[Seen]:
+    """A server that hands each request with a body of at most one packet to `handle`."""
+    seen = Seen()
+    open_ends: list[tuple[asyncio.StreamWriter, asyncio.Event]] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.connections += 1
+        ended = asyncio.Event()
+        open_ends.append((writer, ended))
+        try:
+            while request := await reader.read(65536):
+                seen.requests.append(request)
+                await handle(request, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            ended.set()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        try:
+            yield seen
+        finally:
+            for writer, ended in open_ends:
+                writer.close()
+                await asyncio.wait_for(ended.wait(), 5)
+
+
+def says(answer: bytes) -> Handle:
+    async def handle(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    return handle
+
+
+async def hangs_up(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def says_nothing(_request: bytes, _writer: asyncio.StreamWriter) -> None:
+    return
+
+
+async def test_a_request_goes_out_as_it_was_made_and_its_answer_comes_back_decoded(http):
+    body = gzip.compress(b'{"told": true}')
+    head = b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nX-Word: One\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serving(says(head + body)) as seen:
+        headers = {"Authorization": "Basic abc", "Content-Type": "application/json"}
+        done = await exchange(http, "POST", f"{seen.url}a%20b", timeout=5, headers=headers, params={"q": "x&y"}, content=b"{}")
+    assert isinstance(done, Answer)
+    assert (done.status, done.body, done.headers["x-word"]) == (201, b'{"told": true}', "One")
+    (request,) = seen.requests
+    sent, _, content = request.partition(b"\r\n\r\n")
+    line, *lines = sent.decode().split("\r\n")
+    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert (line, content) == ("POST /a%20b?q=x%26y HTTP/1.1", b"{}")
+    assert fields["authorization"] == "Basic abc"
+    assert (fields["content-type"], fields["content-length"], fields["user-agent"]) == ("application/json", "2", "payment-vault")
+    assert len(lines) == len(fields), "a header was sent twice"
+
+
+async def test_connections_are_kept_and_no_cookie_or_redirect_is_followed(http):
+    answer = b"HTTP/1.1 302 Found\r\nSet-Cookie: JSESSIONID=one\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    async with serving(says(answer)) as seen:
+        for _ in range(3):
+            done = await exchange(http, "GET", seen.url, timeout=5)
+            assert isinstance(done, Answer)
+            assert done.status == 302
+    assert (seen.connections, len(seen.requests)) == (1, 3)
+    assert not any(b"cookie" in request.lower() for request in seen.requests)
+
+
+async def test_what_never_left_is_told_as_not_sent(http):
+    (closed,) = free_ports(1)
+    for address in (f"http://127.0.0.1:{closed}/", "http://no-such-host.invalid/", "ftp://127.0.0.1/"):
+        done = await exchange(http, "POST", address + SECRET, timeout=5, content=b"{}")
+        assert isinstance(done, NotSent), address
+        assert "254712" not in done.cause
+    async with serving(says(b"no TLS here")) as seen:
+        done = await exchange(http, "POST", seen.url.replace("http:", "https:"), timeout=5, content=b"{}")
+    assert isinstance(done, NotSent)
+
+
+async def test_a_header_that_cannot_be_written_is_not_sent(http):
+    async with serving(says_nothing) as seen:
+        done = await exchange(http, "POST", seen.url, timeout=5, headers={"Idempotency-Key": "a\r\nb"}, content=b"{}")
+    assert isinstance(done, NotSent)
+    assert seen.requests == []
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        hangs_up,
+        says_nothing,
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"),
+        says(b"nonsense\r\n\r\n"),
+        says(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nfour"),
+    ],
+    ids=["hangs up", "silence", "part of an answer", "no HTTP", "not gzip"],
+)
+async def test_a_lost_answer_of_a_write_is_no_answer_and_the_write_is_sent_once(http, handle):
+    async with serving(handle) as seen:
+        done = await exchange(http, "POST", seen.url + SECRET, timeout=1, content=b"{}")
+        assert isinstance(done, NoAnswer)
+        assert "254712" not in done.cause
+        assert len(seen.requests) == 1
+
+
+async def test_a_write_on_a_kept_connection_that_is_hung_up_on_is_not_repeated(http):
+    answers = iter([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+
+    async def once(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        if (answer := next(answers, None)) is None:
+            writer.close()
+        else:
+            writer.write(answer)
+
+    async with serving(once) as seen:
+        assert isinstance(await exchange(http, "POST", seen.url, timeout=5, content=b"1"), Answer)
+        assert isinstance(await exchange(http, "POST", seen.url, timeout=5, content=b"2"), NoAnswer)
+    assert len(seen.requests) == 2
+
+
+async def test_a_request_that_a_test_follows_tells_when_it_has_left_whole(http):
+    told = asyncio.Event()
+
+    async def trace(event: str, _info: object) -> None:
+        if event.endswith("send_request_body.complete"):
+            told.set()
+
+    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as seen:
+        await http.post(seen.url, content=b"{}", extensions={"trace": trace})
+    assert told.is_set()
