@@ -139,3 +139,24 @@ async def test_an_old_server_is_posted_to_without_keys_and_read_back_by_receipt(
             day.clock.pass_time(minutes=10)
         assert await day.states() == {1: "disbursed"}
         assert len(await disbursals(day)) == 1
+
+
+async def test_an_unclear_answer_is_read_back_however_soon_its_call_comes_again(open_day, monkeypatch) -> None:
+    from vault_core.clients.mifos import MifosClient
+    from vault_core.outcome import Unknown
+
+    made: list[int] = []
+    real = MifosClient.disburse
+
+    async def lost(self, loan_id, write):
+        made.append(loan_id)
+        await real(self, loan_id, write)
+        return Unknown("no answer")
+
+    async with open_day([loan(1)]) as day:
+        await paid(day)
+        monkeypatch.setattr(MifosClient, "disburse", lost)
+        await day.post()
+        day.clock.pass_time(minutes=1)
+        await day.post()
+        assert (made, await day.states()) == ([1], {1: "disbursed"})
