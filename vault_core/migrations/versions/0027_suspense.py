@@ -62,7 +62,7 @@ CREATE TABLE collection_decisions (
     decided_by text CHECK (decided_by <> ''),
     decided_at timestamptz CHECK (decided_at >= proposed_at),
     decision_note text,
-    ended_at timestamptz CHECK (ended_at >= decided_at),
+    ended_at timestamptz,                     -- by another process's clock
     effect text,                              -- what carrying it out did
     CHECK ((account_kind IS NULL) = (account_id IS NULL) AND (account_kind IS NULL) = (account_no IS NULL)),
     CHECK (CASE kind WHEN 'assign' THEN account_kind IS NOT NULL WHEN 'reverse' THEN account_kind IS NULL ELSE true END),
