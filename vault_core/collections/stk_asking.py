@@ -178,6 +178,7 @@ async def _note_answer(connection: AsyncConnection, runtime: Runtime, request_id
     if request.callback_code is None and request.receipt is None:
         request.state, request.reason = begun, reason
         request.state = judge(request.told(), now)
+        request.ended_at = now if request.state is StkState.REFUSED else None
         first_look = timedelta(seconds=runtime.pace.stk_query_after)
         request.look_at = next_look(request.told(), request.asked_at, now, first_look)
     await write_requests(connection, runtime, [request])

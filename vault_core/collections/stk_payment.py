@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -69,7 +68,7 @@ async def find_payments(connection: AsyncConnection, runtime: Runtime, requests:
     found = {row.request_id: str(row.receipt) for row in await connection.execute(_NAMED, {"ids": ids})}
     like: defaultdict[UUID, list[LikePayment]] = defaultdict(list)
     for row in await connection.execute(_LIKE, {"ids": ids, "skew": _CLOCKS_DIFFER}):
-        phone: Any = phone_told(runtime.sealer, row.id, row.payer_phone_sealed)
+        phone = phone_told(runtime.sealer, row.id, row.payer_phone_sealed)
         like[row.request_id].append(LikePayment(row.receipt, row.happened_at, phone, row.rivals))
     for request in requests:
         only = choose(request.phone, like[request.id])

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.callback_catcher import Catcher
-from tests.integration.collections.stk_till import PHONE, Till, open_till
+from tests.integration.collections.stk_till import PHONE, Till, open_till, store_delivery
 from vault_core.collections.stk_asking import ask_to_pay
+from vault_core.collections.stk_results import handle_stk_results
 from vault_core.collections.stk_verdict import StkState
 from vault_core.errors import Conflict, KeyReused
 from vault_core.money import Money
@@ -252,14 +253,28 @@ async def test_callbacks_that_contradict_each_other_open_a_case_and_the_money_st
     assert await kinds(till) == ["stk_contradiction"] * 2
 
 
-async def test_a_body_that_cannot_be_read_is_set_aside_and_holds_back_nobody(till):
-    request = await till.ask()
-    bad = await till.deliver("stk_result", b'{"Body": 7}')
-    await till.hand_on("stk_result", after=2)
+async def test_in_one_batch_repeats_count_once_and_a_body_that_cannot_be_read_holds_back_nobody(till):
+    requests = [await till.ask(phone=f"25471200000{n}", amount=Money.shillings(100 + n)) for n in range(3)]
+    first, second, third = (request.checkout_request_id for request in requests)
+    bodies = [
+        callback(first, amount="100", receipt="R1"),
+        callback(second, code=1032),
+        b'{"Body": 7}',
+        callback(first, amount="100", receipt="R1"),
+        callback("ws_CO_nobody_s"),
+        callback(third, amount="102", receipt="R3"),
+    ]
+    ids = [await store_delivery(till.runtime, till.umoja.partner.id, "stk_result", body) for body in bodies]
+    await handle_stk_results(till.runtime, till.connections, ids)
+    await handle_stk_results(till.runtime, till.connections, ids)
 
-    rows = {row.id: row for row in await till.umoja.rows("SELECT id, state, cause FROM inbound_events")}
-    assert (rows[bad].state, "stkCallback" in rows[bad].cause) == ("exception", True)
-    assert (await till.state(request)).state is StkState.PAID
+    assert [(await till.state(request)).state for request in requests] == [StkState.PAID, StkState.DECLINED, StkState.PAID]
+    assert await booked(till) == [("R1", 100_00), ("R3", 102_00)]
+    assert await kinds(till) == ["unknown_stk_callback"]
+    rows = {row.id: row for row in await till.umoja.rows("SELECT id, state, cause, effect FROM inbound_events")}
+    assert [rows[number].state for number in ids] == ["processed"] * 2 + ["exception"] + ["processed"] * 3
+    assert "stkCallback" in rows[ids[2]].cause
+    assert [rows[number].effect for number in (ids[0], ids[3])] == ["booked R1", "told before: R1"]
 
 
 # ------------------------------------------------------------------ asking
@@ -292,7 +307,7 @@ async def test_with_a_wrong_passkey_the_request_is_refused(till, umoja):
     await replace_credential(umoja.runtime, umoja.partner.id, CredentialPurpose.MPESA_PASSKEY, "another", actor="ops:test")
     umoja.runtime.clock.pass_time(seconds=31)
     refused = await till.ask()
-    assert (refused.state, refused.look_at) == (StkState.REFUSED, None)
+    assert (refused.state, refused.look_at, refused.ended_at) == (StkState.REFUSED, None, till.runtime.clock.now())
     assert "Wrong credentials" in (refused.reason or "")
 
 
