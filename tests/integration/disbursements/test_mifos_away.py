@@ -13,7 +13,7 @@ from tests.integration.disbursements.conftest import Day, client, lender_day, lo
 from tests.integration.disbursements.test_posting_disbursements import disbursals, paid
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
-from vault_core.outbox.calls import MIFOS_TOPIC, take_due_for_relay
+from vault_core.outbox.calls import MIFOS_TOPIC, claim_calls, take_due_for_relay
 from vault_core.postings.mifos_outages import probe_away
 from vault_core.runtime import Runtime
 
@@ -144,6 +144,9 @@ async def test_the_others_go_on_while_one_mifos_is_away(open_day, vault, sandbox
             assert (states[alpha.partner.id], states[beta.partner.id]) == ("posting", "disbursed")
             clock.pass_time(minutes=1)
             assert await relayed(vault) == []
+            waiting = await alpha.rows("SELECT id FROM outbox WHERE kind = 'disbursement.post' AND state = 'pending'")
+            assert len(waiting) == 1
+            assert await claim_calls(vault, [row["id"] for row in waiting]) == []  # published before the outage, say
         assert await probe(alpha) == 1
         assert await relayed(vault) == [f"{alpha.partner.id}:1"]
 
