@@ -25,6 +25,7 @@ from vault_core.runtime import Runtime
 
 CORRECTED_CASE = "posted_payment_undone"
 BY_HAND_CASE = "payment_entered_by_hand"
+_UNDER_WAY = ("intended", "unknown")
 
 # What we have posted to these accounts, or are about to; `ours_undone`: a person has had it undone by us.
 _POSTINGS = text(
@@ -83,7 +84,7 @@ async def handle_payment_hooks(runtime: Runtime, connections: Connections, ids: 
     async with runtime.engine.connect() as connection:
         postings = await _postings(connection, [one.account for one in hinted])
         texting = set((await connection.execute(_WHO_TEXTS, {"partners": [one.delivery.partner_id for one in hinted]})).scalars())
-    to_read = {one.account for one in hinted if one.hint.corrected or _named_by(one.hint, postings[one.account]) is None}
+    to_read = {one.account for one in hinted if one.hint.corrected or not _is_ours(one.hint, postings[one.account])}
     seen = await read_accounts(connections, sorted(to_read), texting)
     ready = {one.delivery.id: one for one in hinted if one.account not in to_read or seen[one.account] is not None}
     await apply_deliveries(runtime, list(ready), partial(_apply, runtime, ready, seen))
@@ -108,32 +109,23 @@ async def _postings(connection: AsyncConnection, accounts: Iterable[Account]) ->
     return found
 
 
-def _named_by(hint: PaymentHint, postings: Sequence[Row[Any]]) -> Row[Any] | None:
-    """The posting of ours that the hook names. Forged, it could only hide itself."""
+def _is_ours(hint: PaymentHint, postings: Sequence[Row[Any]]) -> bool:
+    """Whether the hook names a posting of ours. Forged, it could only hide itself."""
+    return _ours(postings, hint.transaction_id, hint.external_id, hint.receipt) is not None
+
+
+def _ours(postings: Sequence[Row[Any]], transaction_id: int, external_id: str | None, receipt: str | None) -> Row[Any] | None:
+    """The posting of ours that a transaction is.
+
+    By its receipt only while the answer to our call is not written down: later the same receipt is somebody's second entry of it.
+    """
     return next(
         (
             row
             for row in postings
-            if row.mifos_transaction_id == hint.transaction_id
-            or (hint.external_id is not None and row.external_id == hint.external_id)
-            or (hint.external_id is None and hint.receipt is not None and row.receipt == hint.receipt)
-        ),
-        None,
-    )
-
-
-def _posted_as(transaction: LoanTransaction, postings: Sequence[Row[Any]]) -> Row[Any] | None:
-    """The posting of ours that a transaction on the account is."""
-    return next(
-        (
-            row
-            for row in postings
-            if row.mifos_transaction_id == transaction.id
-            or (transaction.external_id is not None and row.external_id == transaction.external_id)
-            or (
-                transaction.external_id is None
-                and (row.receipt, row.amount_cents) == (transaction.receipt, transaction.amount.cents)
-            )
+            if row.mifos_transaction_id == transaction_id
+            or (external_id is not None and row.external_id == external_id)
+            or (external_id is None and row.receipt == receipt and row.state in _UNDER_WAY)
         ),
         None,
     )
@@ -168,7 +160,7 @@ async def _follow(
     ours_undone = [
         (posting, one)
         for one in undone
-        if (posting := _posted_as(one, postings)) is not None
+        if (posting := _ours(postings, one.id, one.external_id, one.receipt)) is not None
         and posting.state == "posted"
         and posting.mifos_transaction_id == one.id
         and not posting.ours_undone
@@ -186,7 +178,7 @@ async def _follow(
     if foreign_undone:
         told.append(f"{len(foreign_undone)} recorded payment(s) undone")
     if made is not None and not made.reversed:
-        posting = _posted_as(made, postings)
+        posting = _ours(postings, made.id, made.external_id, made.receipt)
         told.append("a payment that we posted" if posting is not None else await _record(connection, runtime, hinted, look, made))
     return "; ".join(told) or "nothing to do: the account shows no payment by it"
 
@@ -213,7 +205,7 @@ async def _record(
     if recorded.one_or_none() is None:
         return "a payment that is recorded already"
     what = {"partners": [partner_id], "receipts": [made.receipt or ""]}
-    waiting = (await connection.execute(_COLLECTIONS, what)).one_or_none()
+    waiting = (await connection.execute(_COLLECTIONS, what)).first()
     if waiting is not None:
         await open_cases(connection, runtime.clock, runtime.new_id, [_by_hand_case(hinted, look, made, waiting)])
         return f"entered by hand with the receipt {made.receipt}, which we have: a case is open"
