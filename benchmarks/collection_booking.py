@@ -103,12 +103,12 @@ async def _measure(
     async with open_runtime(stack.settings()) as runtime:
         partners = await take_in(runtime, stack.sandbox_url, lenders(LENDERS), [(1, ACTIVE)], {})
         load = _Load(stack.port, connections)
-        unused = _payments(runtime, partners, "c2b_validation").requests(payments)
+        unused = _payments(runtime, partners, "sms_report").requests(payments)
         receiver_alone = (await load.post(unused)).rate
         ledger_alone = await _ledger_alone(runtime, partners, payments // 2)
         source = _payments(runtime, partners, "c2b_confirmation")
         watch = UsageWatch(own_children)
-        async with _Worker(stack):
+        async with stack.working(app=_WORKER_APP):
             since = time.time()
             warming = await _turn(runtime, await load.post(source.requests(_WARMING)), since)
             requests = source.requests(payments)
@@ -158,19 +158,6 @@ class _Load:
     async def post(self, requests: Sequence[bytes], rate: float | None = None) -> Measured:
         """Posts each once, in a thread beside this loop."""
         return await asyncio.to_thread(post_each, self.port, requests, connections=self.connections, rate=rate)
-
-
-class _Worker:
-    """The worker of `stack`, as an asynchronous block: its start and its end wait elsewhere."""
-
-    def __init__(self, stack: BenchStack) -> None:
-        self._block = stack.worker(app=_WORKER_APP)
-
-    async def __aenter__(self) -> None:
-        await asyncio.to_thread(self._block.__enter__)
-
-    async def __aexit__(self, *error: object) -> None:
-        await asyncio.to_thread(self._block.__exit__, *error)  # type: ignore[arg-type]  # what `async with` gives
 
 
 def _payments(runtime: Runtime, partners: Sequence[Partner], purpose: str) -> CustomerPayments:

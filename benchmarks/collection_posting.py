@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import httpx
@@ -87,9 +86,7 @@ async def _measure(
         runtime = await block.enter_async_context(open_runtime(stack.settings()))
         source = await _lenders(runtime, stack, mifos_ms)
         for number in range(1, workers + 1):
-            worker = stack.worker(f"worker-{number}")
-            await asyncio.to_thread(worker.__enter__)
-            block.push_async_callback(partial(asyncio.to_thread, worker.__exit__), None, None, None)
+            await block.enter_async_context(stack.working(f"worker-{number}"))
         await _send(stack, source.requests(_WARMING))
         await _until_told(runtime, _WARMING)
         watch, calls_before = UsageWatch(own_children), await _calls(runtime, stack)

@@ -123,13 +123,9 @@ async def _measure(stack: BenchStack, hooks: float, results: float, seconds: flo
             await ensure_mifos_hook(runtime, connections, partner, actor="ops:bench")
         await _pay_ahead(runtime, connections, approved * LENDERS)
         bodies = result_bodies(await _truth(runtime, stack), [lender.b2c for lender in of])
-        worker = stack.worker()
-        await asyncio.to_thread(worker.__enter__)
-        try:
-            hooked = await _hooks(runtime, stack, of, submitted, hooks, latency_ms)
-            told = await _results(runtime, stack, partners, bodies, results)
-        finally:
-            await asyncio.to_thread(worker.__exit__, None, None, None)
+        await block.enter_async_context(stack.working())
+        hooked = await _hooks(runtime, stack, of, submitted, hooks, latency_ms)
+        told = await _results(runtime, stack, partners, bodies, results)
     return hooked, told
 
 

@@ -1,11 +1,12 @@
 """A stack of a benchmark's own: PostgreSQL with fsync on, Kafka, receiver, sandbox, and stream workers when they are wanted."""
 
+import asyncio
 import base64
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,9 +50,15 @@ class BenchStack:
                 raise SystemExit(f"{name} did not start:\n{log_file.read_text(errors='replace')[-3000:]}")
             yield
 
-    def log(self, name: str) -> str:
-        """What a process wrote."""
-        return (self.folder / f"{name}.log").read_text(errors="replace")
+    @asynccontextmanager
+    async def working(self, name: str = "worker-1", *, app: str = STREAMS_APP) -> AsyncIterator[None]:
+        """The same, where an event loop must not wait for it."""
+        block = self.worker(name, app=app)
+        await asyncio.to_thread(block.__enter__)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(block.__exit__, None, None, None)
 
     def _has_joined(self, name: str) -> bool:
         return any(name in member for member in group_members(self.environment["VAULT_KAFKA_BOOTSTRAP"], CONSUMER_GROUP))
