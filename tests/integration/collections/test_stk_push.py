@@ -132,6 +132,11 @@ async def test_odd_pending_answers_are_no_end_and_the_question_is_repeated_at_it
     calls = (await till.umoja.truth())["calls"]
     assert (calls["mpesa stk push"], calls["mpesa stk query"]) == (1, 4)
 
+    await replace_credential(till.runtime, request.partner_id, CredentialPurpose.MPESA_PASSKEY, "another", actor="ops:test")
+    assert await till.look(seconds=61) == 1  # a question that M-Pesa refuses says nothing about the prompt
+    now = await till.state(request)
+    assert (now.state, now.query_code, now.queries) == (StkState.PROMPTED, None, 5)
+
 
 async def test_a_lost_callback_is_made_up_for_by_the_question_and_the_confirmation_together(till):
     await till.faults(stk_callback_lost={"times": 1})
