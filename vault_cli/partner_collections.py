@@ -49,7 +49,7 @@ def collections(
         str | None, typer.Option(help="More than is owed on a loan: post_all, to_savings (the rest) or hold (in suspense).")
     ] = None,
     assign_alone_up_to: Annotated[
-        str | None, typer.Option(help="What one person may assign or move alone, in shillings, or none: as the installation says.")
+        str | None, typer.Option(help="What one person may assign or move alone, in shillings; none: as the installation says.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON with documented keys.")] = False,
 ) -> None:
@@ -70,7 +70,8 @@ def collections(
             changes["prefixes"] = _read("--prefix", lambda: read_prefixes(dict(_pair(each) for each in prefix)))
         for key, amount in (("least", least), ("most", most), ("assign_alone_up_to", assign_alone_up_to)):
             if amount is not None:
-                changes[key] = None if amount == _NONE else _read(f"--{key.replace('_', '-')}", lambda text=amount: read_amount(text))
+                option = f"--{key.replace('_', '-')}"
+                changes[key] = None if amount == _NONE else _read(option, lambda text=amount: read_amount(text))
         async with runtime.engine.connect() as connection:
             partner = await load_partner(connection, name=name)
             if not changes:

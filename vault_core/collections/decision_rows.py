@@ -62,8 +62,9 @@ class Proposal:
 
 _WRITE = text(
     """
-    INSERT INTO collection_decisions (id, partner_id, collection_id, kind, account_kind, account_id, account_no, client_id, post_all,
-                                      remember, amount_cents, reason, second_person, proposed_by, proposed_at, lapses_at)
+    INSERT INTO collection_decisions (id, partner_id, collection_id, kind, account_kind, account_id, account_no, client_id,
+                                      post_all, remember, amount_cents, reason, second_person, proposed_by, proposed_at,
+                                      lapses_at)
     VALUES (:id, :partner_id, :collection_id, :kind, :account_kind, :account_id, :account_no, :client_id, :post_all, :remember,
             :amount, :reason, :second_person, :actor, :now, :lapses_at)
     """

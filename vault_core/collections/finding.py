@@ -15,7 +15,7 @@ _LOCKED = text(f"{_FIND} ORDER BY id LIMIT 3 FOR UPDATE")
 async def find_collection(
     connection: AsyncConnection, runtime: Runtime, receipt: str, *, short_code: str | None = None, lock: bool = False
 ) -> PendingCollection:
-    """The payment of that receipt, locked for the caller's transaction if asked. `short_code`: where two pay bills have one of it.
+    """The payment of that receipt, locked for the caller's transaction if asked. `short_code`: where two pay bills have one.
 
     Raises NotFound, and Conflict when the receipt alone does not tell which.
     """

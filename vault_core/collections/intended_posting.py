@@ -58,7 +58,8 @@ _INTEND = text(
     INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents,
                                transaction_date, created_at)
     SELECT new.id, new.partner_id, new.kind, new.subject_id, new.account_id,
-           new.name || coalesce('-' || (SELECT nullif(count(*), 0) + 1 FROM core_postings p WHERE p.subject_id = new.subject_id), ''),
+           new.name || coalesce('-' || (SELECT nullif(count(*), 0) + 1 FROM core_postings p
+                                        WHERE p.subject_id = new.subject_id), ''),
            new.key, new.receipt, new.amount, new.day, :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:kinds AS text[]), CAST(:subject_ids AS uuid[]),
                 CAST(:account_ids AS bigint[]), CAST(:names AS text[]), CAST(:keys AS text[]), CAST(:receipts AS text[]),

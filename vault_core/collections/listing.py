@@ -49,7 +49,8 @@ _LIST = text(
     LEFT JOIN cases k ON k.kind = :case_kind AND k.closed_at IS NULL AND k.subject = c.short_code || ' ' || c.receipt
     LEFT JOIN collection_decisions d ON d.collection_id = c.id AND d.state = 'proposed'
     WHERE c.state = ANY(:states) AND (CAST(:partner AS text) IS NULL OR p.name = :partner)
-          AND (CAST(:receipt AS text) IS NULL OR c.receipt = :receipt) AND c.happened_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+          AND (CAST(:receipt AS text) IS NULL OR c.receipt = :receipt)
+          AND c.happened_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
     ORDER BY c.happened_at, c.id LIMIT :most
     """
 )
@@ -65,7 +66,7 @@ async def list_collections(
     receipt: str | None = None,
     most: int = 500,
 ) -> list[ListedCollection]:
-    """The oldest `most` payments that are not over (or of one state), of one partner if named. Raises InvalidInput for a state."""
+    """The oldest `most` payments that are not over, or of one `state` or `receipt`. Raises InvalidInput for an unknown state."""
     if state is not None and state not in STATES:
         raise InvalidInput(f"there is no state {state[:20]!r} of a payment; there are {', '.join(STATES)}")
     states = [state] if state is not None else list(_OPEN if receipt is None else STATES)

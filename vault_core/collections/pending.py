@@ -92,7 +92,8 @@ _LOAD = text(
         SELECT jsonb_agg(jsonb_build_array(id, kind, account_id, amount_cents, external_id, state, tries)
                          ORDER BY length(external_id), external_id)
                    FILTER (WHERE state NOT IN ('refused', 'undone')) AS postings,
-               (array_agg(last_answer ORDER BY length(external_id) DESC, external_id DESC) FILTER (WHERE state = 'refused'))[1] AS refusal
+               (array_agg(last_answer ORDER BY length(external_id) DESC, external_id DESC)
+                   FILTER (WHERE state = 'refused'))[1] AS refusal
         FROM core_postings WHERE subject_id = c.id AND kind IN ('repayment', 'deposit')) p
     WHERE c.id = ANY(:ids) ORDER BY c.id
     """

@@ -1,8 +1,8 @@
 """Asking M-Pesa to give payments back, and asking what became of that (reference/daraja.md section 6.3).
 
 A reversal has no id of ours on the wire: what makes a second sending harmless is the receipt, which M-Pesa reverses once
-(R000001 after that). So one whose acknowledgement was lost is sent again under the same row; one that M-Pesa acknowledged is asked about by
-the id that it gave. Each sending is committed before it leaves.
+(R000001 after that). So one whose acknowledgement was lost is sent again under the same row; one that M-Pesa acknowledged is
+asked about by the id that it gave. Each sending is committed before it leaves.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ _QUESTION_ANSWERED = text(
 async def advance_reversals(runtime: Runtime, connections: Connections) -> int:
     """Sends the reversals that are due, asks about those whose result does not come, and returns how many of both.
 
-    What is still open after the last question goes to a person, with a case 'reversal_unknown'. Any number of processes may run it.
+    What is still open after the last question goes to a person, with a case 'reversal_unknown'. Any number of processes may.
     """
     steps = await in_transaction(runtime.engine, partial(_take, runtime))
     for step in steps:

@@ -135,13 +135,18 @@ async def write_receipts(
 
 
 async def hand_over(connection: AsyncConnection, runtime: Runtime, handed: Sequence[HandedOver]) -> None:
-    """Gives payments to a person, each with a case 'collection_not_posted'. Repeats do nothing."""
+    """Gives payments to a person, each with a case 'collection_not_posted'. Repeats do nothing.
+
+    What was being carried out about them ends as failed: from here on people decide anew.
+    """
     if not handed:
         return
     moved = await connection.execute(
         _HANDED_OVER, {"ids": [one.collection.id for one in handed], "reasons": [one.reason[:500] for one in handed]}
     )
     moved_ids = {row.id for row in moved}
+    unclear = {one.collection.id: f"handed to a person: {one.reason}" for one in handed if one.collection.id in moved_ids}
+    await end_decisions(connection, runtime, unclear, "failed")
     await open_cases(
         connection,
         runtime.clock,

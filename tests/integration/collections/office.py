@@ -113,5 +113,5 @@ async def open_office(umoja: Umoja) -> tuple[Office, asyncio.Server]:
     for purpose in CallbackPurpose:
         token = callback_token(runtime.sealer, umoja.partner.id, purpose)
         callbacks.purposes[token] = (umoja.partner.id, purpose.value)
-    umoja.connections._runtime = runtime  # noqa: SLF001 - the same, with another address of ours
+    umoja.connections._runtime = runtime
     return Office(runtime, umoja.partner, umoja.connections, umoja.sandbox, callbacks), server

@@ -42,14 +42,14 @@ def dies_at(passing: int | None):
             if left == 0:
                 raise Killed
 
-    before = fault_points._reached  # noqa: SLF001 - as `arm` does
-    fault_points._reached = None if passing is None else count  # noqa: SLF001
+    before = fault_points._reached
+    fault_points._reached = None if passing is None else count
     try:
         yield
     except Killed:
         pass
     finally:
-        fault_points._reached = before  # noqa: SLF001
+        fault_points._reached = before
 
 
 @dataclass

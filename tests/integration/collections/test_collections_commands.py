@@ -121,7 +121,8 @@ async def test_a_reversal_that_m_pesa_never_answered_is_ended_by_what_another_pe
     assert await office.standing(receipt) == ("reversed", False)
 
 
-async def test_commands_say_what_is_wrong_and_do_nothing(office, people):
+@pytest.mark.usefixtures("people")
+async def test_commands_say_what_is_wrong_and_do_nothing(office):
     receipt = await office.customer_pays(500_00, "000000012")
     for arguments, code in (
         (("assign", receipt, "--account", "loan:000000011", "--reason", "x"), 4),

@@ -26,6 +26,12 @@ def legs(**said) -> Legs:
         ({"core_due": None}, "not_booked_as_posted", 500_00),
         ({"core": None, "core_lines": 0}, "missing_in_core", 500_00),
         ({"core": 499_00}, "amount_differs_in_core", 1_00),
+        ({"core_lines": 2, "core_lines_due": 2}, "matched", 0),  # shared between a loan and savings
+        ({"core": 1_000_00, "core_lines": 3, "core_lines_due": 2}, "duplicate_in_core", 500_00),
+        ({"core_due": None, "core": None, "core_lines": 0, "given_back": True}, "matched", 0),
+        ({"core_due": None, "given_back": True}, "not_booked_as_posted", 500_00),  # given back, and Mifos X has it
+        ({"core_due": None, "in_suspense": True}, "not_booked_as_posted", 500_00),  # assigned, posted, not booked yet
+        ({"rail": None, "core_due": None, "core": None, "given_back": True}, "missing_on_rail", 500_00),
     ],
 )
 def test_each_break_has_its_name_and_its_money(said, outcome, difference) -> None:
