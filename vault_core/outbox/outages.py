@@ -2,7 +2,7 @@
 
 While a partner's row of outbox_outages stands, nothing of that queue is relayed or claimed (vault_core/outbox/calls.py); other
 queues go on. One worker at a time asks, at growing intervals, whether the system is back. Then everything that is due goes on at
-once. An outage that lasts is a case, which closes itself.
+once.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, close_case, open_cases
 from vault_core.database import in_transaction
 from vault_core.outbox.retry_schedule import next_probe
 from vault_core.runtime import Runtime
@@ -90,43 +89,16 @@ async def take_probes(runtime: Runtime, topic: str, longest: timedelta) -> list[
     return await in_transaction(runtime.engine, work)
 
 
-async def put_off(runtime: Runtime, outage: Outage, cause: str, *, system: str, do: str) -> None:
-    """Notes that the system is still away. What lasts for longer than `outage_told_after` is a case, `do` says what to do."""
-    now = runtime.clock.now()
-    lasts = now - outage.since
-
-    async def work(connection: AsyncConnection) -> None:
-        probe_at = now + next_probe(outage.probes + 1, runtime.pace, runtime.chance)
-        values = {"partner_id": outage.partner_id, "topic": outage.topic, "probes": outage.probes}
-        row = (await connection.execute(_STILL, {**values, "cause": cause[:500], "probe_at": probe_at})).one_or_none()
-        if row is None or lasts < timedelta(seconds=runtime.pace.outage_told_after):
-            return
-        evidence = {"since": outage.since.isoformat(), "cause": cause[:500], "calls_waiting": row.waiting, "do": do}
-        case = NewCase(_kind(system), _subject(outage.partner_id), outage.partner_id, evidence=evidence)
-        await open_cases(connection, runtime.clock, runtime.new_id, [case])
-
-    await in_transaction(runtime.engine, work)
+async def put_off(connection: AsyncConnection, runtime: Runtime, outage: Outage, cause: str) -> int | None:
+    """Notes, in the caller's transaction, that the system is still away; returns how many calls wait. None: it is back by now."""
+    probe_at = runtime.clock.now() + next_probe(outage.probes + 1, runtime.pace, runtime.chance)
+    values = {"partner_id": outage.partner_id, "topic": outage.topic, "probes": outage.probes}
+    row = (await connection.execute(_STILL, {**values, "cause": cause[:500], "probe_at": probe_at})).one_or_none()
+    return None if row is None else int(row.waiting)
 
 
-async def end_outage(runtime: Runtime, outage: Outage, *, system: str) -> None:
-    """The system is back: its queue goes on at once, and its case is closed."""
-    now = runtime.clock.now()
+async def end_outage(connection: AsyncConnection, runtime: Runtime, outage: Outage) -> None:
+    """The system is back: its queue goes on as soon as the caller's transaction has committed."""
     values = {"partner_id": outage.partner_id, "topic": outage.topic}
-
-    async def work(connection: AsyncConnection) -> None:
-        if (await connection.execute(_END, values)).one_or_none() is None:
-            return
-        await connection.execute(_OFFER, {**values, "now": now})
-        resolution = f"it answers again since {now.isoformat()}"
-        subject = _subject(outage.partner_id)
-        await close_case(connection, runtime.clock, kind=_kind(system), subject=subject, resolution=resolution)
-
-    await in_transaction(runtime.engine, work)
-
-
-def _kind(system: str) -> str:
-    return f"{system}_away"
-
-
-def _subject(partner_id: UUID) -> str:
-    return f"partner {partner_id}"
+    if (await connection.execute(_END, values)).one_or_none() is not None:
+        await connection.execute(_OFFER, {**values, "now": runtime.clock.now()})

@@ -1,7 +1,7 @@
 """A Mifos X that is away: the queue of its partner waits, and is tried again when the server itself says that it is back.
 
-Whether it is away is asked of the whole server, never concluded from one account: a read of one loan may fail for ever on a
-server that is well, and must then come to a person.
+An outage that lasts is a case, which closes itself. Whether the server is away is asked of the whole server, never concluded from
+one account: a read of one loan may fail for ever on a server that is well, and must then come to a person.
 """
 
 import asyncio
@@ -10,12 +10,17 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vault_core.cases.case_book import NewCase, close_case, open_cases
+from vault_core.database import in_transaction
 from vault_core.errors import TransientError, Unreachable, VaultError
 from vault_core.outbox.calls import MIFOS_TOPIC, Again
 from vault_core.outbox.outages import Outage, begin_outages, end_outage, put_off, take_probes
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
+AWAY = "mifos_away"
 _LONGEST_PROBE = timedelta(seconds=75)  # a read takes up to 60
 _DO = (
     "see that the partner's Mifos X runs and can be reached from here; nothing else needs doing: what is to be posted waits, "
@@ -64,7 +69,28 @@ async def _probe(runtime: Runtime, connections: Connections, outage: Outage) -> 
     try:
         await (await connections.mifos(outage.partner_id)).reach()
     except VaultError as error:
-        await put_off(runtime, outage, str(error), system="mifos", do=_DO)
+        cause = str(error)
+        await in_transaction(runtime.engine, lambda connection: _still_away(connection, runtime, outage, cause))
         return False
-    await end_outage(runtime, outage, system="mifos")
+    await in_transaction(runtime.engine, lambda connection: _back(connection, runtime, outage))
     return True
+
+
+async def _still_away(connection: AsyncConnection, runtime: Runtime, outage: Outage, cause: str) -> None:
+    waiting = await put_off(connection, runtime, outage, cause)
+    lasts = runtime.clock.now() - outage.since
+    if waiting is None or lasts < timedelta(seconds=runtime.pace.outage_told_after):
+        return
+    evidence = {"since": outage.since.isoformat(), "cause": cause[:500], "calls_waiting": waiting, "do": _DO}
+    case = NewCase(AWAY, _subject(outage), outage.partner_id, evidence=evidence)
+    await open_cases(connection, runtime.clock, runtime.new_id, [case])
+
+
+async def _back(connection: AsyncConnection, runtime: Runtime, outage: Outage) -> None:
+    await end_outage(connection, runtime, outage)
+    resolution = f"it answers again since {runtime.clock.now().isoformat()}"
+    await close_case(connection, runtime.clock, kind=AWAY, subject=_subject(outage), resolution=resolution)
+
+
+def _subject(outage: Outage) -> str:
+    return f"partner {outage.partner_id}"
