@@ -78,6 +78,7 @@ ENDINGS: dict[str, Ending] = {
     "sms_refused": _PERSON,
     "sms_bad_phone": _PERSON,
     "sms_gateway_refuses": Ending(End.BY_ITSELF, "correct the partner's SMS access; the first accepted text closes the case"),
+    "mifos_away": Ending(End.BY_ITSELF, "the first answer of the lender's Mifos X closes the case"),
     # the books
     "ledger_broken": _TWO,
 }
