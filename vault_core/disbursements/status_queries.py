@@ -30,6 +30,7 @@ from vault_core.runtime import Runtime
 log = structlog.get_logger(__name__)
 
 _MOST = 200
+_READ_WITHIN = timedelta(hours=1)  # a delivery that nobody could read for so long is no reason to wait any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,17 @@ _ASKED = text(
 )
 _PLAN_NEXT = text("UPDATE disbursement_attempts SET queries = queries + 1, query_at = :next WHERE id = ANY(:ids)")
 _STILL_DUE = text("SELECT id FROM disbursement_attempts WHERE id = ANY(:ids) AND query_at <= :now")
+# What M-Pesa has told already and nobody has read yet: no more is asked, and no person bothered, before it is.
+_UNREAD = text(
+    """
+    SELECT a.id FROM unnest(CAST(:ids AS uuid[])) AS a(id)
+    CROSS JOIN LATERAL (SELECT array_agg(replace(q.id::text, '-', '')) AS ids
+                        FROM status_queries q WHERE q.attempt_id = a.id) asked
+    WHERE EXISTS (SELECT FROM inbound_events e WHERE e.state = 'stored' AND e.received_at > :since
+                  AND e.path_reference = ANY(asked.ids || replace(a.id::text, '-', '')))
+    """
+)
+_PUT_OFF = text("UPDATE disbursement_attempts SET query_at = :next WHERE id = ANY(:ids)")
 _OUTCOMES = text(
     """
     UPDATE status_queries SET outcome = answer.outcome, originator_conversation_id = answer.originator,
@@ -93,7 +105,7 @@ async def ask_due(runtime: Runtime, connections: Connections) -> int:
     """Asks about every payout whose question is due and returns how many were asked.
 
     Each question is committed before it is sent, with its own id in the URL of the answer. A payout whose questions are used up
-    goes to a person with everything known about it.
+    goes to a person with everything known about it; not while a word of M-Pesa about it waits in the inbox to be read.
     """
     questions = await in_transaction(runtime.engine, partial(_write_questions, runtime))
     return await ask_all(runtime, questions, partial(_ask, runtime, connections), _OUTCOMES)
@@ -107,7 +119,11 @@ async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> lis
     attempts = {attempt.id: attempt for attempt in await lock_attempts(connection, ids=due)}
     # Another process may have asked while this one waited for the lock.
     still = [row.id for row in await connection.execute(_STILL_DUE, {"ids": due, "now": now})]
-    open_ones = [attempts[attempt_id] for attempt_id in still if attempts[attempt_id].state in {"accepted", "unknown"}]
+    following = now + timedelta(seconds=runtime.pace.status_query_spacing)
+    unread = set((await connection.execute(_UNREAD, {"ids": still, "since": now - _READ_WITHIN})).scalars())
+    await connection.execute(_PUT_OFF, {"ids": list(unread), "next": following})
+    asked_about = [attempts[attempt_id] for attempt_id in still if attempt_id not in unread]
+    open_ones = [attempt for attempt in asked_about if attempt.state in {"accepted", "unknown"}]
     used_up = [attempt for attempt in open_ones if attempt.queries >= runtime.pace.status_query_tries]
     await give_to_people(
         connection, runtime, [Note(attempt, f"no verdict after {attempt.queries} status questions") for attempt in used_up]
@@ -126,7 +142,7 @@ async def _write_questions(runtime: Runtime, connection: AsyncConnection) -> lis
         _PLAN_NEXT,
         {
             "ids": [question.attempt.id for question in questions],
-            "next": now + timedelta(seconds=runtime.pace.status_query_spacing),
+            "next": following,
         },
     )
     return questions

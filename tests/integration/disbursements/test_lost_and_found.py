@@ -103,6 +103,25 @@ async def test_questions_without_answers_end_with_a_person_who_has_the_evidence(
         assert await pass_and_ask(day) == 0
 
 
+async def test_nothing_is_asked_and_no_person_bothered_while_a_result_waits_in_the_inbox(open_day) -> None:
+    async with open_day([loan(1), loan(2)]) as day:
+        await day.fund(1000)
+        await day.faults(result_lost={"units": ["254700000002"]})
+        await day.poll()
+        await day.send()
+        await day.quiet()  # the result of the first is stored, and nobody reads it
+        day.clock.pass_time(minutes=11)
+        assert await day.ask() == 1
+        assert await day.states() == {1: "accepted", 2: "accepted"}
+        await day.quiet()
+        day.clock.pass_time(minutes=11)
+        assert await day.ask() == 0  # the answer about the second waits there, too
+        day.clock.pass_time(hours=1)
+        assert await day.ask() == 2  # what nobody could read for so long is no reason to wait
+        await day.hear()
+        assert await day.states() == {1: "paid", 2: "paid"}
+
+
 async def test_a_result_that_comes_after_a_person_took_over_still_counts(open_day) -> None:
     async with open_day([loan(1)]) as day:
         await day.fund(1000)
