@@ -12,6 +12,7 @@ from local_stack import embedded_postgres
 from local_stack.embedded_kafka import KafkaPlace
 from local_stack.embedded_postgres import PostgresPlace
 from local_stack.home import REPOSITORY, Home, sockets_folder
+from local_stack.kept_settings import with_kept_settings
 from local_stack.ports import Port, settle_ports
 from local_stack.processes import Process, processes_of
 from local_stack.supervision import Supervision
@@ -59,6 +60,7 @@ class Plan:
 
 def settle(home: Home, environment: Mapping[str, str]) -> Plan:
     """The plan for `home`, which must be prepared. Raises ConfigurationError naming the setting that is wrong."""
+    environment = with_kept_settings(home, environment)
     sockets = sockets_folder(home)
     ports = settle_ports(home, environment, random.SystemRandom())
     given_database = environment.get("VAULT_DATABASE_URL", "").strip()
