@@ -23,6 +23,8 @@ from tests.database_urls import app_url
 from tests.integration.callback_receiver.conftest import ReceiverProcess
 from tests.integration.disbursements.conftest import SHORT_CODE, client, lender_file, loan, world
 from tests.integration.disbursements.crash_day import PACE, Ended, truth_of, work_in_child
+from tests.integration.disbursements.fault_places import commits_in
+from tests.integration.disbursements.test_deaths_at_acts import ACTS
 from tests.sandbox_process import start_sandbox
 from vault_core.database import open_sync_engine
 from vault_core.ledger.verification import verify_ledger
@@ -57,6 +59,47 @@ FAULTS = (
     "mifos_timeout_after_posting",
 )
 MOST_PASSINGS = 4
+# Where a payout passes between the poll and the text: whatever commits there is died at, or stands here.
+ON_THE_WAY = ("vault_core/disbursements", "vault_core/postings", "vault_core/outbox", "vault_core/inbox", "vault_pipelines")
+OFF_THE_WAY = {
+    **dict.fromkeys(ACTS, "test_deaths_at_acts.py"),
+    **dict.fromkeys(
+        (
+            "disbursements.float_audit._audit",
+            "disbursements.float_watch._Look.take",
+            "disbursements.hooks._note_undone",
+            "disbursements.tariff_audit.audit_tariffs",
+        ),
+        "notes what was told elsewhere; the next look sees the same and notes it",
+    ),
+    **dict.fromkeys(
+        (
+            "outbox.calls.offer_again",
+            "outbox.outages.begin_outages",
+            "outbox.outages.end_outage",
+            "outbox.outages.put_off",
+            "outbox.outages.take_probes",
+        ),
+        "says when something is tried, not that it was done",
+    ),
+    **dict.fromkeys(
+        (
+            "inbox.applying.set_aside",
+            "outbox.calls.record_failure",
+            "vault_pipelines.streams.edge.Edge._record_failed_calls",
+        ),
+        "a failure nobody foresaw: what was not written down is taken again and fails again",
+    ),
+    **dict.fromkeys(
+        (
+            "disbursements.sending_gate.let_claims_end",
+            "inbox.listing.open_body",
+            "inbox.listing.replay_deliveries",
+            "vault_pipelines.streams.periodic._cut_partitions",
+        ),
+        "moves no payout",
+    ),
+}
 _LOANS = text("SELECT loan_id, state, reason FROM disbursements WHERE loan_id = ANY(:loans) ORDER BY loan_id")
 _CHARGES = text(
     """
@@ -235,6 +278,10 @@ def test_a_worker_dies_at_every_point_in_turn_and_the_day_ends_right(crash_day: 
     crash_day.check(list(crash_day.loans), at="a death at each point")
     crash_day.prove()
     assert not missed, "nobody died there"
+    died_at = {point.partition(" commit ")[2] for point in way_of if " commit " in point}
+    never = commits_in(*ON_THE_WAY) - died_at
+    assert not never - set(OFF_THE_WAY), f"nobody dies at these commits: {sorted(never - set(OFF_THE_WAY))}"
+    assert set(OFF_THE_WAY) <= never, f"these are on a payout's way: {sorted(set(OFF_THE_WAY) - never)}"
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
