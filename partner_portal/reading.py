@@ -18,6 +18,8 @@ from vault_core.clients.json_reading import read_json_object
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 
+_PAGE = 50
+_FAULTS = 20  # told at once
 _JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
 
 
@@ -61,7 +63,7 @@ def only(body: Mapping[str, Any], needed: Mapping[str, type], optional: Mapping[
         except InvalidInput as error:
             faults.append(Fault(f"#/{name}", str(error)))
     if faults:
-        raise invalid("the body is not what this operation takes", *faults)
+        raise invalid("the body is not what this operation takes", *faults[:_FAULTS])
     return fields
 
 
@@ -74,16 +76,16 @@ def read_query(request: Request, known: frozenset[str]) -> dict[str, str]:
     ]
     faults += [Fault(name, "given twice") for name in known if len(request.query_params.getlist(name)) > 1]
     if faults:
-        raise invalid("the query is not what this operation takes", *faults)
+        raise invalid("the query is not what this operation takes", *faults[:_FAULTS])
     return dict(request.query_params)
 
 
 def read_day(name: str, given: str | None, default: date) -> date:
-    """A calendar day, 2026-11-24."""
+    """A calendar day of this century, 2026-11-24."""
     if given is None:
         return default
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
+        if re.fullmatch(r"20\d{2}-\d{2}-\d{2}", given, re.ASCII):
             return date.fromisoformat(given)
     except ValueError:
         pass
@@ -92,10 +94,12 @@ def read_day(name: str, given: str | None, default: date) -> date:
 
 def read_limit(given: str | None, most: int) -> int:
     """How many rows a page holds."""
-    wanted = 50 if given is None else int(given) if re.fullmatch(r"[0-9]{1,6}", given, re.ASCII) else 0
+    if given is None:
+        return min(_PAGE, most)
+    wanted = int(given) if re.fullmatch(r"[0-9]{1,6}", given, re.ASCII) else 0
     if not 1 <= wanted <= most:
         raise invalid(f"limit is a whole number from 1 to {most}", Fault("limit", "out of range"))
-    return min(wanted, most)
+    return wanted
 
 
 def read_id(given: str) -> UUID:

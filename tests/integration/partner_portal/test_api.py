@@ -226,6 +226,8 @@ async def test_a_malformed_query_is_refused(api):
     for query in (
         "date=24-11-2026",
         "date=2026-02-30",
+        "date=9999-12-31",
+        "date=0001-01-01",
         "limit=0",
         "limit=201",
         "limit=x",
