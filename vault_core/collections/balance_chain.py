@@ -14,6 +14,9 @@ from vault_core.money import ZERO, Money
 
 # Payments whose times are this close may have been done in the other order.
 REORDERED_WITHIN = timedelta(seconds=30)
+_MOST_OF_A_MOMENT = 200  # looked at behind a break: so that many breaks in a busy minute cost no minutes
+# From so many breaks on, with as large a part of the payments, the balances are not of one account and say nothing.
+_UNRELATED_FROM, _UNRELATED_PART = 20, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +58,36 @@ class Chain:
 
     end: ToldBalance
     breaks: tuple[Break, ...]
+    told: int  # payments followed
+
+    @property
+    def is_unrelated(self) -> bool:
+        """Whether so many do not follow that the balances cannot be of one account that only these payments fill."""
+        return len(self.breaks) >= _UNRELATED_FROM and len(self.breaks) * _UNRELATED_PART >= self.told
 
 
-def follow(base: ToldBalance, told: Sequence[ToldBalance]) -> Chain:
+def follow(base: ToldBalance, told: Sequence[ToldBalance], sure_until: datetime) -> Chain:
     """The chain from `base` through what was told since, and where it breaks. The same whatever the order of arrival was.
 
     `told` may reach back before the base by REORDERED_WITHIN: what the base followed from, or an earlier break, is passed by.
+    The chain ends before a break later than `sure_until`: what it lacks may have been done in another order and not be read yet.
     """
     walk = _Walk(base, told)
     breaks: list[Break] = []
-    current = base
+    current, followed = base, 0
     while (earliest := walk.earliest()) is not None:
         following = walk.found_left_by(current, earliest)
         if following is None and (earliest.at, earliest.after) <= (base.at, base.after):
             walk.take(earliest)
             continue
+        if following is None and earliest.at > sure_until:
+            break
         if following is None:
             following = walk.first_of_next(earliest)
             breaks.append(Break(current, following))
         walk.take(following)
-        current = following
-    return Chain(current, tuple(breaks))
+        current, followed = following, followed + 1
+    return Chain(current, tuple(breaks), followed)
 
 
 class _Walk:
@@ -109,7 +121,7 @@ class _Walk:
         """Where the chain goes on behind a break: with a payment of that moment that follows from none of that moment."""
         moment = []
         for one in self._order:
-            if one.at > earliest.at + REORDERED_WITHIN:
+            if one.at > earliest.at + REORDERED_WITHIN or len(moment) == _MOST_OF_A_MOMENT:
                 break
             if one.receipt in self._left:
                 moment.append(one)

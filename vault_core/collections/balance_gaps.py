@@ -1,11 +1,13 @@
 """Holding the balances that confirmations tell against one another: money that nobody told us of is pulled for, and is a case."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import JSON, Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,11 +17,13 @@ from vault_core.database import in_transaction
 from vault_core.money import ZERO, Money
 from vault_core.runtime import Runtime
 
+log = structlog.get_logger(__name__)
+
 GAP_CASE = "balance_gap"
 
 LATE_EVIDENCE = timedelta(days=60)  # a gap that is older is not looked at again by itself
 _STARTS_BACK = timedelta(days=2)  # a pay bill that was never checked is checked from here on: so far back a pull reaches
-_MOST_AT_ONCE = 20_000
+_MOST_AT_ONCE = 5_000
 _MOST_SHOWN = 20
 
 _TO_DO = text(
@@ -38,12 +42,18 @@ _TO_DO = text(
 _ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 _TURN = text("SELECT pg_try_advisory_xact_lock(hashtextextended('balance check ' || :short_code, 0))")
 _SETTLED = text("SELECT settled_at, settled_cents, settled_receipt FROM org_balance_checks WHERE short_code = :short_code")
+# What was told since, and what M-Pesa may have done after it though it says a moment before.
 _TOLD = text(
     """
-    SELECT receipt, happened_at, amount_cents, org_balance_cents FROM collections
-    WHERE partner_id = :partner_id AND short_code = :short_code AND org_balance_cents IS NOT NULL
-          AND happened_at >= :from_at AND happened_at <= :until
-    ORDER BY happened_at, receipt LIMIT :most
+    (SELECT receipt, happened_at, amount_cents, org_balance_cents FROM collections
+     WHERE partner_id = :partner_id AND short_code = :short_code AND org_balance_cents IS NOT NULL
+           AND happened_at > :settled_at AND happened_at <= :until
+     ORDER BY happened_at LIMIT :most)
+    UNION ALL
+    (SELECT receipt, happened_at, amount_cents, org_balance_cents FROM collections
+     WHERE partner_id = :partner_id AND short_code = :short_code AND org_balance_cents IS NOT NULL
+           AND happened_at > :settled_at - :reordered AND happened_at <= :settled_at
+     ORDER BY happened_at DESC LIMIT :most)
     """
 )
 _SETTLE = text(
@@ -156,16 +166,18 @@ async def _check(runtime: Runtime, checked: _Checked, connection: AsyncConnectio
 
 async def _go_on(connection: AsyncConnection, runtime: Runtime, checked: _Checked) -> tuple[Break, ...]:
     settled = (await connection.execute(_SETTLED, {"short_code": checked.short_code})).one_or_none()
-    from_at = runtime.clock.now() - _STARTS_BACK if settled is None else settled.settled_at - REORDERED_WITHIN
-    rows = await connection.execute(_TOLD, {"from_at": from_at, "until": _until(runtime), "most": _MOST_AT_ONCE, **checked.key})
-    told = [ToldBalance(row.receipt, row.happened_at, Money(row.amount_cents), Money(row.org_balance_cents)) for row in rows]
+    settled_at = runtime.clock.now() - _STARTS_BACK if settled is None else settled.settled_at
+    told, sure_until = await _told(connection, checked, settled_at, _until(runtime))
     base = _base(settled, told)
     if base is None:
         return ()
-    chain = follow(base, told)
+    chain = await asyncio.to_thread(follow, base, told, sure_until)
     await connection.execute(
         _SETTLE, {"at": chain.end.at, "cents": chain.end.after.cents, "receipt": chain.end.receipt, **checked.key}
     )
+    if chain.is_unrelated:
+        log.warning("balances do not follow from payments", short_code=checked.short_code, payments=chain.told)
+        return ()
     await connection.execute(
         _NOTE,
         {
@@ -183,9 +195,28 @@ async def _go_on(connection: AsyncConnection, runtime: Runtime, checked: _Checke
     return chain.breaks
 
 
+async def _told(
+    connection: AsyncConnection, checked: _Checked, settled_at: datetime, until: datetime
+) -> tuple[list[ToldBalance], datetime]:
+    """What was told since `settled_at`, in one go as far as a worker's time allows, and up to where none of it is missing."""
+    values = {"settled_at": settled_at, "until": until, "reordered": REORDERED_WITHIN, "most": _MOST_AT_ONCE, **checked.key}
+    told = sorted(
+        (
+            ToldBalance(row.receipt, row.happened_at, Money(row.amount_cents), Money(row.org_balance_cents))
+            for row in await connection.execute(_TOLD, values)
+        ),
+        key=lambda one: one.at,
+    )
+    new = [one for one in told if one.at > settled_at]
+    if len(new) < _MOST_AT_ONCE:
+        return told, until - REORDERED_WITHIN
+    last = new[-1].at  # some of its second may not have been read
+    return [one for one in told if one.at < last or new[0].at == last], last
+
+
 def _base(settled: Row[Any] | None, told: list[ToldBalance]) -> ToldBalance | None:
     if settled is None:
-        return next((one for one in told if one.is_credible), None)
+        return min((one for one in told if one.is_credible), key=lambda one: (one.at, one.after), default=None)
     known = next((one for one in told if one.receipt == settled.settled_receipt), None)
     return known or ToldBalance(settled.settled_receipt, settled.settled_at, ZERO, Money(settled.settled_cents))
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.collections.feeds import paid, tell_by_confirmation, tell_by_pull, tell_by_push, tell_by_statement
 from vault_core.cases.case_book import close_case
+from vault_core.collections import balance_gaps
 from vault_core.collections.balance_gaps import check_balances
 from vault_core.collections.pull_registration import register_pull
 from vault_core.money import Money
@@ -71,6 +72,16 @@ async def test_money_that_left_the_account_is_noted_and_is_no_case(umoja, day):
     assert await check_balances(umoja.runtime) == 0
     assert [gap.amount_cents for gap in await gaps(umoja)] == [-5_000_00]
     assert await umoja.cases() == []
+
+
+async def test_a_backlog_is_worked_off_in_parts_with_the_same_end(umoja, day, monkeypatch):
+    monkeypatch.setattr(balance_gaps, "_MOST_AT_ONCE", 2)
+    await tell_by_confirmation(umoja, *day[:3], day[4])
+    for _ in range(len(day)):
+        await check_balances(umoja.runtime)
+    assert [gap.amount_cents for gap in await gaps(umoja)] == [400_00]
+    [check] = await umoja.rows("SELECT settled_receipt FROM org_balance_checks")
+    assert check.settled_receipt == day[4].receipt
 
 
 async def test_confirmations_that_may_still_come_are_waited_for(umoja, day):
