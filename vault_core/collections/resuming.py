@@ -22,7 +22,9 @@ _TAKE_UP = text(
         JOIN outbox ON outbox.kind = :kind AND outbox.subject = stuck.id::text
         WHERE stuck.partner_id = ANY(SELECT id FROM partners WHERE name = :partner)
           AND (CAST(:receipts AS text[]) IS NULL OR stuck.receipt = ANY(:receipts))
-          AND (stuck.state = 'needs_review' OR (stuck.state IN ('matching', 'posting', 'posted') AND outbox.state = 'given_up'))
+          AND (stuck.state = 'needs_review'
+               OR (stuck.state IN ('matching', 'posting', 'posted') AND outbox.state = 'given_up')
+               OR (stuck.state IN ('matching', 'posting') AND outbox.state = 'done'))
         FOR UPDATE OF stuck)
     RETURNING id, partner_id, short_code, receipt
     """
@@ -34,8 +36,9 @@ async def resume_collections(
 ) -> list[str]:
     """Gives payments of the partner (all, or only `receipts`) their full tries again; returns the receipts that were taken up.
 
-    Those in needs_review, and those whose call was given up. Safe whatever Mifos X has: a payment that may be posted is read back
-    before it is posted. Their cases are closed; one that cannot be posted now either gets a new one. Audited.
+    Those in needs_review, and those whose call was given up, or was ended by a worker that came too late. Safe whatever Mifos X
+    has: a payment that may be posted is read back before it is posted. Their cases are closed; one that cannot be posted now
+    either gets a new one. Audited.
     """
 
     async def work(connection: AsyncConnection) -> list[str]:

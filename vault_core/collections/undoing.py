@@ -52,12 +52,12 @@ _UNDO = text(
     WHERE id = ANY(:ids) AND state = 'posted' RETURNING id
     """
 )
-_LOCK = text("SELECT id FROM collections WHERE id = :id FOR UPDATE")
+_LOCK = text("SELECT state FROM collections WHERE id = :id FOR UPDATE")
 _BACK = text(
     """
     UPDATE collections SET state = :state, in_suspense = :in_suspense, posted_at = NULL, new_balance_cents = NULL,
            reason = :reason
-    WHERE id = :id AND state = 'posted' RETURNING id
+    WHERE id = :id
     """
 )
 # The booking of the payment as posted: under the name of its first living posting.
@@ -101,7 +101,9 @@ async def _move(runtime: Runtime, connections: Connections, call: Call) -> None:
         return await _put_off(runtime, call, one, decision, undone)
 
     async def work(connection: AsyncConnection) -> None:
-        if undone.postings:
+        if not await _is_still_to_move(connection, decision):
+            pass  # a worker that had the call before, and was slower than its lease, has ended it
+        elif undone.postings:
             await _book(connection, runtime, one, decision, undone, target, kept)
         else:
             await _refuse(connection, runtime, one, decision, undone.refused or "nothing of it stands in Mifos X")
@@ -181,7 +183,6 @@ async def _book(
     kept: str | None,
 ) -> None:
     """What follows from postings that are undone: our books, the payment's state and case, and its next posting."""
-    await connection.execute(_LOCK, {"id": one.id})
     why = f"moved out of {one.account_words} by {decision.proposed_by}: {decision.reason}"
     gone = await connection.execute(_UNDO, {"ids": [posting.id for posting in undone.postings], "why": why[:500]})
     booked = (await connection.execute(_BOOKED, {"partner_id": one.partner_id, "external_id": one.postings[0].external_id})).one()
@@ -189,8 +190,7 @@ async def _book(
     state = "suspense" if whole else "needs_review"
     reason = why if whole else f"{why}; Mifos X keeps a part of it: {undone.refused}"
     values = {"id": one.id, "state": state, "in_suspense": whole or booked.from_suspense, "reason": reason[:500]}
-    if (await connection.execute(_BACK, values)).one_or_none() is None:
-        return
+    await connection.execute(_BACK, values)
     await close_cases(connection, runtime.clock, [(NOT_MOVED_CASE, one.subject)], resolution="undone in Mifos X after all")
     turn = f":{one.postings[0].external_id}"
     reversal = await reversal_of(
@@ -212,6 +212,12 @@ async def _book(
     else:
         effect = "undone in Mifos X; the money is in suspense" + ("" if kept is None else f", because {kept}")
         await end_decisions(connection, runtime, {one.id: effect}, "done" if kept is None else "failed")
+
+
+async def _is_still_to_move(connection: AsyncConnection, decision: Decision) -> bool:
+    """Locks the payment, and says whether what was agreed on still waits to be undone."""
+    state = (await connection.execute(_LOCK, {"id": decision.collection_id})).scalar_one()
+    return bool(state == "posted") and (await read_decision(connection, decision.id)).state == "approved"
 
 
 def _unplaced(one: PendingCollection, decision: Decision, reason: str, turn: str) -> Unplaced:
@@ -247,7 +253,7 @@ async def _put_off(runtime: Runtime, call: Call, one: PendingCollection, decisio
     """Another try later; after the last one a person hears that nothing is known to have moved."""
 
     async def work(connection: AsyncConnection) -> None:
-        if again.counted and call.last_try:
+        if again.counted and call.last_try and await _is_still_to_move(connection, decision):
             why = f"given up after {call.tries} tries: {again.cause}; `move` it again to look anew"
             await _refuse(connection, runtime, one, decision, why)
         await record_results(connection, runtime, {call.id: again}, {call.id: call.tries})
