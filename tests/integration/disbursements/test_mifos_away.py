@@ -14,7 +14,7 @@ from tests.integration.disbursements.test_posting_disbursements import disbursal
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
 from vault_core.outbox.calls import MIFOS_TOPIC, claim_calls, take_due_for_relay
-from vault_core.postings.mifos_outages import probe_away
+from vault_core.postings.mifos_outages import note_away, probe_away
 from vault_core.runtime import Runtime
 
 
@@ -144,15 +144,25 @@ async def test_the_others_go_on_while_one_mifos_is_away(open_day, vault, sandbox
             assert (states[alpha.partner.id], states[beta.partner.id]) == ("posting", "disbursed")
             clock.pass_time(minutes=1)
             assert await relayed(vault) == []
-            waiting = await alpha.rows("SELECT id FROM outbox WHERE kind = 'disbursement.post' AND state = 'pending'")
-            assert len(waiting) == 1
-            assert await claim_calls(vault, [row["id"] for row in waiting]) == []  # published before the outage, say
         assert await probe(alpha) == 1
         assert await relayed(vault) == [f"{alpha.partner.id}:1"]
 
 
 async def relayed(runtime: Runtime) -> list[str]:
     return [key for _, topic, key in await take_due_for_relay(runtime) if topic == MIFOS_TOPIC]
+
+
+async def test_what_was_published_before_an_outage_is_not_claimed_in_it_and_is_offered_at_once_after_it(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await paid(day)
+        assert await relayed(day.runtime) == [f"{day.partner.id}:1"]
+        await note_away(day.runtime, day.partner.id, "it was away for a moment")
+        (call,) = await day.rows("SELECT id FROM outbox WHERE kind = 'disbursement.post'")
+        assert await claim_calls(day.runtime, [call["id"]]) == []
+        day.clock.pass_time(seconds=5)  # far less than until it would be offered again anyway
+        assert await relayed(day.runtime) == []
+        assert await probe(day) == 1
+        assert await relayed(day.runtime) == [f"{day.partner.id}:1"]
 
 
 async def test_one_probe_at_a_time_asks_at_growing_intervals_and_a_lasting_outage_is_told_once(open_day, monkeypatch) -> None:
