@@ -94,7 +94,7 @@ _LOCK = text(
     SELECT {_COLUMNS} FROM stk_requests r
     WHERE r.id = ANY(:ids)
           OR (r.partner_id, r.checkout_hash) IN (SELECT * FROM unnest(CAST(:partners AS uuid[]), CAST(:checkouts AS bytea[])))
-          OR (r.receipt_from = 'payment' AND r.partner_id = ANY(:partners) AND r.receipt = ANY(:receipts))
+          OR (r.partner_id = ANY(:partners) AND r.receipt = ANY(:receipts))
     ORDER BY r.id FOR UPDATE
     """  # noqa: S608 - the columns stand above
 )
@@ -146,7 +146,7 @@ async def lock_requests(
 ) -> list[StkRequest]:
     """The requests with these ids, or these (partner, CheckoutRequestID), locked until the end of the transaction.
 
-    With them those of the same partners that a payment under one of `receipts` was taken for.
+    With them those of the same partners that are paid under one of `receipts`.
     """
     pairs = list(checkouts)
     rows = await connection.execute(

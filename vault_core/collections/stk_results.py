@@ -117,12 +117,19 @@ def _take(batch: _Batch, delivery: Delivery, said: StkCallback, request: StkRequ
     if request.receipt_from == "callback":
         batch.effects[delivery.id] = f"told before: {request.receipt}"
         return
+    holder = _holder(batch.requests, request, said.receipt)
+    if holder is not None and holder.receipt_from == "callback":
+        batch.cases.append(_contradiction(request, said, delivery))
+        batch.effects[delivery.id] = f"names {said.receipt}, by which another request is paid: case opened"
+        return
     request.callback_code, request.reason = SUCCESS, None
     request.callback_receipt = said.receipt or request.callback_receipt
     if said.receipt is None or said.amount is None:
         batch.effects[delivery.id] = "paid, it says, but without receipt or amount: its money is waited for"
         return
-    _move_receipt(batch.requests, request, said.receipt)
+    if holder is not None:  # it was taken for the holder's by likeness: the callback says whose it is
+        holder.receipt = holder.receipt_from = None
+    request.receipt, request.receipt_from = said.receipt, "callback"
     if said.amount != request.amount:
         batch.cases.append(_other_amount(request, said, delivery))
     batch.payments.append((delivery.id, _payment(request, said, delivery)))
@@ -136,13 +143,12 @@ def _contradicts(request: StkRequest, said: StkCallback) -> bool:
     return None not in {request.callback_receipt, said.receipt} and request.callback_receipt != said.receipt
 
 
-def _move_receipt(requests: Sequence[StkRequest], request: StkRequest, receipt: str) -> None:
-    """The callback says whose money it is. A request that was only taken for its payer's by likeness gives it back."""
-    for other in requests:
-        same = other.partner_id == request.partner_id and other.short_code == request.short_code and other.receipt == receipt
-        if same and other is not request and other.receipt_from == "payment":
-            other.receipt = other.receipt_from = None
-    request.receipt, request.receipt_from = receipt, "callback"
+def _holder(requests: Sequence[StkRequest], request: StkRequest, receipt: str | None) -> StkRequest | None:
+    """Another request that is paid under this receipt."""
+    if receipt is None:
+        return None
+    key = (request.partner_id, request.short_code, receipt)
+    return next((one for one in requests if one is not request and (one.partner_id, one.short_code, one.receipt) == key), None)
 
 
 def _payment(request: StkRequest, said: StkCallback, delivery: Delivery) -> IncomingPayment:

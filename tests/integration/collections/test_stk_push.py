@@ -253,9 +253,28 @@ async def test_callbacks_that_contradict_each_other_open_a_case_and_the_money_st
     await till.deliver("stk_result", callback(second.checkout_request_id, code="1037"))
     await till.deliver("stk_result", callback(second.checkout_request_id, amount="200", receipt="R2"))
 
-    assert [(await till.state(one)).state for one in (first, second)] == [StkState.PAID] * 2
+    third = await till.ask(amount=Money.shillings(300), phone="0712000003")
+    await till.deliver("stk_result", callback(third.checkout_request_id, amount="100", receipt="R1"))
+
+    states = [(await till.state(one)).state for one in (first, second, third)]
+    assert states == [StkState.PAID, StkState.PAID, StkState.PROMPTED]  # one payment pays one request
     assert await booked(till) == [("R1", 100_00), ("R2", 200_00)]
-    assert await kinds(till) == ["stk_contradiction"] * 2
+    assert await kinds(till) == ["stk_contradiction"] * 3
+
+
+async def test_a_payment_taken_by_likeness_goes_to_the_request_whose_callback_names_it(till):
+    await till.umoja.control("settings", {"hang_ms": 1})
+    await till.faults(stk_answer_lost={"times": 1}, stk_callback_lost={"times": 1})
+    alike = await till.ask()
+    await till.hand_on("c2b_confirmation")
+    await till.look(seconds=76)
+    [prompt] = await till.prompts()
+    assert (await till.state(alike)).receipt == prompt["receipt"]
+    named = await till.ask(phone="0712000002")
+    await till.deliver("stk_result", callback(named.checkout_request_id, receipt=prompt["receipt"]))
+
+    assert ((await till.state(named)).state, (await till.state(alike)).state) == (StkState.PAID, StkState.UNKNOWN)
+    assert await booked(till) == [(prompt["receipt"], 500_00)]
 
 
 async def test_in_one_batch_repeats_count_once_and_a_body_that_cannot_be_read_holds_back_nobody(till):
