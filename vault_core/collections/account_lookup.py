@@ -166,7 +166,7 @@ async def _with_candidates(
     async with runtime.engine.connect() as connection:
         payers = await _payers(connection, runtime, unmatched)
         return [
-            await _scored(connection, runtime, each, one, payers[payment.id]) if isinstance(one, Unmatched) else one
+            await _scored(connection, runtime, each, one, payers.get(payment.id, Payer())) if isinstance(one, Unmatched) else one
             for payment, each, one in zip(payments, asked, matches, strict=True)
         ]
 

@@ -61,12 +61,13 @@ async def test_pages_are_read_to_the_end_and_an_account_that_is_gone_is_dropped(
 async def test_new_accounts_are_there_a_minute_later_without_reading_all_of_them(umoja):
     await refresh(umoja)
     assert await refresh(umoja) == 0  # not due
-    new = {"mifos": {"alpha": {"loans": [{"id": 31, "client": 3, "product": 1, "principal_cents": 100_00, "status": 300}]}}}
-    await umoja.control("setup", new)
+    made = [{"id": n, "client": 3, "product": 1, "principal_cents": 100_00, "status": 300} for n in range(31, 61)]
+    await umoja.control("setup", {"mifos": {"alpha": {"loans": made}}})
 
     umoja.runtime.clock.pass_time(seconds=umoja.runtime.pace.mirror_renew_every + 1)
     assert await refresh(umoja) == 1
     rows = await mirrored(umoja)
+    assert rows.keys() >= {("loan", n) for n in range(31, 61)}
     assert rows["loan", 31].client_no == "000000003"
     assert rows["loan", 11].refreshed_at < rows["loan", 31].refreshed_at  # the old ones were not written again
 
