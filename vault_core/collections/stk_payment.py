@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -21,7 +21,7 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 # With how many prompts each payment could be meant for: of the same customer, account and amount, not settled otherwise.
 _LIKE = text(
     """
-    SELECT r.id AS request_id, c.id, c.receipt, c.happened_at, c.payer_phone_sealed,
+    SELECT r.id AS request_id, c.id, c.receipt, c.payer_phone_sealed,
            (SELECT count(*) FROM stk_requests o
             WHERE o.partner_id = r.partner_id AND o.short_code = r.short_code AND o.amount_cents = r.amount_cents
                   AND o.account_reference_hash = r.account_reference_hash AND o.phone_hash = r.phone_hash
@@ -52,7 +52,6 @@ class LikePayment:
     """A payment of the account and amount that a prompt was for. `rivals` counts the prompts it could be of."""
 
     receipt: str
-    happened_at: datetime
     phone: str | None = field(repr=False)  # as it was told: masked, hashed or in clear
     rivals: int
 
@@ -69,7 +68,7 @@ async def find_payments(connection: AsyncConnection, runtime: Runtime, requests:
     like: defaultdict[UUID, list[LikePayment]] = defaultdict(list)
     for row in await connection.execute(_LIKE, {"ids": ids, "skew": _CLOCKS_DIFFER}):
         phone = phone_told(runtime.sealer, row.id, row.payer_phone_sealed)
-        like[row.request_id].append(LikePayment(row.receipt, row.happened_at, phone, row.rivals))
+        like[row.request_id].append(LikePayment(row.receipt, phone, row.rivals))
     for request in requests:
         only = choose(request.phone, like[request.id])
         if only is not None and request.callback_receipt is None:

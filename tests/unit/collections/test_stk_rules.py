@@ -107,7 +107,7 @@ def test_a_payer_s_phone_agrees_only_if_it_can_be_the_one_that_was_asked(told, a
 
 
 def like(receipt, phone="2547 ***** 126", rivals=1):
-    return LikePayment(receipt, NOW, phone, rivals)
+    return LikePayment(receipt, phone, rivals)
 
 
 def test_a_payment_is_taken_for_a_prompt_s_only_if_it_is_the_only_one_and_of_no_other_prompt():
