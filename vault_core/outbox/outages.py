@@ -5,7 +5,6 @@ queues go on. One worker at a time asks, at growing intervals, whether the syste
 once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -32,10 +31,8 @@ class Outage:
 
 _BEGIN = text(
     """
-    INSERT INTO outbox_outages (partner_id, topic, since, cause, probe_at)
-    SELECT away.partner_id, :topic, :now, away.cause, :probe_at
-    FROM unnest(CAST(:partners AS uuid[]), CAST(:causes AS text[])) AS away(partner_id, cause)
-    ORDER BY 1 ON CONFLICT (partner_id, topic) DO NOTHING
+    INSERT INTO outbox_outages (partner_id, topic, since, cause, probe_at) VALUES (:partner_id, :topic, :now, :cause, :probe_at)
+    ON CONFLICT (partner_id, topic) DO NOTHING
     """
 )
 _TAKE = text(
@@ -55,7 +52,7 @@ _STILL = text(
                WHERE w.partner_id = :partner_id AND w.topic = :topic AND w.state = 'pending') AS waiting
     """
 )
-_END = text("DELETE FROM outbox_outages WHERE partner_id = :partner_id AND topic = :topic RETURNING since")
+_END = text("DELETE FROM outbox_outages WHERE partner_id = :partner_id AND topic = :topic RETURNING partner_id")
 # What was relayed before the outage and not claimed for it would else wait for its lease.
 _OFFER = text(
     """
@@ -65,17 +62,16 @@ _OFFER = text(
 )
 
 
-async def begin_outages(runtime: Runtime, topic: str, away: Sequence[tuple[UUID, str]]) -> None:
-    """Has the queue of each partner in `away` (id, cause) wait from now on. An outage that is known stays as it is."""
+async def begin_outage(runtime: Runtime, topic: str, partner_id: UUID, cause: str) -> None:
+    """Has the partner's queue of `topic` wait from now on. An outage that is known stays as it is."""
     now = runtime.clock.now()
 
     async def work(connection: AsyncConnection) -> None:
-        values = {"partners": [partner_id for partner_id, _ in away], "causes": [cause[:500] for _, cause in away]}
         probe_at = now + next_probe(1, runtime.pace, runtime.chance)
-        await connection.execute(_BEGIN, {**values, "topic": topic, "now": now, "probe_at": probe_at})
+        values = {"partner_id": partner_id, "topic": topic, "now": now, "cause": cause[:500], "probe_at": probe_at}
+        await connection.execute(_BEGIN, values)
 
-    if away:
-        await in_transaction(runtime.engine, work)
+    await in_transaction(runtime.engine, work)
 
 
 async def take_probes(runtime: Runtime, topic: str, longest: timedelta) -> list[Outage]:

@@ -16,7 +16,7 @@ from vault_core.cases.case_book import NewCase, close_case, open_cases
 from vault_core.database import in_transaction
 from vault_core.errors import TransientError, Unreachable, VaultError
 from vault_core.outbox.calls import MIFOS_TOPIC, Again
-from vault_core.outbox.outages import Outage, begin_outages, end_outage, put_off, take_probes
+from vault_core.outbox.outages import Outage, begin_outage, end_outage, put_off, take_probes
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -32,7 +32,7 @@ K = TypeVar("K")
 
 async def note_away(runtime: Runtime, partner_id: UUID, cause: str) -> None:
     """The partner's Mifos X was just found to be away: its queue waits from now on."""
-    await begin_outages(runtime, MIFOS_TOPIC, [(partner_id, cause)])
+    await begin_outage(runtime, MIFOS_TOPIC, partner_id, cause)
 
 
 async def is_away(runtime: Runtime, connections: Connections, partner_id: UUID) -> bool:
