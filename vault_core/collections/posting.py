@@ -39,7 +39,8 @@ from vault_core.postings.core_posting import TryLater, execute
 from vault_core.postings.mifos_outages import again_after
 from vault_core.runtime import Runtime
 
-IN_FLIGHT = 20  # calls to Mifos X under way at once, a worker
+IN_FLIGHT = 40  # payments that share each reading and each recording
+SIDE_BY_SIDE = 2  # so that Mifos X is not left waiting while the last ones are recorded
 
 Calls = Mapping[UUID, Call]  # by collection
 
@@ -51,7 +52,7 @@ async def post_collections(runtime: Runtime, connections: Connections, calls: Se
     partner whose Mifos X fails holds back its own payments only; a payment that fails for a reason nobody foresaw is raised when
     the others are done (vault_core/outbox/apart.py).
     """
-    await work_apart(calls, IN_FLIGHT, partial(_advance, runtime, connections))
+    await work_apart(calls, IN_FLIGHT, partial(_advance, runtime, connections), side_by_side=SIDE_BY_SIDE)
 
 
 async def _advance(runtime: Runtime, connections: Connections, claimed: Sequence[Call]) -> None:
