@@ -119,7 +119,7 @@ class _Walk:
 
     def first_of_next(self, earliest: ToldBalance) -> ToldBalance:
         """Where the chain goes on behind a break: with a payment of that moment that follows from none of that moment."""
-        moment = []
+        moment: list[ToldBalance] = []
         for one in self._order:
             if one.at > earliest.at + REORDERED_WITHIN or len(moment) == _MOST_OF_A_MOMENT:
                 break
