@@ -109,7 +109,7 @@ def register(app: faust.App, job: Job) -> None:
 async def _rest_after(job: Job) -> float:
     try:
         return _seconds(job.busy if await job.work() else job.idle)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the edge of a process: the cause is logged, the work stays due
         log.warning("job failed", job=job.name, cause=cause_of(error))
         return max(_seconds(job.idle), _AFTER_FAILURE)
 
