@@ -5,6 +5,7 @@ more, and where it may stand there a case asks for it to be undone, which closes
 (undo_watch.py). The instruction is open again and at once judged by the evidence that it was not paid, the way of any failure.
 """
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,9 +41,7 @@ _POSTING = text(
 )
 _POSTING_COUNTS_NO_MORE = text(
     """
-    UPDATE core_postings SET state = 'undone', lease_until = NULL,
-           undo_look_at = CASE WHEN :may_stand THEN CAST(:now AS timestamptz) END
-    WHERE id = :id
+    UPDATE core_postings SET state = 'undone', lease_until = NULL, undo_look_at = :look_at WHERE id = :id
     """
 )
 _NO_CALL = text("UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL WHERE kind = :kind AND subject = :subject")
@@ -85,8 +84,12 @@ async def _give_up_posting(connection: AsyncConnection, runtime: Runtime, attemp
     if posting is not None:
         if posting.leased and posting.state in {"intended", "unknown"}:
             raise Conflict(f"{attempt.loan} is being posted to Mifos X this moment: try again in a minute")
-        may_stand = posting.state == "posted" or (posting.state == "unknown" and posting.tries > 0)
-        await connection.execute(_POSTING_COUNTS_NO_MORE, {"id": posting.id, "may_stand": may_stand, "now": now})
+        called = posting.state == "unknown" and posting.tries > 0
+        may_stand = posting.state == "posted" or called
+        # Mifos X may still be at work on a call whose answer is missing: that it does not show it yet proves nothing.
+        look_at = now + timedelta(seconds=runtime.pace.unposted_look_every if called else 0)
+        counts_no_more = {"id": posting.id, "look_at": look_at if may_stand else None}
+        await connection.execute(_POSTING_COUNTS_NO_MORE, counts_no_more)
         await connection.execute(_NO_CALL, {"kind": POST_CALL, "subject": subject, "now": now})
         if may_stand:
             await open_cases(connection, runtime.clock, runtime.new_id, [_to_be_undone(attempt, receipt, posting)])

@@ -168,6 +168,19 @@ async def test_a_payment_that_mifos_x_never_got_is_taken_back_with_nothing_to_un
         await sound(day)
 
 
+async def test_a_call_whose_answer_is_missing_may_still_be_at_work_and_is_not_believed_to_be_gone_at_once(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await booked_as_paid(day, posted=False)
+        async with day.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE core_postings SET state = 'unknown', tries = 1"))
+        await taken_back(day)
+        assert await look_for_undone(day.runtime, day.connections) == 0
+        assert await day.cases() == ["payout_failed", "posting_to_be_undone"]
+        day.clock.pass_time(minutes=61)
+        assert await look_for_undone(day.runtime, day.connections) == 1
+        assert await day.cases() == ["payout_failed"]
+
+
 async def test_while_a_worker_posts_it_a_payment_is_not_taken_back(open_day) -> None:
     async with open_day([loan(1)]) as day:
         await booked_as_paid(day, posted=False)
