@@ -82,7 +82,7 @@ async def note_failure(
         await _Feed(connection, runtime, partner_id, short_code).open(FAILING_CASE, evidence)
 
 
-async def note_lost(connection: AsyncConnection, runtime: Runtime, partner_id: UUID, short_code: str, lost: Window) -> None:
+async def note_lost(runtime: Runtime, partner_id: UUID, short_code: str, lost: Window, connection: AsyncConnection) -> None:
     """Opens a case for a stretch that is too old to be pulled: only a statement tells of it."""
     evidence = {"short_code": short_code, "from": lost.start.isoformat(), "to": lost.end.isoformat(), "do": _DO_LOST}
     await _Feed(connection, runtime, partner_id, short_code).open(LOST_CASE, evidence)

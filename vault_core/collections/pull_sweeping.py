@@ -83,6 +83,8 @@ async def sweep_pulls(runtime: Runtime, connections: Connections) -> int:
 async def _sweep(runtime: Runtime, connections: Connections, feed: _Feed) -> None:
     now = runtime.clock.now()
     plan = plan_sweep(feed.begins_at, feed.swept_to, feed.again_from, now, timedelta(seconds=runtime.pace.pull_again))
+    if plan.lost is not None:  # before reading on makes it forgotten
+        await in_transaction(runtime.engine, partial(note_lost, runtime, feed.partner_id, feed.short_code, plan.lost))
     listed: set[str] = set()
     try:
         daraja = await connections.daraja(feed.partner_id)
@@ -129,8 +131,6 @@ async def _finish(
     following = runtime.clock.now() + timedelta(seconds=runtime.pace.pull_every)
     await connection.execute(_DONE, {"short_code": feed.short_code, "next_at": following, "start": plan.start})
     await note_sweep(connection, runtime, Swept(feed.partner_id, feed.short_code, plan.start, now, frozenset(listed)))
-    if plan.lost is not None:
-        await note_lost(connection, runtime, feed.partner_id, feed.short_code, plan.lost)
 
 
 async def _fail(runtime: Runtime, feed: _Feed, cause: str, connection: AsyncConnection) -> None:

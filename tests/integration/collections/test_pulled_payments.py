@@ -156,6 +156,7 @@ async def test_what_grew_too_old_to_be_pulled_is_a_case_that_names_the_time(feed
     await feed.register()
     await feed.sweep()
     swept_to = (await feed.row()).swept_to
+    await feed.umoja.control("faults", {"pull_fails": {"times": 1}})
     await feed.sweep(60 * 3600)
     [case] = await feed.umoja.cases()
     assert (case.kind, case.evidence["from"]) == ("feed_window_lost", swept_to.isoformat())
