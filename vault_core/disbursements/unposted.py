@@ -14,6 +14,7 @@ from vault_core.clients.mifos import LoanTransaction, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.posting import book_seen_posted
 from vault_core.errors import VaultError
+from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
 from vault_core.postings.posting_rows import CorePosting, mark_seen_posted, read_postings
@@ -29,7 +30,9 @@ _TAKE_DUE = text(
     """
     UPDATE disbursements SET due_at = :next
     FROM (SELECT d.id FROM disbursements d JOIN core_postings p ON p.kind = 'disburse' AND p.subject_id = d.id
-          WHERE d.state = 'needs_review' AND d.due_at <= :now AND p.state NOT IN ('posted', 'undone')
+          WHERE d.state = 'needs_review' AND d.due_at <= :now
+                AND NOT EXISTS (SELECT FROM outbox_outages o WHERE o.partner_id = d.partner_id AND o.topic = :mifos)
+                AND p.state NOT IN ('posted', 'undone')
           ORDER BY d.due_at LIMIT :most FOR UPDATE OF d SKIP LOCKED) AS due
     WHERE disbursements.id = due.id RETURNING disbursements.id, partner_id
     """
@@ -61,12 +64,12 @@ async def look_for_posted(runtime: Runtime, connections: Connections) -> int:
         now = runtime.clock.now()
         following = now + timedelta(seconds=runtime.pace.unposted_look_every)
         by_partner: dict[UUID, list[UUID]] = {}
-        for row in await connection.execute(_TAKE_DUE, {"now": now, "next": following, "most": _MOST}):
+        for row in await connection.execute(_TAKE_DUE, {"now": now, "next": following, "most": _MOST, "mifos": MIFOS_TOPIC}):
             by_partner.setdefault(row.partner_id, []).append(row.id)
         return by_partner
 
     due = await in_transaction(runtime.engine, take)
-    return sum([await _of_partner(runtime, connections, partner_id, ids) for partner_id, ids in due.items()])
+    return sum(await asyncio.gather(*(_of_partner(runtime, connections, partner_id, ids) for partner_id, ids in due.items())))
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, ids: Sequence[UUID]) -> int:

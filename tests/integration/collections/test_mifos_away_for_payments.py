@@ -30,6 +30,10 @@ async def wait_for(umoja, hours: int) -> None:
         await umoja.work()
 
 
+async def tries(umoja) -> set[int]:
+    return {row.tries for row in await umoja.rows("SELECT tries FROM outbox WHERE kind = 'collection.post'")}
+
+
 async def back(umoja) -> None:
     umoja.runtime.clock.pass_time(minutes=1)
     assert await probe_away(umoja.runtime, umoja.connections) == 1
@@ -45,6 +49,7 @@ async def test_payments_that_could_not_be_matched_wait_for_the_server_and_are_po
         await wait_for(umoja, 20)
         assert {row.state for row in await umoja.rows("SELECT state FROM collections")} <= {"matching", "posting"}
         assert [case.kind for case in await umoja.cases()] == ["mifos_away"]
+        assert await tries(umoja) == {0}
     await back(umoja)
     assert await umoja.posted_to("loans", 11) == [("R1", 100_00)]
     assert await umoja.posted_to("savings", 22) == [("R2", 200_00)]
@@ -59,6 +64,7 @@ async def test_a_payment_that_was_matched_before_the_outage_waits_too(umoja):
     async with away(umoja):
         await wait_for(umoja, 20)
         assert (await umoja.collection("R1")).state == "posting"
+        assert await tries(umoja) == {1}
     await back(umoja)
     assert await umoja.posted_to("loans", 11) == [("R1", 100_00)]
     assert await umoja.cases() == []
@@ -76,6 +82,7 @@ async def test_a_posted_payment_whose_receipt_could_not_be_read_is_texted_after_
         await umoja.work()
     async with away(umoja):
         await wait_for(umoja, 20)
+        assert await tries(umoja) == {1}
     await back(umoja)
     assert len(await umoja.texts()) == 1
 

@@ -11,8 +11,10 @@ from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import Day, client, lender_day, loan, world
 from tests.integration.disbursements.test_posting_disbursements import disbursals, paid
+from tests.integration.disbursements.test_unposted_loans import by_hand, handed_over
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
+from vault_core.disbursements.unposted import look_for_posted
 from vault_core.outbox.calls import MIFOS_TOPIC, claim_calls, take_due_for_relay
 from vault_core.postings.mifos_outages import note_away, probe_away
 from vault_core.runtime import Runtime
@@ -163,6 +165,17 @@ async def test_what_was_published_before_an_outage_is_not_claimed_in_it_and_is_o
         assert await relayed(day.runtime) == []
         assert await probe(day) == 1
         assert await relayed(day.runtime) == [f"{day.partner.id}:1"]
+
+
+async def test_a_loan_whose_posting_a_person_has_is_not_read_in_an_outage_and_at_once_after_it(open_day, monkeypatch) -> None:
+    async with open_day([loan(1)]) as day:
+        await by_hand(day, await handed_over(day, monkeypatch))
+        await note_away(day.runtime, day.partner.id, "away")
+        day.clock.pass_time(minutes=61)
+        assert await look_for_posted(day.runtime, day.connections) == 0
+        assert await probe(day) == 1
+        assert await look_for_posted(day.runtime, day.connections) == 1
+        assert await day.states() == {1: "disbursed"}
 
 
 async def test_one_probe_at_a_time_asks_at_growing_intervals_and_a_lasting_outage_is_told_once(open_day, monkeypatch) -> None:
