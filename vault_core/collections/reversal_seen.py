@@ -19,7 +19,7 @@ from vault_core.runtime import Runtime
 _RECEIPT = re.compile(r"[A-Z0-9]{8,20}")
 _SLACK = timedelta(minutes=5)  # between M-Pesa's clock and ours
 _BY_PERSON = "BY_PERSON"
-_OPEN_TO_A_WORD = text("SELECT next_at IS NULL AND state NOT IN ('done', 'failed') FROM reversal_requests WHERE id = :id")
+_STILL_ASKED = text("SELECT next_at IS NOT NULL FROM reversal_requests WHERE id = :id")
 
 
 async def state_reversal(
@@ -27,8 +27,8 @@ async def state_reversal(
 ) -> str:
     """Ends a reversal by what a person saw: given back (under which receipt, when), or (None) not. Returns what that did.
 
-    Only one that is with a person: what M-Pesa may still tell is waited for. Not by who proposed it, so that two people have
-    looked before money is booked as gone. Raises InvalidInput, NotFound, Conflict. Audited.
+    Only one that M-Pesa is not asked about any more: what it may still tell is waited for. Not by who proposed it, so that two
+    people have looked before money is booked as gone. Raises InvalidInput, NotFound, Conflict. Audited.
     """
     evidence = checked_reason(evidence)
 
@@ -37,11 +37,9 @@ async def state_reversal(
         request = await lock_latest(connection, one.id)
         if request is None:
             raise Conflict(f"payment {one.receipt}: M-Pesa was never asked to give it back")
-        if not (await connection.execute(_OPEN_TO_A_WORD, {"id": request.id})).scalar_one():
-            over = request.state in ("done", "failed")
-            raise Conflict(
-                f"payment {one.receipt}: its reversal is {request.state}" + ("" if over else "; M-Pesa is still asked about it")
-            )
+        refused = await _why_not_stated(connection, request, given_back)
+        if refused is not None:
+            raise Conflict(f"payment {one.receipt}: {refused}")
         decision = await read_decision(connection, request.decision_id)
         if decision.proposed_by == actor:
             raise Conflict(f"payment {one.receipt}: {actor} proposed its reversal: another login must say what became of it")
@@ -67,6 +65,14 @@ async def state_reversal(
         return effect
 
     return await in_transaction(runtime.engine, work)
+
+
+async def _why_not_stated(connection: AsyncConnection, request: ReversalRequest, given_back: GivenBack | None) -> str | None:
+    """Why a person's word does not count. That one was given back after all, which had failed, can still be said."""
+    if request.state == "done" or (request.state == "failed" and given_back is None):
+        return f"its reversal is {request.state} already"
+    asked = (await connection.execute(_STILL_ASKED, {"id": request.id})).scalar_one()
+    return "M-Pesa is still asked about its reversal: `vault collections show` tells how far that is" if asked else None
 
 
 def _require_possible(runtime: Runtime, request: ReversalRequest, given_back: GivenBack) -> None:

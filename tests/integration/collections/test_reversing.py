@@ -152,9 +152,17 @@ async def test_a_success_after_the_failure_is_booked_while_the_money_waits_and_a
     await office.hear()
     assert (await office.standing(first), await office.standing(second)) == (("reversed", False), ("posted", False))
     assert await office.open_case_kinds() == ["contradicting_reversal"]
+    with pytest.raises(Conflict, match="done already"):
+        await state_reversal(office.runtime, first, None, evidence="M-Pesa portal, 24 Nov", actor=BEN)
     await tell(first, "2001", "UKO0000000")  # the first verdict stands
     assert any("contradicts" in effect for effect in await office.hear())
     assert await office.books() == (ZERO, ZERO, Money(-400_00), ZERO)
+
+    await office.move(second)  # the portal shows that it was given back
+    await office.settle("collection.undo")
+    seen = as_given_back("UKOSECOND1", office.runtime.clock.now())
+    await state_reversal(office.runtime, second, seen, evidence="M-Pesa portal, 24 Nov", actor=BEN)
+    assert (await office.standing(second), await office.books()) == (("reversed", False), GONE)
 
 
 async def test_only_money_in_suspense_is_given_back(office):
