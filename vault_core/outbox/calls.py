@@ -82,7 +82,14 @@ _CLAIM = text(
     RETURNING outbox.id, partner_id, kind, subject, tries
     """  # noqa: S608 - the condition stands above
 )
-_DONE = text("UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL, last_cause = NULL WHERE id = ANY(:ids)")
+# A call that was begun anew while its worker was at it (a person acted meanwhile) has no lease: how the old one went is nothing
+# to the new one.
+_DONE = text(
+    """
+    UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL, last_cause = NULL
+    WHERE id = ANY(:ids) AND lease_until IS NOT NULL
+    """
+)
 _AGAIN = text(
     """
     UPDATE outbox SET lease_until = NULL, last_cause = again.cause, due_at = again.due_at, relay_at = again.due_at,
@@ -90,7 +97,7 @@ _AGAIN = text(
            state = CASE WHEN again.over THEN 'given_up' ELSE 'pending' END
     FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]), CAST(:counted AS boolean[]),
                 CAST(:overs AS boolean[])) AS again(id, cause, due_at, counted, over)
-    WHERE outbox.id = again.id
+    WHERE outbox.id = again.id AND lease_until IS NOT NULL
     """
 )
 _RELAY = text(
@@ -202,7 +209,10 @@ async def claim_calls(runtime: Runtime, ids: Sequence[UUID]) -> list[Call]:
 async def record_results(
     connection: AsyncConnection, runtime: Runtime, results: Mapping[UUID, CallResult], tries: Mapping[UUID, int]
 ) -> None:
-    """Records, in the caller's transaction, how claimed calls went. `tries` is each call's own count."""
+    """Records, in the caller's transaction, how claimed calls went. `tries` is each call's own count.
+
+    One that was begun anew since its claim stays as it is, to be done again.
+    """
     now = runtime.clock.now()
     done = [call_id for call_id, result in results.items() if isinstance(result, Done)]
     again = [(call_id, result) for call_id, result in results.items() if isinstance(result, Again)]
