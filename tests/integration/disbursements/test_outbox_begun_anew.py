@@ -1,0 +1,28 @@
+"""A call that is begun anew while a worker is at it: a person acted in between, and what they wanted must still be done."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from vault_core.database import in_transaction
+from vault_core.outbox.calls import MIFOS_TOPIC, Again, Call, Done, NewCall, begin_anew, claim_calls, record_results, write_calls
+
+
+async def _claimed(day, subject: UUID) -> list[Call]:
+    ids = [row["id"] for row in await day.rows("SELECT id FROM outbox WHERE subject = :subject", subject=str(subject))]
+    return await claim_calls(day.runtime, ids)
+
+
+@pytest.mark.parametrize("result", [Done(), Again("Mifos X did not answer")])
+async def test_how_the_old_claim_went_does_not_end_the_call_that_a_person_began_anew(open_day, result) -> None:
+    async with open_day([]) as day:
+        runtime, subject = day.runtime, uuid4()
+        call = NewCall(day.partner.id, MIFOS_TOPIC, "collection.post", subject, ordering_key="1")
+        await in_transaction(runtime.engine, lambda c: write_calls(c, runtime.clock, runtime.new_id, [call]))
+        (old,) = await _claimed(day, subject)
+        await in_transaction(runtime.engine, lambda c: begin_anew(c, runtime.clock, "collection.post", [subject]))
+        await in_transaction(runtime.engine, lambda c: record_results(c, runtime, {old.id: result}, {old.id: old.tries}))
+        (again,) = await _claimed(day, subject)
+        assert (again.id, again.tries) == (old.id, 1)
+        await in_transaction(runtime.engine, lambda c: record_results(c, runtime, {again.id: Done()}, {again.id: again.tries}))
+        assert await _claimed(day, subject) == []
