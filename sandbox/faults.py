@@ -17,7 +17,7 @@ FAULTS: Mapping[str, str] = {
     "result_lost": "B2C: paid, and the result never comes",
     "result_late": "B2C: the result comes settings.late_ms later",
     "result_twice": "B2C: the result comes twice",
-    "result_contradicted": "B2C: paid, and after the result that says so another one says that it failed",
+    "result_contradicted": "B2C: paid, and settings.late_ms after the result that says so another one says that it failed",
     "result_before_answer": "B2C: the result comes before the acknowledgement",
     "answer_lost_after_paying": "B2C: paid, and the connection breaks instead of an acknowledgement",
     "queue_timeout_then_result": "B2C: a queue time-out first, then the result of a payment that did succeed",

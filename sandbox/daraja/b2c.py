@@ -126,7 +126,7 @@ async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code:
         world.deliveries.post_later(delivery, delay + settings.result_delay_ms)
     if _fires(world, "result_contradicted", payout):
         other = replace(payout, result_code=_CONTRADICTION, result_text=result_text(_CONTRADICTION))
-        world.deliveries.post_later(replace(delivery, body=result_body(other, code)), delay + settings.result_delay_ms)
+        world.deliveries.post_later(replace(delivery, body=result_body(other, code)), delay + settings.late_ms)
 
 
 async def _answer(world: World, payout: Payout) -> Answer | Dropped:
