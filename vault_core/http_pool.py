@@ -5,6 +5,7 @@ is a ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol or LocalProt
 may have done what was asked. Nothing is repeated, but for a read whose kept connection turns out to have been closed.
 """
 
+import select
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from functools import cached_property
 import aiohttp
 import httpx
 import yarl
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 _MOST_CONNECTIONS = 256
 _KEPT_SECONDS = 5.0  # between two requests; servers close idle connections, and a request on a closed one proves nothing
@@ -61,12 +65,32 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS),
+                connector=_Connector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # httpx does it
                 skip_auto_headers=_NOT_ADDED,
             )
         return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """A kept connection on which nothing has come since its last answer.
+
+        What came there unasked (an answer told twice, the 408 of a gateway) would be taken for the answer of the next request.
+        """
+        while (connection := await super()._get(key, traces)) is not None and not _is_silent(connection):
+            connection.close()
+        return connection
+
+
+def _is_silent(connection: Connection) -> bool:
+    protocol = connection.protocol
+    if protocol is None or protocol.transport is None or protocol.should_close:
+        return False
+    waiting = select.poll()  # what the event loop has not come to read yet; the end of the connection shows here, too
+    waiting.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
+    return not waiting.poll(0)
 
 
 class _Body(httpx.AsyncByteStream):

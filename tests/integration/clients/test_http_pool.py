@@ -157,6 +157,28 @@ async def test_a_write_on_a_kept_connection_that_is_hung_up_on_is_not_repeated(h
     assert len(seen.requests) == 2
 
 
+async def test_what_comes_unasked_is_not_the_answer_of_the_next_request(http):
+    """A refusal told twice must not be the verdict on the next payout, which is made."""
+    told = asyncio.Event()
+
+    async def twice(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + request[-1:])
+        await writer.drain()
+        await asked.wait()  # the answer is read, its connection kept
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nagain")
+        told.set()
+
+    async with serving(twice) as seen:
+        for number in (b"1", b"2", b"3"):
+            asked = asyncio.Event()
+            told.clear()
+            done = await exchange(http, "POST", seen.url, timeout=5, content=number)
+            assert isinstance(done, Answer)
+            assert (done.status, done.body) == (200, number)
+            asked.set()
+            await told.wait()
+
+
 async def test_a_request_that_a_test_follows_tells_when_it_has_left_whole(http):
     told = asyncio.Event()
 
