@@ -101,6 +101,7 @@ def as_json(outcome: "DayOutcome") -> dict[str, Any]:
             for line in outcome.proof
         ],
         "findings": outcome.findings,
+        "story": {happening.name: happening.times for happening in outcome.story},
         "counts": counts,
         "faults": outcome.faults,
         "open_cases": [
@@ -172,6 +173,7 @@ def _picture_of(title: str, picture: Picture | None) -> Group:
                 table.add_row(f"{name}s {state}", str(number))
         table.add_row("deliveries to apply", str(picture.open_deliveries))
         table.add_row("calls to make", str(picture.open_calls))
+        table.add_row("to be posted on the next working day", str(picture.for_working_day))
     return Group(Text(title, style="bold"), table)
 
 
@@ -199,6 +201,9 @@ def _print_outcome(outcome: "DayOutcome") -> None:
     out.print("`vault verify` finds nothing wrong." if not outcome.findings else "[bold red]`vault verify` finds:[/]")
     for finding in outcome.findings:
         out.print(f"  {escape(finding)}", highlight=False)
+    out.print("What a person, or a rule of ours, had to see to:", highlight=False)
+    for happening in outcome.story:
+        out.print(f"  {happening.times:>3}  {happening.words}", highlight=False, soft_wrap=True)
     faults = ", ".join(f"{name} {times}" for name, times in sorted(outcome.faults.items()))
     out.print(f"Faults met: {faults or 'none'}.", highlight=False)
     out.print("Open cases, each for a person:" if outcome.cases else "No open case.")
@@ -222,4 +227,6 @@ def _live_in_words(live: "LiveOutcome") -> str:
 
 def _print_addresses(plan: Plan) -> None:
     console.print(f"Dagster: http://127.0.0.1:{plan.ports['dagster'].number}   reports: {plan.environment['VAULT_REPORTS_DIR']}")
-    console.print(f"It stays up. Stop it with: VAULT_HOME={plan.home.path} ./vault down", soft_wrap=True)
+    here = f"VAULT_HOME={plan.home.path} ./vault"
+    console.print(f"It stays up. Look around: {here} disbursements list --stuck, {here} cases", soft_wrap=True, highlight=False)
+    console.print(f"Stop it with: {here} down", soft_wrap=True, highlight=False)

@@ -31,6 +31,22 @@ class Found(StrEnum):
     HOOK = "hook"  # approved during the day
 
 
+class Trouble(StrEnum):
+    """What a loan of the day is there for, beyond being paid: what happens to it, or what somebody does about it."""
+
+    TRANCHES = "tranches"
+    TOP_UP = "top_up"
+    UNDONE = "undone"  # its disbursal is undone in Mifos X after it was posted
+    POSTED_BY_HAND = "posted_by_hand"  # Mifos X refuses our posting
+    TWO_PERSONS = "two_persons"  # M-Pesa never says what became of it, and it is large
+    CONTRADICTED = "contradicted"  # M-Pesa says that it was paid, then that it failed
+    FEE_DIFFERS = "fee_differs"  # M-Pesa takes another fee than its price list says
+    NUMBER_MISSING = "number_missing"  # corrected, then retried
+    NUMBER_WRONG = "number_wrong"  # refused for good, corrected, then released
+    HELD_BACK = "held_back"  # held by a person, then released
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedClient:
     """A client of one lender. `phone` is as the loan officer typed it; None where it is missing."""
@@ -50,6 +66,9 @@ class PlannedLoan:
     principal: int
     fee_at_disbursement: int
     found: Found | None  # None: disbursed before the day, to be repaid on it
+    trouble: Trouble | None = None
+    tranches: tuple[int, ...] = ()  # all due on the day
+    topup_of: int | None = None  # the running loan that it pays off
 
     @property
     def approved_before(self) -> bool:
@@ -109,6 +128,16 @@ class PlannedPartner:
     loans: tuple[PlannedLoan, ...]
     savings: tuple[PlannedSavings, ...]
     payments: tuple[PlannedPayment, ...]
+    float_at_first: int = 10_000_000  # on its B2C short code
+    closed_today: bool = False  # its Mifos X takes no disbursal under the day
+    asked_first: bool = False  # M-Pesa asks us before it takes a payment
+    every_feed: bool = False  # it prompts customers to pay, and its payments are pulled too
+    overpayment: str = "post_all"
+
+    @property
+    def parts_to_pay(self) -> int:
+        """How many payouts are to be found: the loans of enabled products, each tranche for itself."""
+        return sum(max(1, len(loan.tranches)) for loan in self.approved if loan.product in ENABLED_PRODUCTS)
 
     @property
     def approved(self) -> list[PlannedLoan]:
@@ -128,7 +157,9 @@ class DayPlan:
     partners: tuple[PlannedPartner, ...]
 
 
-ENABLED_PRODUCTS = {1: "Biashara", 2: "Mkopo Rahisi"}
+NORMAL_FLOAT = 10_000_000
+TRANCHE_PRODUCT = 4
+ENABLED_PRODUCTS = {1: "Biashara", 2: "Mkopo Rahisi", TRANCHE_PRODUCT: "Kilimo Awamu"}
 DISABLED_PRODUCT = (3, "Elimu")
 LIMITS = (500, 60_000)
 _APPROVED = 110  # a lender
@@ -140,7 +171,7 @@ _BAD_PHONES = ("", "12345")
 
 
 def plan_day(seed: int) -> DayPlan:
-    """The plan of `seed`: two lenders, 220 approved loans, 310 customer payments."""
+    """The plan of `seed` for the two large lenders: 220 approved loans, 310 customer payments."""
     chance = random.Random(seed)  # noqa: S311 - a plan, not a secret
     return DayPlan(
         seed=seed,
@@ -164,7 +195,7 @@ def _partner(
     rich: bool,
 ) -> PlannedPartner:
     clients = [
-        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", _phone(chance, index, number))
+        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", phone_of(chance, index, number))
         for number in range(1, _APPROVED + _RUNNING + 1)
     ]
     loans = [_approved_loan(chance, number) for number in range(1, _APPROVED + 1)]
@@ -187,8 +218,9 @@ def _partner(
         system_fee=system_fee,
         collections=PlannedCollectionCharges(50, 4, 10, "mgao") if rich else None,
         # One wallet is short at first: about half of its loans wait until the second top-up comes.
-        first_top_up=20_000 if rich else 2_500,
+        first_top_up=60_000 if rich else 2_500,
         second_top_up=0 if rich else 20_000,
+        float_at_first=1_000_000 if rich else NORMAL_FLOAT,  # the rich one's float does not suffice until more is bought
         clients=tuple(clients),
         loans=tuple(loans),
         savings=tuple(savings),
@@ -196,7 +228,8 @@ def _partner(
     )
 
 
-def _phone(chance: random.Random, index: int, number: int) -> str:
+def phone_of(chance: random.Random, index: int, number: int) -> str:
+    """A number for client `number` of lender `index`, in one of the spellings that loan officers use."""
     subscriber = f"{index + 1}{number:04d}{chance.randrange(1000):03d}"
     return chance.choice(
         [f"07{subscriber}", f"+2547{subscriber}", f"2547{subscriber}", f"07{subscriber[:2]} {subscriber[2:5]} {subscriber[5:]}"]
@@ -223,7 +256,7 @@ def _payments(chance: random.Random, index: int, clients: list[PlannedClient]) -
             target = ("savings", chance.randrange(1, _SAVINGS + 1))
         else:
             target = ("loan", chance.randrange(_APPROVED + 1, _APPROVED + _RUNNING + 1))
-        payer = clients[chance.randrange(len(_BAD_PHONES), len(clients))].phone or _phone(chance, index, number)
+        payer = clients[chance.randrange(len(_BAD_PHONES), len(clients))].phone or phone_of(chance, index, number)
         spelling = "plain" if target is None else chance.choice(["plain", "plain", "spaced", "external", "lower"])
         payments.append(PlannedPayment(number, payer, chance.randrange(50, 3_000, 10), target, spelling))
     return payments

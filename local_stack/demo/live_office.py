@@ -213,5 +213,6 @@ def _movement(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "kind": "deposit" if kind.get("deposit") else what,
         "amount_cents": int(Decimal(str(row["amount"])) * 100),
+        "receipt": (row.get("paymentDetailData") or {}).get("receiptNumber") or None,
         "reversed": bool(row.get("manuallyReversed") or row.get("reversed") or row.get("reversedOnDate")),
     }

@@ -74,7 +74,8 @@ def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str,
     """The partner's lines from the sandbox's books, less what was in Mifos X before the day began (`before`)."""
     codes = truth["mpesa"]["short_codes"]
     payouts, payments = codes[terms.b2c_short_code]["b2c"], codes[terms.c2b_short_code]["c2b"]
-    collected = _total(payments)
+    given_back = [each for each in codes[terms.c2b_short_code].get("reversals", ()) if each["result_code"] == "0"]
+    collected = _total(payments) - _total(given_back)
     disbursed, repaid = _in_core(truth, terms.host), _in_core(before, terms.host)
     posted_in = disbursed[1] - repaid[1]
     messages = truth["sms"]["users"].get(terms.sms_user, {}).get("messages", [])
@@ -152,7 +153,7 @@ def house_lines(days: Iterable[Mapping[str, int]], topped_up: int) -> dict[str, 
 def report_lines(reconciliation: pd.DataFrame, charges: pd.DataFrame, sms: pd.DataFrame, partner: str) -> dict[str, int]:
     """A partner's lines from the day's report files."""
     rows, lines, messages = (frame[frame["partner"] == partner] for frame in (reconciliation, charges, sms))
-    out, inward = rows[rows["flow"] == "disbursement"], rows[rows["flow"] == "collection"]
+    out, inward, given_back = (rows[rows["flow"] == flow] for flow in ("disbursement", "collection", "reversal"))
 
     def charged(*names: str) -> int:
         return int(lines[lines["line"].isin(names)]["amount_cents"].sum())
@@ -160,7 +161,7 @@ def report_lines(reconciliation: pd.DataFrame, charges: pd.DataFrame, sms: pd.Da
     in_suspense = inward[inward["outcome"].isin(["in_suspense", "not_posted_yet"])]
     return {
         PAID: int(out["rail_cents"].sum()),
-        COLLECTED: int(inward["rail_cents"].sum()),
+        COLLECTED: int(inward["rail_cents"].sum()) - int(given_back["rail_cents"].sum()),
         DISBURSED: int(out["core_cents"].sum()),
         REPAID: int(inward["core_cents"].sum()),
         SUSPENSE: int(in_suspense["difference_cents"].sum()),
@@ -182,10 +183,12 @@ def _total(movements: Iterable[Mapping[str, int]]) -> int:
 
 
 def _in_core(truth: Mapping[str, Any], host: str) -> tuple[int, int]:
-    """Disbursed, and repaid plus deposited, on a Mifos host; reversed transactions left out."""
+    """Disbursed, and repaid plus deposited over M-Pesa, on a Mifos host; reversed transactions left out."""
     book = truth["mifos"][host]
     accounts = [*book["loans"].values(), *book["savings"].values()]
     live = [transaction for account in accounts for transaction in account["transactions"] if not transaction["reversed"]]
     out = sum(transaction["amount_cents"] for transaction in live if transaction["kind"] == "disbursement")
-    inward = sum(transaction["amount_cents"] for transaction in live if transaction["kind"] in {"repayment", "deposit"})
+    # Without a receipt it is no money of M-Pesa's: cash at the counter, or an older loan that a top-up paid off.
+    received = [each for each in live if each["kind"] in {"repayment", "deposit"} and each["receipt"]]
+    inward = sum(transaction["amount_cents"] for transaction in received)
     return out, inward

@@ -11,39 +11,27 @@ from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
-
 from local_stack import stack
-from local_stack.demo.acts import Outside, live_the_day, take_in_lender, top_up_again
-from local_stack.demo.day_plan import ENABLED_PRODUCTS, DayPlan, PlannedPartner, plan_day
+from local_stack.demo.acts import Outside, live_the_day, take_in_lender
+from local_stack.demo.cashiers import Cashiers
+from local_stack.demo.day_plan import NORMAL_FLOAT, DayPlan, plan_day
 from local_stack.demo.live_lender import LiveLender, LiveOutcome, doubled
 from local_stack.demo.live_office import LiveMifos, Office
 from local_stack.demo.live_plan import plan_live
-from local_stack.demo.proof import (
-    HOUSE,
-    LENT,
-    SMS,
-    WALLET,
-    PartnerTerms,
-    ProofLine,
-    house_lines,
-    ledger_lines,
-    partner_lines,
-    prove,
-    report_lines,
-    truth_of,
-)
-from local_stack.demo.reporting import make_reports, read_reports
+from local_stack.demo.people import People
+from local_stack.demo.proof import ProofLine
+from local_stack.demo.proving import draw_proof
+from local_stack.demo.reporting import make_reports
+from local_stack.demo.small_lenders import LOCKED_OUT, TROUBLED, plan_small_lenders
+from local_stack.demo.story import Happening, read_story
 from local_stack.demo.watching import Picture, open_cases, take_picture
-from local_stack.demo.world import FAULTS, SMS_PRICE, sandbox_world
+from local_stack.demo.world import planned_faults, sandbox_world
 from local_stack.home import REPOSITORY, Home, exists, remove
+from local_stack.kept_settings import keep_settings
 from local_stack.plan import Plan
 from vault_core.clock import NAIROBI
 from vault_core.errors import Unreachable, VaultError
-from vault_core.ledger.balances import trial_balance
-from vault_core.money import Money
 from vault_core.partners.connections import Connections
-from vault_core.partners.partner import Partner
 from vault_core.runtime import Runtime, open_runtime
 from vault_core.settings import read_settings
 
@@ -57,24 +45,33 @@ PACE = {
     "VAULT_OUTBOX_LEASE": "15",
     "VAULT_STATUS_QUERY_AFTER": "5",
     "VAULT_STATUS_QUERY_SPACING": "5",
-    "VAULT_STATUS_QUERY_TRIES": "12",
+    "VAULT_STATUS_QUERY_TRIES": "7",
     "VAULT_SEND_WITHIN": "20",
     "VAULT_PAYOUT_RETRY_BASE": "4",
     "VAULT_BALANCE_QUERY_EVERY": "2",
     "VAULT_WALLET_RETRY_AFTER": "3",
+    "VAULT_AUDIT_EVERY": "3",
+    "VAULT_FEES_SETTLE_AFTER": "5",
+    "VAULT_TRANCHE_LOOK_EVERY": "3",
+    "VAULT_PULL_EVERY": "10",
+    "VAULT_STK_QUERY_AFTER": "5",
+    "VAULT_STK_QUERY_SPACING": "5",
+    "VAULT_STK_EXPIRE_AFTER": "20",
+    "VAULT_MIRROR_RENEW_EVERY": "20",
+    "VAULT_CONFIRMATION_LATE_AFTER": "10",
+    "VAULT_BALANCE_GAP_AFTER": "15",
+    "VAULT_UNPOSTED_LOOK_EVERY": "3",
     "VAULT_MIFOS_WRITE_TIMEOUT": "10",
 }
 # A server that is killed comes back in a minute or two, and its first answers are slow.
 LIVE_PACE = {"VAULT_OUTBOX_RETRY_CAP": "15", "VAULT_OUTBOX_MAX_TRIES": "200", "VAULT_MIFOS_WRITE_TIMEOUT": "30"}
+_OFFSET = "VAULT_CLOCK_OFFSET_SECONDS"
 _OPENING = time_of_day(8, 0)
 _WAVE_SECONDS = 2.0
-_REST_SECONDS = 900.0  # more than LOST_AFTER: on a busy machine a tick of Dagster can be lost, and its batch is formed anew
+_REST_SECONDS = (
+    900.0  # more than VAULT_BATCH_LOST_AFTER: on a busy machine a tick of Dagster can be lost, and its batch is formed anew
+)
 _LOOK_EVERY = 0.5
-# Money that a difference may be about, by the kind of the open case that names it.
-_CASES_OF_PARTNER = {WALLET: {"sms_unknown"}, LENT: {"disbursement_unposted"}}
-_CASES_OF_HOUSE = {SMS: {"sms_unknown"}}
-
-_PARTNERS = text("SELECT id, name FROM partners ORDER BY name")
 
 
 @dataclass(slots=True)
@@ -86,6 +83,7 @@ class DayOutcome:
     proof: list[ProofLine]
     picture: Picture
     faults: dict[str, int]
+    story: list[Happening]
     cases: list[dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)  # of `vault verify`
@@ -116,9 +114,12 @@ async def run_day(
         if exists(home):
             await asyncio.to_thread(stack.down, home, demo_environment)
             remove(home)
-        demo_environment["VAULT_CLOCK_OFFSET_SECONDS"] = str((opening - datetime.now(UTC)).total_seconds())
+        demo_environment[_OFFSET] = str((opening - datetime.now(UTC)).total_seconds())
         plan = await asyncio.to_thread(stack.up, home, demo_environment, sandbox=True)
+        # So that a command in another shell has the day's clock, too.
+        keep_settings(home, {**pace, _OFFSET: demo_environment[_OFFSET]})
     planned = plan_day(seed)
+    planned = replace(planned, partners=(*planned.partners, *plan_small_lenders(seed)))
     if server is not None:
         planned = replace(planned, partners=(*planned.partners, plan_live(seed, int(time.time() * 10), server.loans)))
     async with open_runtime(read_settings(plan.environment)) as runtime:
@@ -152,12 +153,17 @@ async def _live(
         before = await outside.truth()
         sandbox_url, server = plan.environment["VAULT_SANDBOX_URL"], live.server if live is not None else None
         partners = [await take_in_lender(runtime, connections, each, sandbox_url, server) for each in planned.partners]
-        await outside.pull("faults", FAULTS)  # from now on: the office is not to be met by what it could not prepare for
+        await outside.pull(
+            "faults", planned_faults(planned)
+        )  # from now on: the office is not to be met by what it could not prepare for
     problem = None
+    lenders = {partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True)}
+    people = People(runtime, outside, sandbox_url, lenders)
+    cashiers = Cashiers(runtime, connections, outside, sandbox_url, lenders)
     async with _timed(seconds, "day"):
-        living = asyncio.create_task(_lived(runtime, outside, planned, live))
+        living = asyncio.create_task(_lived(runtime, outside, planned, people, cashiers, live))
         try:
-            await _wait_for_rest(runtime, outside, planned, partners, living, show)
+            await _wait_for_rest(runtime, outside, planned, living, show)
         except Unreachable as error:
             problem = str(error)
         finally:
@@ -179,43 +185,45 @@ async def _live(
             truth["mifos"][live.planned.host] = books = await live.office.books()
             findings += doubled(books)
             await live.office.take_down_hooks(runtime.public_url)
-        proof, cases, picture = await _prove(runtime, plan, planned, day, before, truth, reported=problem is None)
+        async with runtime.engine.connect() as connection:
+            cases, story = await open_cases(connection), await read_story(connection)
+            picture = await take_picture(connection, runtime.clock.now())
+            folder = Path(plan.environment["VAULT_REPORTS_DIR"])
+            proof = [] if problem else await draw_proof(connection, folder, planned, day, before, truth, cases)
     faults = (await outside.summary())["faults"]
     told = None if live is None else await live.outcome(runtime)
-    return DayOutcome(planned.seed, day, proof, picture, faults, cases, seconds, findings, problem, told)
+    return DayOutcome(planned.seed, day, proof, picture, faults, story, cases, seconds, findings, problem, told)
 
 
-async def _lived(runtime: Runtime, outside: Outside, planned: DayPlan, live: LiveLender | None) -> None:
-    """The day's acts, and the kill of the live server among them."""
+async def _lived(
+    runtime: Runtime, outside: Outside, planned: DayPlan, people: People, cashiers: Cashiers, live: LiveLender | None
+) -> None:
+    """The day's acts, side by side: what officers and customers do, what people see to, and the kill of the live server."""
     async with asyncio.TaskGroup() as acts:
-        acts.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS, live=live))
+        waves = acts.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS, live=live))
+        for partner in planned.partners:
+            if partner.second_top_up:
+                acts.create_task(people.tops_up(partner.name, after=waves.done))
+            if partner.float_at_first < NORMAL_FLOAT:
+                acts.create_task(people.buys_float(partner.name))
+        small = (people.unlock(LOCKED_OUT), cashiers.be_refused(LOCKED_OUT))
+        for act in (*people.at_troubled(TROUBLED), *cashiers.at_troubled(TROUBLED), *small):
+            acts.create_task(act)
         if live is not None:
             acts.create_task(live.be_killed(runtime))
 
 
-async def _wait_for_rest(
-    runtime: Runtime, outside: Outside, planned: DayPlan, partners: list[Partner], living: "asyncio.Task[None]", show: Show
-) -> None:
-    """Until all of the day has been told (which may include a server's restart), applied and done, within 15 minutes of that.
-
-    The lender that runs short is topped up once it has been told so.
-    """
+async def _wait_for_rest(runtime: Runtime, outside: Outside, planned: DayPlan, living: "asyncio.Task[None]", show: Show) -> None:
+    """Until all of the day has been told (which may include a server's restart), applied and done, within 15 minutes of that."""
     payments = sum(len(partner.payments) for partner in planned.partners)
-    loans = sum(loan.product in ENABLED_PRODUCTS for partner in planned.partners for loan in partner.approved)
-    short = {
-        partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True) if plan.second_top_up
-    }
+    loans = sum(partner.parts_to_pay for partner in planned.partners)
     picture, lived_at = Picture(), None
     while lived_at is None or time.monotonic() < lived_at + _REST_SECONDS:
         if living.done() and lived_at is None:
             lived_at = time.monotonic()
         async with runtime.engine.connect() as connection:
-            picture = await take_picture(connection)
+            picture = await take_picture(connection, runtime.clock.now())
         show("the day is lived", picture)
-        if short and living.done() and picture.held_for.get("wallet_short"):
-            for partner, plan in short.values():
-                await top_up_again(runtime, partner, plan)
-            short = {}
         if living.done() and (failed := living.exception()) is not None:
             raise Unreachable(f"the day was not lived to its end: {_first_cause(failed)}") from failed
         told = living.done() and (await outside.summary())["pending"] == 0
@@ -231,46 +239,6 @@ def _first_cause(error: BaseException) -> str:
     return str(error)
 
 
-async def _prove(
-    runtime: Runtime,
-    plan: Plan,
-    planned: DayPlan,
-    day: date,
-    before: Mapping[str, Any],
-    truth: Mapping[str, Any],
-    *,
-    reported: bool,
-) -> tuple[list[ProofLine], list[dict[str, Any]], Picture]:
-    async with runtime.engine.connect() as connection:
-        cases = await open_cases(connection)
-        picture = await take_picture(connection)
-    if not reported:
-        return [], cases, picture
-    async with runtime.engine.connect() as connection:
-        names = {row.id: row.name for row in await connection.execute(_PARTNERS)}
-        ledger = ledger_lines(await trial_balance(connection), names)
-    reports = read_reports(Path(plan.environment["VAULT_REPORTS_DIR"]), day)
-    truths = {partner.name: truth_of(_terms(partner), truth, before) for partner in planned.partners}
-    told = {partner.name: report_lines(*reports, partner.name) for partner in planned.partners}
-    topped_up = {partner.name: (partner.first_top_up + partner.second_top_up) * 100 for partner in planned.partners}
-    lines: list[ProofLine] = []
-    for name, cents in topped_up.items():
-        in_cases = _in_cases(cases, _CASES_OF_PARTNER, name)
-        lines += prove(name, partner_lines(truths[name], cents), ledger[name], partner_lines(told[name], cents), in_cases)
-    total = sum(topped_up.values())
-    of_house = house_lines(truths.values(), total), ledger[HOUSE], house_lines(told.values(), total)
-    lines += prove(HOUSE, *of_house, _in_cases(cases, _CASES_OF_HOUSE, None))
-    return lines, cases, picture
-
-
-def _in_cases(cases: list[dict[str, Any]], kinds_of: Mapping[str, set[str]], partner: str | None) -> dict[str, int]:
-    """What open cases name, by line; of one partner, or (None) of all."""
-    return {
-        line: sum(c["amount_cents"] or 0 for c in cases if partner in {None, c["partner"]} and c["kind"] in kinds)
-        for line, kinds in kinds_of.items()
-    }
-
-
 async def _verified(plan: Plan) -> list[str]:
     """What `vault verify` finds, run as an auditor runs it."""
     process = await asyncio.create_subprocess_exec(
@@ -280,19 +248,6 @@ async def _verified(plan: Plan) -> list[str]:
     if process.returncode not in {0, 1}:
         raise Unreachable(f"`vault verify` ended with {process.returncode}")
     return [f"{finding['check']}: {finding['where']}: {finding['what']}" for finding in json.loads(told)["findings"]]
-
-
-def _terms(partner: PlannedPartner) -> PartnerTerms:
-    return PartnerTerms(
-        name=partner.name,
-        host=partner.host,
-        b2c_short_code=partner.b2c_short_code,
-        c2b_short_code=partner.c2b_short_code,
-        sms_user=partner.name,
-        sms_price_cents=Money.parse(SMS_PRICE).cents,
-        system_fee_cents=partner.system_fee * 100,
-        collections=partner.collections,
-    )
 
 
 @asynccontextmanager

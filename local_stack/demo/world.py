@@ -7,21 +7,25 @@ from typing import Any
 from local_stack.demo.day_plan import (
     DISABLED_PRODUCT,
     ENABLED_PRODUCTS,
+    TRANCHE_PRODUCT,
     DayPlan,
     Found,
     PlannedLoan,
     PlannedPartner,
     PlannedPayment,
+    Trouble,
 )
 from local_stack.demo.live_office import LiveMifos
+from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, TROUBLED, Payer, loan_with, paying_phone
 from vault_core.partners.system_fees import percent_text
 from vault_core.phones import normalise_phone
 
-MIFOS_USER, MIFOS_PASSWORD = "payments", "demo-password"
+MIFOS_USER, OFFICER, MIFOS_PASSWORD = "payments", "officer", "demo-password"
+SMALL = frozenset({TROUBLED, LOCKED_OUT})
 SMS_PRICE = "0.80"
 
-# Which things go wrong, and how often; the seed decides for whom. At least two of each, because one could be drawn for a loan
-# that the day holds for a person and never pays.
+# Which things go wrong at the large lenders, and how often; the seed decides for whom. At least two of each, because one could be
+# drawn for a loan that the day holds for a person and never pays.
 FAULTS: dict[str, dict[str, Any]] = {
     "result_lost": {"times": 3},
     "result_late": {"times": 4},
@@ -48,6 +52,48 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+def planned_faults(plan: DayPlan) -> dict[str, list[dict[str, Any]]]:
+    """All switches of the day: those drawn at random, for the large lenders only, and those meant for one loan of a small one."""
+    large = [
+        place for p in plan.partners if p.name not in SMALL for place in (p.b2c_short_code, p.c2b_short_code, p.host, p.name)
+    ]
+    switches = {name: [{**switch, "scope": large}] for name, switch in FAULTS.items()}
+    for partner in plan.partners:
+        if partner.name in SMALL:
+            for name, switch in _faults_of_small(partner).items():
+                switches.setdefault(name, []).append(switch)
+    return switches
+
+
+def _faults_of_small(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
+    if partner.name == LOCKED_OUT:
+        return {"initiator_locked": {"rate": 1.0, "per_unit": 99, "scope": [partner.b2c_short_code]}}
+
+    def payees(*troubles: Trouble) -> list[str]:
+        loans = [loan_with(partner, trouble) for trouble in troubles]
+        return [normalise_phone(partner.clients[loan.client - 1].phone or "") for loan in loans]
+
+    on_code, on_host = {"scope": [partner.b2c_short_code]}, {"scope": [partner.host]}
+    refused = loan_with(partner, Trouble.POSTED_BY_HAND)
+    return {
+        "result_lost": {"units": payees(Trouble.TWO_PERSONS, Trouble.FEE_DIFFERS), **on_code},
+        "status_result_lost": {"units": payees(Trouble.TWO_PERSONS), "per_unit": 99, **on_code},
+        "result_contradicted": {"units": payees(Trouble.CONTRADICTED), **on_code},
+        "tariff_changed": {"units": [str(FEE_BAND)], "per_unit": 99, **on_code},
+        "unknown_receiver": {"units": payees(Trouble.NUMBER_WRONG), **on_code},
+        "mifos_403_client_not_active": {"units": [f"loan:{refused.number}"], **on_host},
+        **_faults_of_payers(partner),
+    }
+
+
+def _faults_of_payers(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
+    def of(payer: Payer) -> dict[str, Any]:
+        return {"units": [paying_phone(partner, payer)], "scope": [partner.c2b_short_code]}
+
+    unheard = dict.fromkeys(("stk_no_answer", "stk_answer_lost", "stk_callback_lost"), of(Payer.NEVER_ANSWERS))
+    return {"c2b_confirmation_lost": of(Payer.UNCONFIRMED), "stk_cancelled": of(Payer.DECLINES), **unheard}
+
+
 def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
     """The world to set up: M-Pesa codes, a Mifos X host a lender, SMS users. `now` is an ISO moment. Nothing goes wrong yet."""
     return {
@@ -67,9 +113,11 @@ def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
                     "c2b_bouquet": p.collections.bouquet if p.collections else "business",
                     "initiator": "vaultapi",
                     "security_credential": f"cred-{p.name}",
+                    "external_validation": p.asked_first,
+                    "passkey": passkey_of(p),
                 }
                 for p in plan.partners
-                for code, cents in ((p.b2c_short_code, 1_000_000_000), (p.c2b_short_code, 0))
+                for code, cents in ((p.b2c_short_code, p.float_at_first * 100), (p.c2b_short_code, 0))
             },
         },
         "mifos": {p.host: _host(p, day) for p in plan.partners if not p.live},
@@ -124,6 +172,9 @@ price = "{SMS_PRICE}"
 system_fee = "{partner.system_fee}.00"
 low_balance = "500.00"
 {_collection_charges(partner)}
+[collections]
+overpayment = "{partner.overpayment}"
+
 [[contacts]]
 role = "operations"
 name = "Operations of {partner.display_name}"
@@ -155,6 +206,16 @@ max = {charges.most}
 """
 
 
+def passkey_of(partner: PlannedPartner) -> str:
+    """What Safaricom gave the lender for STK push."""
+    return f"passkey-{partner.name}"
+
+
+def account_no(partner: PlannedPartner, kind: str, number: int) -> str:
+    """The account number of a loan or savings account in the lender's Mifos X."""
+    return f"{number:09d}" if kind == "loan" else f"{partner.b2c_short_code}{number:05d}"
+
+
 def payment_order(partner: PlannedPartner, payment: PlannedPayment) -> dict[str, Any]:
     """The payment as the sandbox takes it, with the bill reference as its payer typed it."""
     return {
@@ -170,8 +231,14 @@ def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
         "tenant": "default",
         "b2c_short_code": partner.b2c_short_code,
         "sms_user": partner.name,
-        "users": [{"username": MIFOS_USER, "password": MIFOS_PASSWORD}],
-        "products": [{"id": number, "name": name} for number, name in (*ENABLED_PRODUCTS.items(), DISABLED_PRODUCT)],
+        "users": [{"username": user, "password": MIFOS_PASSWORD} for user in (MIFOS_USER, OFFICER)],
+        "closed_days": {day.isoformat(): "holiday"} if partner.closed_today else {},
+        "products": [
+            # Without interest at the small ones: what an older loan owes is its principal, in whole shillings.
+            {"id": number, "name": name, "multi_disburse": number == TRANCHE_PRODUCT}
+            | ({"monthly_rate_bp": 0} if partner.name in SMALL else {})
+            for number, name in (*ENABLED_PRODUCTS.items(), DISABLED_PRODUCT)
+        ],
         "clients": [
             {"id": c.number, "first_name": c.name.split()[0], "last_name": c.name.split()[1], "mobile_no": c.phone}
             for c in partner.clients
@@ -181,7 +248,7 @@ def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
             {
                 "id": s.number,
                 "client": s.client,
-                "account_no": _savings_number(partner, s.number),
+                "account_no": account_no(partner, "savings", s.number),
                 "external_id": partner.external_id("savings", s.number),
             }
             for s in partner.savings
@@ -198,11 +265,14 @@ def _loan(partner: PlannedPartner, loan: PlannedLoan, day: date) -> dict[str, An
         "principal_cents": loan.principal * 100,
         "fee_cents": loan.fee_at_disbursement * 100,
         "status": status,
-        "account_no": _loan_number(loan.number),
+        "account_no": account_no(partner, "loan", loan.number),
         "external_id": partner.external_id("loan", loan.number),
         "expected_on": day.isoformat(),
         "approved_on": day.isoformat(),
+        "tranches": [{"principal_cents": part * 100, "expected_on": day.isoformat()} for part in loan.tranches],
     }
+    if loan.topup_of is not None:
+        row["topup_of"] = loan.topup_of
     return row | ({"disbursed_on": (day - timedelta(days=30)).isoformat()} if loan.found is None else {})
 
 
@@ -210,17 +280,9 @@ def _bill_reference(partner: PlannedPartner, payment: PlannedPayment) -> str:
     if payment.target is None:
         return f"SCHOOL FEES {payment.number}"
     kind, number = payment.target
-    plain = _loan_number(number) if kind == "loan" else _savings_number(partner, number)
+    plain = account_no(partner, kind, number)
     external = partner.external_id(kind, number)
     return {"plain": plain, "spaced": f" {plain} ", "external": external, "lower": external.lower()}[payment.spelling]
-
-
-def _loan_number(number: int) -> str:
-    return f"{number:09d}"
-
-
-def _savings_number(partner: PlannedPartner, number: int) -> str:
-    return f"{partner.b2c_short_code}{number:05d}"
 
 
 def _contact_phone(partner: PlannedPartner) -> str:

@@ -35,7 +35,7 @@ TERMS = PartnerTerms("alpha", "a", "600100", "700100", "alpha", 80, 25_50)
 
 
 def transaction(kind: str, cents: int, *, reverse: bool = False) -> dict:
-    return {"kind": kind, "amount_cents": cents, "reversed": reverse}
+    return {"kind": kind, "amount_cents": cents, "reversed": reverse, "receipt": "UKO1234567"}
 
 
 def truth(*, old: bool = False) -> dict:
@@ -138,3 +138,19 @@ def test_a_trial_balance_and_the_day_it_tells_of_give_the_same_lines() -> None:
 
 def test_a_partner_without_accounts_has_lines_of_nothing() -> None:
     assert set(ledger_lines([], {uuid4(): "alpha"})["alpha"].values()) == {0}
+
+
+def test_what_m_pesa_gave_back_is_not_collected_in_the_truth_nor_in_the_reports() -> None:
+    books = truth()
+    books["mpesa"]["short_codes"]["700100"]["reversals"] = [
+        {"amount_cents": 30_00, "result_code": "0"}, {"amount_cents": 30_00, "result_code": "1"},
+    ]  # fmt: skip
+    told = truth_of(TERMS, books, truth(old=True))
+    assert (told[COLLECTED], told[SUSPENSE]) == (100_00, 0)
+
+
+def test_cash_at_the_counter_is_no_money_of_m_pesas() -> None:
+    books = truth()
+    cash = transaction("repayment", 50_00) | {"receipt": None}
+    books["mifos"]["a"]["loans"]["1"]["transactions"].append(cash)
+    assert truth_of(TERMS, books, truth(old=True))[REPAID] == 100_00

@@ -1,0 +1,154 @@
+"""Two small lenders whose day holds what needs a person: each loan of the first has its own trouble, the second is locked out.
+
+They are kept apart from the large ones so that no fault drawn at random meets their loans: each trouble comes once a day.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from local_stack.demo.day_plan import (
+    ENABLED_PRODUCTS,
+    FIRST_NAMES,
+    LAST_NAMES,
+    TRANCHE_PRODUCT,
+    Found,
+    PlannedClient,
+    PlannedLoan,
+    PlannedPartner,
+    PlannedPayment,
+    PlannedSavings,
+    Trouble,
+    phone_of,
+)
+
+TROUBLED, LOCKED_OUT = "pwani", "ziwa"
+FEE_BAND = 5_000  # the upper end, in shillings, of the one band whose fee M-Pesa has changed
+FALL = 200_000  # what somebody takes from the float of the troubled lender, in shillings
+OLDER_LOAN = 15_000  # what the loan still owes that the top-up pays off
+
+_POLLED = {  # principal by trouble; only one of them lies in the band whose fee differs
+    Trouble.TRANCHES: 30_000,
+    Trouble.TOP_UP: 40_000,
+    Trouble.UNDONE: 12_000,
+    Trouble.POSTED_BY_HAND: 9_000,
+    Trouble.TWO_PERSONS: 55_000,
+    Trouble.CONTRADICTED: 7_000,
+    Trouble.FEE_DIFFERS: 3_000,
+    Trouble.NUMBER_MISSING: 8_000,
+    Trouble.NUMBER_WRONG: 11_000,
+}
+_HOOKED = {Trouble.HELD_BACK: 6_000, Trouble.CANCELLED: 14_000}
+_TRANCHES = (18_000, 12_000)
+_LOCKED = (6_000, 7_000, 15_000, 26_000)
+_REPAYING = 3  # loans that customers repay on the day
+
+
+class Payer(StrEnum):
+    """Customers who pay in another way than the day's plain payments."""
+
+    UNKNOWN = "unknown"  # nobody knows the reference
+    MISTAKEN = "mistaken"  # meant another pay bill
+    UNCONFIRMED = "unconfirmed"  # no confirmation comes
+    GENEROUS = "generous"  # pays more than is owed
+    PROMPTED = "prompted"
+    DECLINES = "declines"
+    NEVER_ANSWERS = "never_answers"
+
+
+def paying_phone(partner: PlannedPartner, payer: Payer) -> str:
+    """The number from which the customer pays, in its one written form."""
+    return f"25479{partner.c2b_short_code[-3:]}{list(Payer).index(payer) + 1:04d}"
+
+
+def repaid_loans(partner: PlannedPartner) -> list[PlannedLoan]:
+    """The running loans that customers repay; a loan that is paid off by a top-up is none."""
+    paid_off = {loan.topup_of for loan in partner.loans}
+    return [loan for loan in partner.loans if loan.found is None and loan.number not in paid_off]
+
+
+def plan_small_lenders(seed: int) -> tuple[PlannedPartner, PlannedPartner]:
+    """The two, with payments to accounts of their own."""
+    chance = random.Random(f"{seed} small")  # noqa: S311 - a plan, not a secret
+    troubled = [
+        PlannedLoan(number, number, 1, principal, 0, Found.HOOK if trouble in _HOOKED else Found.POLL, trouble)
+        for number, (trouble, principal) in enumerate({**_POLLED, **_HOOKED}.items(), 1)
+    ]
+    locked = [PlannedLoan(number, number, 1, principal, 0, Found.POLL) for number, principal in enumerate(_LOCKED, 1)]
+    return (
+        _lender(
+            chance, 2, TROUBLED, "Pwani Microcredit", "gamma", "600400", "700400", _with_their_terms(troubled), every_feed=True
+        ),
+        _lender(chance, 3, LOCKED_OUT, "Ziwa Chama", "delta", "600500", "700500", locked),
+    )
+
+
+def loan_with(partner: PlannedPartner, trouble: Trouble) -> PlannedLoan:
+    """The loan that is there for this trouble."""
+    return next(loan for loan in partner.loans if loan.trouble is trouble)
+
+
+def _with_their_terms(loans: Sequence[PlannedLoan]) -> list[PlannedLoan]:
+    """The loans with a plan of tranches for the one, and before the other the client's older loan that it pays off."""
+    older = len(loans) + 1
+    made: list[PlannedLoan] = []
+    for loan in loans:
+        if loan.trouble is Trouble.TRANCHES:
+            made.append(replace(loan, product=TRANCHE_PRODUCT, tranches=_TRANCHES))
+        elif loan.trouble is Trouble.TOP_UP:
+            made += [PlannedLoan(older, loan.client, 1, OLDER_LOAN, 0, None), replace(loan, topup_of=older)]
+        else:
+            made.append(loan)
+    return made
+
+
+def _lender(
+    chance: random.Random,
+    index: int,
+    name: str,
+    display_name: str,
+    host: str,
+    b2c: str,
+    c2b: str,
+    loans: Sequence[PlannedLoan],
+    *,
+    every_feed: bool = False,
+) -> PlannedPartner:
+    last = max(loan.number for loan in loans)
+    repaying = [PlannedLoan(last + place, last + place, 1, 40_000, 0, None) for place in range(1, _REPAYING + 1)]
+    clients = [
+        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", phone_of(chance, index, number))
+        for number in range(1, last + _REPAYING + 1)
+    ]
+    for loan in loans:
+        if loan.trouble is Trouble.NUMBER_MISSING:
+            clients[loan.client - 1] = replace(clients[loan.client - 1], phone=None)
+    savings = PlannedSavings(1, repaying[0].client)
+    # The first of the loans is paid off on the day: a payment to it afterwards would be one to a closed loan.
+    targets = [("loan", loan.number) for loan in repaying[1:]] + [("savings", savings.number)]
+    return PlannedPartner(
+        name=name,
+        display_name=display_name,
+        host=host,
+        live=False,
+        products=tuple(ENABLED_PRODUCTS.values()),
+        external_prefix=name.upper(),
+        b2c_short_code=b2c,
+        c2b_short_code=c2b,
+        system_fee=30,
+        collections=None,
+        first_top_up=5_000,
+        second_top_up=0,
+        clients=tuple(clients),
+        loans=(*loans, *repaying),
+        savings=(savings,),
+        payments=tuple(
+            PlannedPayment(number, phone_of(chance, index, 900 + number), chance.randrange(50, 3_000, 10), target, "plain")
+            for number, target in enumerate(targets, 1)
+        ),
+        closed_today=not every_feed,
+        asked_first=not every_feed,
+        every_feed=every_feed,
+        overpayment="to_savings",
+    )
