@@ -75,10 +75,9 @@ OFF_THE_WAY = {
     **dict.fromkeys(
         (
             "outbox.calls.offer_again",
-            "outbox.outages.begin_outages",
-            "outbox.outages.end_outage",
-            "outbox.outages.put_off",
+            "outbox.outages.begin_outage",
             "outbox.outages.take_probes",
+            "postings.mifos_outages._probe",
         ),
         "says when something is tried, not that it was done",
     ),
