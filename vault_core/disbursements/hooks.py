@@ -46,10 +46,12 @@ _OURS = text(
     RETURNING tranche, state
     """
 )
+# Only what was known to stand: Mifos X may still be at work on a call whose answer is missing, and shows nothing of it then.
 _TO_BE_UNDONE = text(
     """
     UPDATE core_postings SET undo_look_at = :now
     WHERE partner_id = :partner_id AND kind = 'disburse' AND account_id = :loan_id AND undo_look_at IS NOT NULL
+          AND mifos_transaction_id IS NOT NULL
     """
 )
 

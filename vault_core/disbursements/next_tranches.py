@@ -14,7 +14,7 @@ from vault_core.clients.mifos import MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import FoundLoan, insert_found, undone_case, with_phones
 from vault_core.disbursements.tranches import has_next, is_closed, is_over
-from vault_core.errors import NotFound, VaultError
+from vault_core.errors import Unreachable, VaultError
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -67,12 +67,7 @@ async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> int:
-    try:
-        client = await connections.mifos(partner_id)
-        looks = [await _look(client, partner_id, item) for item in due]
-    except VaultError as error:
-        log.warning("next tranches not looked at", partner_id=str(partner_id), cause=str(error))
-        looks = [_Look(item, None, again=True) for item in due]
+    looks = await _look_at_all(connections, partner_id, due)
 
     async def work(connection: AsyncConnection) -> int:
         again_at = runtime.clock.now() + timedelta(seconds=runtime.pace.tranche_look_every)
@@ -87,11 +82,30 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
     return await in_transaction(runtime.engine, work)
 
 
-async def _look(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
+async def _look_at_all(connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> list[_Look]:
+    """One look a loan. What cannot be read is looked at again at its time, and holds up no other; a server away is asked once."""
+    looks = [_Look(item, None, again=True) for item in due]
     try:
-        loan = await client.loan(item.loan_id)
-    except NotFound:
-        return _Look(item, None, again=False)
+        client = await connections.mifos(partner_id)
+        for place, item in enumerate(due):
+            looks[place] = await _look_or_later(client, partner_id, item)
+    except VaultError as error:
+        log.warning("next tranches not looked at", partner_id=str(partner_id), cause=str(error))
+    return looks
+
+
+async def _look_or_later(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
+    try:
+        return await _look(client, partner_id, item)
+    except Unreachable:
+        raise
+    except VaultError as error:  # a loan that is hidden from our user, too: it may be shown again
+        log.warning("next tranche not looked at", partner_id=str(partner_id), loan_id=item.loan_id, cause=str(error))
+        return _Look(item, None, again=True)
+
+
+async def _look(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
+    loan = await client.loan(item.loan_id)
     if loan.disbursals < item.tranche and not is_closed(loan):
         return _Look(item, None, again=True, undone=undone_case(partner_id, loan))
     if has_next(loan):

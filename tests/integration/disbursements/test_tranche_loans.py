@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import loan
 from tests.integration.disbursements.test_unposted_loans import command
-from vault_core.clients.mifos import CoreWrite
+from vault_core.clients.mifos import ApprovedLoan, CoreWrite, MifosClient
 from vault_core.clock import business_day
 from vault_core.disbursements.next_tranches import find_next_tranches
+from vault_core.errors import NotFound, NotUnderstood
 from vault_core.money import Money
 from vault_core.outcome import Accepted
 
@@ -98,6 +99,32 @@ async def test_nothing_follows_before_the_first_tranche_stands_in_mifos(tranche_
         day.clock.pass_time(days=30)
         assert await look(day) == 0
         assert await parts(day) == [(1, "paid", None, 600_000)]
+
+
+@pytest.mark.parametrize("error", [NotUnderstood("loan 1: a field we cannot read", code="shape"), NotFound("loan 1")])
+async def test_a_loan_that_cannot_be_read_holds_up_the_next_tranche_of_no_other_and_is_looked_at_again(
+    open_day, monkeypatch, error
+) -> None:
+    tranches = [{"principal_cents": 600_000}, {"principal_cents": 400_000}]
+    both = [loan(number, 1_000_000, tranches=tranches) for number in (1, 2)]
+    async with open_day(both, products=[dict(each) for each in PRODUCTS]) as day:
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        real = MifosClient.loan
+
+        async def unreadable(client: MifosClient, loan_id: int) -> ApprovedLoan:
+            if loan_id == 1:
+                raise error
+            return await real(client, loan_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MifosClient, "loan", unreadable)
+            assert await look(day) == 1
+        day.clock.pass_time(hours=2)
+        assert await look(day) == 1
+        rows = await day.rows("SELECT loan_id FROM disbursements WHERE tranche = 2 ORDER BY detected_at")
+        assert [row["loan_id"] for row in rows] == [2, 1]
 
 
 async def test_two_workers_that_look_at_once_take_a_tranche_in_once(tranche_day) -> None:

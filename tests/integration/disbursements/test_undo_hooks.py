@@ -1,11 +1,16 @@
 """A disbursal that is undone in Mifos X is a case as soon as its hook tells of it."""
 
+import json
+
+from sqlalchemy import text
+
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_posting_disbursements import paid
 from tests.integration.disbursements.test_taking_back import booked_as_paid, taken_back
 from tests.integration.disbursements.test_tranche_loans import PRODUCTS, look, pay_what_is_ready
 from tests.integration.disbursements.test_unposted_loans import by_hand, command, handed_over
 from vault_core.clock import business_day
+from vault_core.disbursements.hooks import handle_mifos_events
 from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.partners.url_registration import ensure_mifos_hook
@@ -85,3 +90,17 @@ async def test_a_posting_that_was_to_be_undone_is_looked_for_when_the_hook_tells
         assert await day.hear("mifos_hook") == 1
         assert await look_for_undone(day.runtime, day.connections) == 1  # without waiting for its hour
         assert "posting_to_be_undone" not in await day.cases()
+
+
+async def test_a_hook_of_an_earlier_undoing_does_not_hide_a_posting_that_mifos_x_is_still_at_work_on(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await booked_as_paid(day, posted=False)
+        async with day.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE core_postings SET state = 'unknown', tries = 1"))  # called, without an answer
+        await taken_back(day)
+        undone = {"loanId": 1, "resourceId": 1, "changes": {"status": {"id": 200}}}
+        said = {"entityName": "LOAN", "actionName": "DISBURSALUNDO", "response": undone}
+        event = await day.callbacks.keep(day.partner.id, "mifos_hook", json.dumps(said).encode())
+        await handle_mifos_events(day.runtime, day.connections, [event])
+        assert await look_for_undone(day.runtime, day.connections) == 0
+        assert "posting_to_be_undone" in await day.cases()
