@@ -85,7 +85,8 @@ async def _give_up_posting(connection: AsyncConnection, runtime: Runtime, attemp
         if posting.leased and posting.state in {"intended", "unknown"}:
             raise Conflict(f"{attempt.loan} is being posted to Mifos X this moment: try again in a minute")
         called = posting.state == "unknown" and posting.tries > 0
-        may_stand = posting.state == "posted" or called
+        # What was handed to people may have been posted by hand since, whatever became of our own calls.
+        may_stand = called or posting.state == "posted" or attempt.disbursement_state is State.NEEDS_REVIEW
         # Mifos X may still be at work on a call whose answer is missing: that it does not show it yet proves nothing.
         look_at = now + timedelta(seconds=runtime.pace.unposted_look_every if called else 0)
         counts_no_more = {"id": posting.id, "look_at": look_at if may_stand else None}

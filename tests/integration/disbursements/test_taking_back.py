@@ -8,7 +8,7 @@ from sqlalchemy import text
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_resolving import EVIDENCE, PAID, approve, resolve
 from tests.integration.disbursements.test_results_and_answers import result, sent, tell
-from tests.integration.disbursements.test_unposted_loans import command
+from tests.integration.disbursements.test_unposted_loans import by_hand, command, handed_over
 from vault_core.disbursements.payout_reference import find_payout
 from vault_core.disbursements.person_acts import retry_payout
 from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid
@@ -176,6 +176,20 @@ async def test_a_call_whose_answer_is_missing_may_still_be_at_work_and_is_not_be
         await taken_back(day)
         assert await look_for_undone(day.runtime, day.connections) == 0
         assert await day.cases() == ["payout_failed", "posting_to_be_undone"]
+        day.clock.pass_time(minutes=61)
+        assert await look_for_undone(day.runtime, day.connections) == 1
+        assert await day.cases() == ["payout_failed"]
+
+
+async def test_what_a_person_was_told_to_post_by_hand_may_stand_in_mifos_x_and_is_to_be_undone_there(open_day, monkeypatch) -> None:
+    async with open_day([loan(1)]) as day:
+        receipt = await handed_over(day, monkeypatch)
+        await by_hand(day, receipt)  # and nobody has looked since
+        assert (await resolve(day, SeenUnpaid())).overturns == f"paid, receipt {receipt}"
+        await approve(day, "ops:barasa")
+        assert await look_for_undone(day.runtime, day.connections) == 0
+        assert await day.cases() == ["payout_failed", "posting_to_be_undone"]
+        await command(day, "undodisbursal")
         day.clock.pass_time(minutes=61)
         assert await look_for_undone(day.runtime, day.connections) == 1
         assert await day.cases() == ["payout_failed"]
