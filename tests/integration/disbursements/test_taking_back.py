@@ -181,7 +181,9 @@ async def test_a_call_whose_answer_is_missing_may_still_be_at_work_and_is_not_be
         assert await day.cases() == ["payout_failed"]
 
 
-async def test_what_a_person_was_told_to_post_by_hand_may_stand_in_mifos_x_and_is_to_be_undone_there(open_day, monkeypatch) -> None:
+async def test_what_a_person_was_told_to_post_by_hand_may_stand_in_mifos_x_and_is_to_be_undone_there(
+    open_day, monkeypatch
+) -> None:
     async with open_day([loan(1)]) as day:
         receipt = await handed_over(day, monkeypatch)
         await by_hand(day, receipt)  # and nobody has looked since
