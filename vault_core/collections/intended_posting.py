@@ -53,14 +53,18 @@ _MATCHED = text(
 )
 # The first external id of a payment is the same whatever database booked the receipt: Mifos X itself then refuses to post it
 # twice. A reversal burns it there (reference/fineract.md section 11.3), so each further posting has a number.
+# What the account holds of the payment by then carries its receipt too, and is not this posting: it is never taken for it.
 _INTEND = text(
     """
     INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents,
-                               transaction_date, created_at)
+                               transaction_date, created_at, undone)
     SELECT new.id, new.partner_id, new.kind, new.subject_id, new.account_id,
            new.name || coalesce('-' || (SELECT nullif(count(*), 0) + 1 FROM core_postings p
                                         WHERE p.subject_id = new.subject_id), ''),
-           new.key, new.receipt, new.amount, new.day, :now
+           new.key, new.receipt, new.amount, new.day, :now,
+           ARRAY(SELECT p.mifos_transaction_id FROM core_postings p
+                 WHERE p.subject_id = new.subject_id AND p.kind = new.kind AND p.account_id = new.account_id
+                       AND p.mifos_transaction_id IS NOT NULL)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partner_ids AS uuid[]), CAST(:kinds AS text[]), CAST(:subject_ids AS uuid[]),
                 CAST(:account_ids AS bigint[]), CAST(:names AS text[]), CAST(:keys AS text[]), CAST(:receipts AS text[]),
                 CAST(:amounts AS bigint[]), CAST(:days AS date[]))

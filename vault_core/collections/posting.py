@@ -10,6 +10,7 @@ How a payment can end, besides posted:
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -40,6 +41,7 @@ from vault_core.postings.mifos_outages import again_after
 from vault_core.runtime import Runtime
 
 IN_FLIGHT = 40  # payments that share each reading and each recording
+_FRESH = timedelta(minutes=30)  # a payment that is told or placed later may have been entered by hand meanwhile
 SIDE_BY_SIDE = 2  # so that Mifos X is not left waiting while the last ones are recorded
 
 Calls = Mapping[UUID, Call]  # by collection
@@ -129,7 +131,10 @@ def _turns(pending: Sequence[PendingCollection]) -> list[list[PendingCollection]
 
 async def _post(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
     ready, endings = await _settle_overpayments(runtime, connections, calls, pending)
-    outcomes = await execute(runtime, connections, [posting.id for one in ready for posting in one.postings])
+    now = runtime.clock.now()
+    looked_for = [posting.id for one in ready if one.in_suspense or now - one.happened_at > _FRESH for posting in one.postings]
+    ids = [posting.id for one in ready for posting in one.postings]
+    outcomes = await execute(runtime, connections, ids, look_first=looked_for)
     endings |= {one: ending_of(one, outcomes) for one in ready}
     posted = [one for one, ending in endings.items() if isinstance(ending, Posted)]
     receipts = await _read_receipts(runtime, connections, posted)

@@ -38,7 +38,9 @@ _POSTED = text(
           AND living.made AND living.cents = collections.amount_cents
     RETURNING collections.id, collections.partner_id, collections.short_code, collections.receipt, collections.amount_cents,
               collections.account_kind, collections.account_no, before.in_suspense AS was_in_suspense,
-              living.parts, living.external_id
+              living.parts, living.external_id,
+              EXISTS (SELECT FROM collection_decisions d
+                      WHERE d.collection_id = collections.id AND d.state = 'approved') AS decided
     """
 )
 _RECEIPTED = text(
@@ -96,7 +98,7 @@ async def book_posted(connection: AsyncConnection, runtime: Runtime, collection_
             for row in marked
         ],
     )
-    found = [row for row in marked if row.was_in_suspense]
+    found = [row for row in marked if row.was_in_suspense or row.decided]
     for row in found:
         subject = f"{row.short_code} {row.receipt}"
         await close_cases(

@@ -10,7 +10,7 @@ compared to the cent, and the reconciliation of the day compares all of them wit
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
@@ -94,18 +94,22 @@ def posting_date(happened_on: date, business_date: date | None, not_before: date
     return day if not_before is None else max(day, not_before)
 
 
-async def execute(runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID]) -> dict[UUID, PostingOutcome]:
+async def execute(
+    runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID], *, look_first: Collection[UUID] = ()
+) -> dict[UUID, PostingOutcome]:
     """Makes the intended postings, a few at once a partner, never two for one account; answers for every id that exists.
 
-    Safe to repeat and to run from several processes; a posting that is over answers as it ended. An error that nobody foresaw is
-    raised after what became of the others is written.
+    `look_first`: those whose money moved long ago, so that people may have entered it by hand; they are read back before the
+    first call too. Safe to repeat and to run from several processes; a posting that is over answers as it ended. An error that
+    nobody foresaw is raised after what became of the others is written.
     """
     taken = await take_postings(runtime, posting_ids, _lease(runtime.pace))
     answers = _known(taken)
     by_partner: dict[UUID, list[CorePosting]] = {}
     for posting in taken.mine:
         by_partner.setdefault(posting.partner_id, []).append(posting)
-    groups = [_of_partner(runtime, connections, partner_id, mine, taken.until) for partner_id, mine in by_partner.items()]
+    look = frozenset(look_first)
+    groups = [_of_partner(runtime, connections, partner_id, mine, taken.until, look) for partner_id, mine in by_partner.items()]
     for outcomes in await _all(groups):
         answers.update(outcomes)
     return answers
@@ -140,7 +144,12 @@ def _or_raise(item: T | BaseException) -> T:
 
 
 async def _of_partner(
-    runtime: Runtime, connections: Connections, partner_id: UUID, postings: Sequence[CorePosting], until: datetime
+    runtime: Runtime,
+    connections: Connections,
+    partner_id: UUID,
+    postings: Sequence[CorePosting],
+    until: datetime,
+    look_first: frozenset[UUID],
 ) -> dict[UUID, PostingOutcome]:
     turns = connections.mifos_writes(partner_id)
     try:
@@ -153,7 +162,7 @@ async def _of_partner(
             await note_away(runtime, partner_id, str(error))
         cause = f"before the call: {error}"
         return await _written(runtime, [_unsent(posting, cause, counted=not away) for posting in postings], until)
-    poster = _Poster(runtime, partner, client, business_date, until)
+    poster = _Poster(runtime, partner, client, business_date, until, look_first)
 
     async def one(posting: CorePosting) -> tuple[Written, PostingOutcome]:
         async with turns:
@@ -183,6 +192,13 @@ def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None
     return Written(posting.id, "unknown", outcome.cause, new_key=new_key), outcome
 
 
+def _in_doubt(posting: CorePosting, cause: str) -> tuple[Written, PostingOutcome]:
+    if posting.tries or posting.kind == "disburse":
+        return _open(posting, GivenUp(cause))
+    # No call was ever made for it: what stands there in its place somebody else entered.
+    return Written(posting.id, "refused", cause), GivenUp(cause, unposted=True)
+
+
 def _unsent(posting: CorePosting, cause: str, *, called: bool = False, counted: bool = True) -> tuple[Written, PostingOutcome]:
     """Nothing was written to Mifos X this time. That a checker has an earlier command is not forgotten over that.
 
@@ -206,6 +222,7 @@ class _Poster:
     client: MifosClient
     business_date: date | None
     until: datetime  # the end of the lease
+    look_first: frozenset[UUID]
 
     async def make(self, posting: CorePosting) -> tuple[Written, PostingOutcome]:
         """One posting: straight on the first call, after a read-back on a further one.
@@ -214,13 +231,13 @@ class _Poster:
         what is called for long after its money moved.
         """
         key = posting.idempotency_key
-        if posting.tries or posting.tranche is not None or self.runtime.clock.now() - posting.created_at > _FRESH:
+        if posting.tries or self._must_look(posting):
             seen = await read_back(self.client, self.partner.mifos_capabilities, posting)
             if isinstance(seen, Found):
                 found = seen.transaction
                 return Written(posting.id, "posted", "found by reading back", found.id, found.on), InMifos(found.id)
             if isinstance(seen, Unsure):
-                return _open(posting, GivenUp(seen.cause))
+                return _in_doubt(posting, seen.cause)
             wait = self._settling(posting)
             if wait is not None:
                 return _open(posting, TryLater(f"not posted yet; {posting.last_answer}", wait))
@@ -237,6 +254,10 @@ class _Poster:
         if posting.tries and not await mark_calling(self.runtime, posting.id, key, self.until):
             return _open(posting, TryLater(_ANOTHERS, _BUSY_WAIT))
         return await self._judge(posting, day, await self._call(posting, day, key))
+
+    def _must_look(self, posting: CorePosting) -> bool:
+        old = self.runtime.clock.now() - posting.created_at > _FRESH
+        return old or posting.tranche is not None or posting.id in self.look_first
 
     def _today(self) -> date:
         """The tenant's day."""

@@ -40,7 +40,7 @@ class CorePosting:
     called_at: datetime | None
     last_answer: str | None
     not_before: date | None  # the tenant's calendar refused every day before it
-    undone: tuple[int, ...]  # transactions of it that were undone, before a person had it posted again
+    undone: tuple[int, ...]  # earlier transactions of its payment on the account, undone or another part: never this posting
     created_at: datetime
 
 

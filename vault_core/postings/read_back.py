@@ -70,9 +70,14 @@ def _next_is_ours(loan: ApprovedLoan, posting: CorePosting) -> Absent | Unsure:
 def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransaction]) -> ReadBack:
     """What the account's transactions say of the posting: ours carries our external id, or our receipt and kind of movement.
 
-    What was undone before a person had it posted again does not count any more.
+    What was undone before a person had it posted again does not count any more; nor does what somebody else entered and undid
+    before we ever called.
     """
-    ours = [each for each in transactions if each.id not in posting.undone and _is_ours(posting, each)]
+    ours = [
+        each
+        for each in transactions
+        if each.id not in posting.undone and _is_ours(posting, each) and not _is_anothers_past(posting, each)
+    ]
     live = [transaction for transaction in ours if not transaction.reversed]
     if len(live) > 1:
         return Unsure(f"it is posted {len(live)} times: transactions {', '.join(str(found.id) for found in live)}")
@@ -83,6 +88,11 @@ def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransact
     if ours:
         return Unsure(f"transaction {ours[0].id} was undone in Mifos X", tuple(each.id for each in ours))
     return Absent()
+
+
+def _is_anothers_past(posting: CorePosting, transaction: LoanTransaction) -> bool:
+    uncalled = posting.kind != "disburse" and not posting.tries
+    return uncalled and transaction.reversed and transaction.external_id != posting.external_id
 
 
 def _is_ours(posting: CorePosting, transaction: LoanTransaction) -> bool:

@@ -1,0 +1,115 @@
+"""One payment that had several postings: none is taken for another, and each ends what was decided about it."""
+
+from tests.integration.collections.test_overpayment import owed, with_one_savings_account
+from vault_core.clients.mifos import MifosClient
+from vault_core.clock import NAIROBI
+from vault_core.money import ZERO, Money
+from vault_core.outcome import Refusal, Refused, Unknown
+
+
+async def _lost(*_args, **_kwargs):
+    return Unknown("read timed out")
+
+
+async def _refused(*_args, **_kwargs):
+    return Refused("error.msg.savingsaccount.transaction.account.is.not.active", "not active", Refusal.TERMINAL)
+
+
+async def test_a_part_that_never_arrived_is_not_taken_for_the_equal_part_that_stands_on_the_same_loan(office, monkeypatch):
+    await office.setting(overpayment="to_savings")
+    await with_one_savings_account(office)
+    due = await owed(office, 41)
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "deposit", _refused)
+        receipt = await office.customer_pays(2 * due, "000000041")
+    await office.assign(receipt, "loan:000000041", post_all=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "repay", _lost)
+        await office.settle()
+    office.runtime.clock.pass_time(minutes=5)
+    await office.settle()
+    assert await office.posted_to("loans", 41) == [(receipt, due), (receipt, due)]
+    assert await office.standing(receipt) == ("posted", False)
+
+
+async def test_a_payment_moved_back_to_the_account_it_came_from_is_posted_there_although_its_first_call_was_lost(
+    office, monkeypatch
+):
+    receipt = await office.customer_pays(500_00, "000000011")
+    await office.move(receipt)
+    await office.settle("collection.undo")
+    await office.assign(receipt, "loan:000000011")
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "repay", _lost)
+        await office.settle()
+    office.runtime.clock.pass_time(minutes=5)
+    await office.settle()
+    assert await office.standing(receipt) == ("posted", False)
+    assert await office.posted_to("loans", 11) == [(receipt, 500_00)]
+    assert await office.books() == (ZERO, ZERO, Money(-500_00), ZERO)
+
+
+async def test_a_rest_that_a_person_placed_ends_its_case_and_its_decision(office, monkeypatch):
+    await office.setting(overpayment="to_savings")
+    await with_one_savings_account(office)
+    due = await owed(office, 41)
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "deposit", _refused)
+        receipt = await office.customer_pays(due + 300_00, "000000041")
+    await office.assign(receipt, "savings:000000042")
+    await office.settle()
+    assert await office.standing(receipt) == ("posted", False)
+    assert (await office.open_case_kinds(), await office.decision_state(receipt)) == ([], "done")
+    await office.move(receipt)  # and people can decide about it anew
+    await office.settle("collection.undo")
+    assert await office.standing(receipt) == ("suspense", True)
+
+
+async def _entered_by_hand(office, receipt: str, shillings: int, what: str = "?command=repayment") -> int:
+    [row] = [row for row in await office.rows("SELECT receipt, happened_at FROM collections") if row.receipt == receipt]
+    body = {"transactionDate": f"{row.happened_at.astimezone(NAIROBI):%Y-%m-%d}", "transactionAmount": str(shillings),
+            "receiptNumber": receipt, "paymentTypeId": 1, "locale": "en", "dateFormat": "yyyy-MM-dd"}  # fmt: skip
+    answer = await office.runtime.http.post(
+        f"{office.partner.mifos_url}/loans/11/transactions{what}",
+        json=body,
+        auth=("vault", "planted-password"),
+        headers={"Fineract-Platform-TenantId": "default"},
+    )
+    answer.raise_for_status()
+    return int(answer.json()["resourceId"])
+
+
+async def test_what_was_entered_by_hand_while_it_was_in_suspense_is_not_posted_a_second_time(office):
+    receipt = await office.customer_pays(500_00, "nobody")
+    await _entered_by_hand(office, receipt, 500)
+    await office.assign(receipt, "loan:000000011")
+    await office.settle()
+    assert await office.posted_to("loans", 11) == [(receipt, 500_00)]
+    assert await office.standing(receipt) == ("posted", False)
+    assert await office.books() == (ZERO, ZERO, Money(-500_00), ZERO)
+
+
+async def test_what_was_entered_by_hand_with_another_amount_keeps_it_in_suspense_until_that_is_undone(office):
+    receipt = await office.customer_pays(500_00, "nobody")
+    transaction = await _entered_by_hand(office, receipt, 300)
+    await office.assign(receipt, "loan:000000011")
+    await office.settle()
+    assert await office.standing(receipt) == ("suspense", True)
+    assert "posts KES 300.00 instead of KES 500.00" in (await office.collection(receipt)).reason
+    assert await office.posted_to("loans", 11) == [(receipt, 300_00)]
+    await _entered_by_hand(office, receipt, 0, f"/{transaction}?command=undo")
+    await office.assign(receipt, "loan:000000011")
+    await office.settle()
+    assert await office.posted_to("loans", 11) == [(receipt, 500_00)]
+    assert await office.books() == (ZERO, ZERO, Money(-500_00), ZERO)
+
+
+async def test_a_payment_that_is_told_late_is_not_posted_beside_what_was_entered_by_hand(office):
+    receipt = "UKLATE0001"
+    body = office.payment(receipt, 500_00, "000000011")
+    office.runtime.clock.pass_time(hours=1)
+    await office.confirm(body)
+    await _entered_by_hand(office, receipt, 500)
+    await office.settle()
+    assert await office.posted_to("loans", 11) == [(receipt, 500_00)]
+    assert await office.standing(receipt) == ("posted", False)
