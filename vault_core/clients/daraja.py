@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 import httpx
@@ -58,6 +58,8 @@ __all__ = [
     "TokenStore",
 ]
 
+MayGo = Callable[[], Awaitable[bool]]
+
 _B2C = "/mpesa/b2c/v3/paymentrequest"
 _STATUS = "/mpesa/transactionstatus/v1/query"
 _BALANCE = "/mpesa/accountbalance/v1/query"
@@ -84,9 +86,12 @@ class DarajaClient:
         self._timeout = timeout
         self._base = login.url.rstrip("/")
 
-    async def pay(self, instruction: B2CInstruction) -> Outcome[B2CAck]:
-        """Sends one payout. Accepted means queued, not paid; Refused means that this instruction has not been taken."""
-        done = await self._post(_B2C, b2c_body(self._login, instruction))
+    async def pay(self, instruction: B2CInstruction, *, may_go: MayGo | None = None) -> Outcome[B2CAck]:
+        """Sends one payout. Accepted means queued, not paid; Refused means that this instruction has not been taken.
+
+        `may_go` is asked once an access token is at hand, which can take long, right before each sending.
+        """
+        done = await self._post(_B2C, b2c_body(self._login, instruction), may_go)
         if isinstance(done, Answer):
             return classify_payment(done, resend=instruction.resend)
         outcome = _without_answer(done)
@@ -191,8 +196,8 @@ class DarajaClient:
                 raise Unreachable(f"M-Pesa at {self._base}: {done.cause}")
         raise AssertionError("a retry context either returns or raises")
 
-    async def _post(self, path: str, body: Mapping[str, str]) -> Exchange | Refused:
-        """The exchange, or Refused when no token could be had, so that nothing was sent."""
+    async def _post(self, path: str, body: Mapping[str, str], may_go: MayGo | None = None) -> Exchange | Refused:
+        """The exchange, or Refused when no token could be had, or it might not go any more, so that nothing was sent."""
         token, content = "", json.dumps(body).encode()
         done: Exchange | None = None
         for refused in (False, True):
@@ -203,6 +208,8 @@ class DarajaClient:
             except PermanentError as error:
                 code = error.code if isinstance(error, RemoteRefusal) and error.code else "no_token"
                 return Refused(code, str(error), Refusal.HALT)
+            if may_go is not None and not await may_go():
+                return Refused("stopped", "sending was stopped before it left", Refusal.RETRY_LATER)
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
             done = await exchange(
                 self._http, "POST", f"{self._base}{path}", timeout=self._timeout, headers=headers, content=content

@@ -209,9 +209,20 @@ class _Sender:
             try:
                 # Waiting for an access token can take long, too. Recovery counts on nobody sending it after this.
                 async with asyncio.timeout(left + self._runtime.pace.http_timeout):
-                    return await self._daraja.pay(self._instruction(item))
+                    return await self._pay(item)
             except TimeoutError:
                 return Unknown("given up at the end of its time: it may or may not have been sent")
+
+    async def _pay(self, item: Claimed) -> Outcome[B2CAck] | Held:
+        shut: Held | None = None
+
+        async def may_go() -> bool:  # sending may have been stopped while the access token was fetched
+            nonlocal shut
+            shut = await self._gate.shut()
+            return shut is None
+
+        outcome = await self._daraja.pay(self._instruction(item), may_go=may_go)
+        return outcome if shut is None else shut
 
     async def _turn(self) -> Held | None:
         """Waits for this send's slot; ends at once, with the reason, when sending is stopped before it or meanwhile."""

@@ -5,6 +5,7 @@ import base64
 import os
 import sys
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from local_stack.home import REPOSITORY
 from tests.integration.disbursements.conftest import Day, client, loan
 from tests.integration.disbursements.test_results_and_answers import result, sent, tell
+from vault_core.clients.daraja import DarajaClient
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import claim
@@ -60,7 +62,7 @@ async def test_nothing_begins_after_the_stop_is_acknowledged_and_every_loan_is_p
     numbers = range(1, LOANS + 1)
     async with open_day([loan(number) for number in numbers], [client(number) for number in numbers]) as day:
         await day.control("settings", {"b2c_latency_ms": 50})
-        await day.fund(100_000)
+        await day.fund(50_000)
         await day.poll()
         (batch,) = await form_batches(day.runtime)
         senders = [await start_sender(day, database_url, str(batch.id)) for _ in range(2)]
@@ -92,6 +94,33 @@ async def test_nothing_begins_after_the_stop_is_acknowledged_and_every_loan_is_p
         assert len(paid) == len(set(paid)) == LOANS
         assert set((await day.states()).values()) == {"paid"}
         assert day.ledger_findings() == []
+
+
+async def test_what_waits_for_an_access_token_when_the_stop_comes_is_not_sent(open_day, monkeypatch) -> None:
+    real = DarajaClient.fetch_token
+
+    async def stopped_meanwhile(client: DarajaClient) -> tuple[str, timedelta]:
+        await halt(day)
+        return await real(client)
+
+    async with open_day([loan(1)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        async with day.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE access_tokens SET expires_at = '2020-01-01T00:00:00Z'"))
+        day.connections.forget(day.partner.id)
+        monkeypatch.setattr("vault_core.disbursements.sending_gate.FRESH", 0.0)
+        monkeypatch.setattr(DarajaClient, "fetch_token", stopped_meanwhile)
+        await day.send()
+        assert await day.payments() == []
+        row = await day.loan_row(1)
+        assert (row["state"], row["held_for"]) == ("held", "sending_halted")
+        await go_on(day)
+        monkeypatch.setattr(DarajaClient, "fetch_token", real)
+        day.clock.pass_time(minutes=2)
+        await day.review()
+        assert (await day.send()).accepted == 1
+        assert len(await day.payments()) == 1
 
 
 async def test_a_claim_that_began_before_the_stop_is_waited_for(open_day) -> None:

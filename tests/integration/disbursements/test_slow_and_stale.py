@@ -37,7 +37,7 @@ async def test_a_payout_that_was_acknowledged_is_not_taken_for_lost_on_the_first
 
 
 async def test_a_call_that_hangs_is_given_up_before_recovery_takes_its_instruction(open_day, monkeypatch) -> None:
-    async def hang(_self: DarajaClient, _instruction: Any) -> Any:
+    async def hang(_self: DarajaClient, _instruction: Any, **_more: Any) -> Any:
         await asyncio.Event().wait()
 
     async with open_day([loan(1)]) as day:
