@@ -39,7 +39,7 @@ from vault_core.partners.registration import register_partner
 from vault_core.query_answers import handle_query_results
 from vault_core.runtime import Runtime
 from vault_core.settings import Pace
-from vault_core.wallets.topup import record_topup
+from vault_core.wallets.topup import TopUp, record_topup
 
 HANDLERS = {
     "b2c_result": handle_b2c_results,
@@ -314,7 +314,9 @@ class Day:
         return truth["mpesa"]["short_codes"][self.partner.b2c_short_code]["b2c"]
 
     async def fund(self, shillings: int, reference: str = "T1") -> None:
-        await record_topup(self.runtime, self.partner.id, Money.shillings(shillings), reference, "ops:test", "test")
+        amount = Money.shillings(shillings)
+        done = await record_topup(self.runtime, self.partner.id, amount, reference, "ops:test", "test")
+        assert isinstance(done, TopUp), "more than one person may credit alone"
 
 
 @asynccontextmanager
