@@ -186,7 +186,7 @@ async def _cost_of_services(database_url: str, sandbox_url: str, of: list[Lender
             chance=random.Random(1),
             sealer=Sealer([("bench", os.urandom(32))]),
             http=http,
-            pace=replace(Pace(), b2c_per_second=float(_FAST), top_up_alone_up_to=10**9),
+            pace=replace(Pace(), b2c_per_second=float(_FAST)),
             public_url="http://127.0.0.1:9",
         )
         await take_in(runtime, sandbox_url, of, [(loans // len(of), APPROVED)], settings)

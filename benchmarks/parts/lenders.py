@@ -10,11 +10,14 @@ from vault_core.partners.partner_file import parse_partner_file
 from vault_core.partners.products import Limits, enable_product
 from vault_core.partners.registration import register_partner
 from vault_core.runtime import Runtime
+from vault_core.wallets.adjustment_decisions import approve_adjustment
+from vault_core.wallets.adjustments import Adjustment
 from vault_core.wallets.topup import record_topup
 
 PRINCIPAL_CENTS = 1_500_000
 SUBMITTED, APPROVED, ACTIVE = 100, 200, 300
 _ACTOR = "ops:bench"
+_SECOND = "ops:second"  # above a limit one person does not credit alone
 _PARTNER = """
 [partner]
 name = "{name}"
@@ -113,7 +116,9 @@ async def take_in(
         partner = await register_partner(runtime, parse_partner_file(file), actor=_ACTOR)
         limits = Limits(Money.shillings(500), Money.shillings(200_000), None)
         await enable_product(runtime, partner, "1", limits, actor=_ACTOR)
-        await record_topup(runtime, partner.id, Money.shillings(1000 + count * 100), "BENCH", _ACTOR, "benchmark")
+        paid_in = await record_topup(runtime, partner.id, Money.shillings(1000 + count * 100), "BENCH", _ACTOR, "benchmark")
+        if isinstance(paid_in, Adjustment):
+            await approve_adjustment(runtime, paid_in.id, actor=_SECOND)
         partners.append(partner)
     return partners
 
