@@ -36,7 +36,7 @@ class Pace:
     outbox_retry_cap: float = 3600.0
     outbox_max_tries: int = 12  # then a case for a person
     outbox_lease: float = 120.0  # how long a claimed call belongs to one worker
-    outage_probe_cap: float = 60.0  # a Mifos X that is away is asked whether it is back from outbox_retry_base on, doubling, to this
+    outage_probe_cap: float = 60.0  # between questions to a Mifos X that is away, doubling from outbox_retry_base to this
     outage_told_after: float = 300.0  # an outage that lasts longer is a case
     status_query_after: float = 300.0  # first Transaction Status question about an unanswered payout
     status_query_spacing: float = 600.0
@@ -59,7 +59,7 @@ class Pace:
     mirror_renew_every: float = 60.0  # how often accounts made since are read from a partner's Mifos X
     mirror_read_every: float = 3600.0  # how often all of them are
     mirror_believed_for: float = 900.0  # after its last renewal the mirror is not believed that an account does not exist
-    assign_alone_up_to: int = 50_000  # KES; above it a second person agrees to the account of a payment (a partner may have its own)
+    assign_alone_up_to: int = 50_000  # KES; above it a second person agrees to a payment's account, unless its partner says else
     confirmation_late_after: float = 600.0  # a customer's payment that was not confirmed by then has lost its confirmation
     balance_gap_after: float = 120.0  # a payment's balance is held against the others' when so long has passed since
     pull_every: float = 900.0  # how often M-Pesa is asked which payments a pay bill took

@@ -123,8 +123,8 @@ class Control:
 class Legs:
     """What each side says of one receipt, in cents; None where it says nothing.
 
-    `core_lines_due`: how many postings it was shared between. `given_back`: it is a reversal, or a payment that was reversed: Mifos
-    X must have nothing of it.
+    `core_lines_due`: how many postings it was shared between. `given_back`: it is a reversal, or a payment that was reversed, and
+    Mifos X must have nothing of it.
     """
 
     ledger: int | None
