@@ -82,7 +82,11 @@ ENDINGS: dict[str, Ending] = {
     # the books
     "ledger_broken": _TWO,
 }
-_POSTING_CALLS = {"disbursement.post": "disbursements", "collection.post": "collections"}
+_POSTING_CALLS = {
+    "disbursement.post": "disbursements",
+    "collection.post": "collections",
+    "collection.undo": "collections",
+}
 
 
 @dataclass(frozen=True, slots=True)

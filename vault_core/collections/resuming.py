@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
 from vault_core.cases.case_book import close_cases
+from vault_core.collections.assigning import UNDO_CALL
 from vault_core.collections.booking import COLLECTION_CALL
 from vault_core.database import in_transaction
 from vault_core.outbox.calls import begin_anew
@@ -29,6 +30,17 @@ _TAKE_UP = text(
     RETURNING id, partner_id, short_code, receipt
     """
 )
+# Moves that people agreed on, whose call came to no end that it could write down.
+_MOVES = text(
+    """
+    SELECT d.id, c.partner_id, c.receipt
+    FROM collections c JOIN collection_decisions d ON d.collection_id = c.id AND d.kind = 'move' AND d.state = 'approved'
+    JOIN outbox ON outbox.kind = :kind AND outbox.subject = d.id::text AND outbox.state <> 'pending'
+    WHERE c.partner_id = ANY(SELECT id FROM partners WHERE name = :partner) AND c.state = 'posted'
+          AND (CAST(:receipts AS text[]) IS NULL OR c.receipt = ANY(:receipts))
+    FOR UPDATE OF c
+    """
+)
 
 
 async def resume_collections(
@@ -36,29 +48,32 @@ async def resume_collections(
 ) -> list[str]:
     """Gives payments of the partner (all, or only `receipts`) their full tries again; returns the receipts that were taken up.
 
-    Those in needs_review, and those whose call was given up, or was ended by a worker that came too late. Safe whatever Mifos X
-    has: a payment that may be posted is read back before it is posted. Their cases are closed; one that cannot be posted now
-    either gets a new one. Audited.
+    Those in needs_review, and those whose call was given up, or was ended by a worker that came too late; moves too. Safe
+    whatever Mifos X has: a payment that may be posted is read back before it is posted. Their cases are closed; one that cannot
+    be posted now either gets a new one. Audited.
     """
 
     async def work(connection: AsyncConnection) -> list[str]:
         wanted = None if receipts is None else list(receipts)
         rows = (await connection.execute(_TAKE_UP, {"kind": COLLECTION_CALL, "partner": partner, "receipts": wanted})).all()
-        if not rows:
+        moves = (await connection.execute(_MOVES, {"kind": UNDO_CALL, "partner": partner, "receipts": wanted})).all()
+        if not rows and not moves:
             return []
-        ids = [row.id for row in rows]
+        ids, move_ids = [row.id for row in rows], [row.id for row in moves]
         await begin_anew(connection, runtime.clock, COLLECTION_CALL, ids)
+        await begin_anew(connection, runtime.clock, UNDO_CALL, move_ids)
         cases = [("collection_not_posted", f"{row.short_code} {row.receipt}") for row in rows]
         cases += [("call_given_up", f"{COLLECTION_CALL} {row_id}") for row_id in ids]
+        cases += [("call_given_up", f"{UNDO_CALL} {decision_id}") for decision_id in move_ids]
         await close_cases(connection, runtime.clock, cases, resolution=f"taken up again by {actor}: {reason}")
-        taken = sorted(row.receipt for row in rows)
+        taken = sorted({row.receipt for row in [*rows, *moves]})
         await record_act(
             connection,
             runtime.clock,
             runtime.new_id,
             actor=actor,
             act="collections.resumed",
-            partner_id=rows[0].partner_id,
+            partner_id=[*rows, *moves][0].partner_id,
             subject=f"partner {partner}",
             after={"receipts": taken},
             reason=reason,

@@ -4,7 +4,7 @@ The account is read before each call and after it: what is undone already, by us
 Mifos X shows as reversed moves our books. Then the money is in suspense, and posted anew where an account was named.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_cases, open_cases
-from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos import LoanTransaction, MifosClient
 from vault_core.collections.decision_rows import Decision, end_decisions, read_decision
 from vault_core.collections.intended_posting import Target, intend_assigned
 from vault_core.collections.masking import mask_reference
@@ -116,11 +116,12 @@ async def _undo_all(runtime: Runtime, connections: Connections, client: MifosCli
     async with runtime.engine.connect() as connection:
         rows = await connection.execute(_TRANSACTION_IDS, {"ids": [posting.id for posting in one.postings]})
         known = {row.id: row for row in rows}
+    ours = {row.mifos_transaction_id for row in known.values()}
     gone: list[LivingPosting] = []
     for posting in one.postings:
         row = known[posting.id]
         async with connections.mifos_writes(one.partner_id):
-            outcome = await _undo(client, posting, row.mifos_transaction_id, row.transaction_date)
+            outcome = await _undo(client, posting, row.mifos_transaction_id, row.transaction_date, receipt=one.receipt, ours=ours)
         match outcome:
             case Accepted():
                 gone.append(posting)
@@ -133,9 +134,11 @@ async def _undo_all(runtime: Runtime, connections: Connections, client: MifosCli
     return _Undone(tuple(gone))
 
 
-async def _undo(client: MifosClient, posting: LivingPosting, transaction_id: int, on: date) -> Outcome[None]:
+async def _undo(
+    client: MifosClient, posting: LivingPosting, transaction_id: int, on: date, *, receipt: str, ours: Collection[int]
+) -> Outcome[None]:
     if await _is_gone(client, posting, transaction_id):
-        return Accepted(None)
+        return await _unless_entered_again(client, posting, receipt, ours)
     if posting.kind == "repayment":
         outcome = await client.undo_repayment(posting.account_id, transaction_id, on=on)
     else:
@@ -150,11 +153,26 @@ async def _undo(client: MifosClient, posting: LivingPosting, transaction_id: int
 
 async def _is_gone(client: MifosClient, posting: LivingPosting, transaction_id: int) -> bool:
     """Whether it does not stand any more. One whose loan was put back to approved leaves the list altogether."""
+    return all(each.id != transaction_id for each in await _standing(client, posting))
+
+
+async def _unless_entered_again(
+    client: MifosClient, posting: LivingPosting, receipt: str, ours: Collection[int]
+) -> Outcome[None]:
+    """Of one that somebody else undid: corrected, the same receipt stands there anew, and moved it would count twice."""
+    for each in await _standing(client, posting):
+        if each.receipt == receipt and each.kind == posting.kind and each.id not in ours:
+            words = f"somebody undid it and entered it again as transaction {each.id} of {each.amount}: undo that one first"
+            return Refused("entered_again", words, Refusal.TERMINAL)
+    return Accepted(None)
+
+
+async def _standing(client: MifosClient, posting: LivingPosting) -> list[LoanTransaction]:
     if posting.kind == "repayment":
         transactions = (await client.loan(posting.account_id)).transactions
     else:
         transactions = (await client.savings_account(posting.account_id)).transactions
-    return not any(each.id == transaction_id and not each.reversed for each in transactions)
+    return [each for each in transactions if not each.reversed]
 
 
 async def _target(

@@ -1,9 +1,14 @@
 """One payment that had several postings: none is taken for another, and each ends what was decided about it."""
 
+import pytest
+
 from tests.integration.collections.test_overpayment import owed, with_one_savings_account
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import NAIROBI
+from vault_core.collections.resuming import resume_collections
+from vault_core.errors import Conflict
 from vault_core.money import ZERO, Money
+from vault_core.outbox.calls import claim_calls, record_failure
 from vault_core.outcome import Refusal, Refused, Unknown
 
 
@@ -113,3 +118,33 @@ async def test_a_payment_that_is_told_late_is_not_posted_beside_what_was_entered
     await office.settle()
     assert await office.posted_to("loans", 11) == [(receipt, 500_00)]
     assert await office.standing(receipt) == ("posted", False)
+
+
+async def test_a_move_whose_call_was_given_up_by_an_unforeseen_error_is_taken_up_by_resume(office):
+    receipt = await office.customer_pays(500_00, "000000011")
+    await office.move(receipt)
+    [row] = await office.rows("SELECT id FROM outbox WHERE kind = 'collection.undo'")
+    for _ in range(office.runtime.pace.outbox_max_tries):
+        office.runtime.clock.pass_time(days=1)
+        calls = await claim_calls(office.runtime, [row.id])
+        await record_failure(office.runtime, calls, "KeyError: nobody foresaw it")
+    with pytest.raises(Conflict, match="being carried out"):
+        await office.move(receipt)
+    assert await resume_collections(office.runtime, "umoja", actor="ops:anne", reason="mended") == [receipt]
+    await office.settle("collection.undo")
+    assert await office.standing(receipt) == ("suspense", True)
+    assert await office.decision_state(receipt) == "done"
+
+
+async def test_what_was_entered_again_by_hand_after_it_was_undone_is_not_moved_away_from_under_it(office):
+    receipt = await office.customer_pays(500_00, "000000011")
+    [row] = await office.rows("SELECT mifos_transaction_id AS id FROM core_postings")
+    await _entered_by_hand(office, receipt, 0, f"/{row.id}?command=undo")
+    corrected = await _entered_by_hand(office, receipt, 300)
+    await office.move(receipt, "loan:000000012")
+    await office.settle("collection.undo")
+    await office.settle()
+    assert await office.posted_to("loans", 12) == []
+    [case] = await office.cases()
+    assert case.kind == "collection_not_moved"
+    assert f"transaction {corrected}" in case.evidence["refused"]

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tests.integration.collections.office import ANNE, BEN
 from vault_core.collections.reversal_seen import as_given_back, state_reversal
@@ -169,3 +171,20 @@ async def test_only_money_in_suspense_is_given_back(office):
     receipt = await office.customer_pays(300_00, "000000012")
     with pytest.raises(Conflict, match="without --account"):
         await office.reverse(receipt)
+
+
+async def test_the_database_refuses_a_reversal_that_nobody_agreed_to_or_of_another_amount(office):
+    receipt = await office.customer_pays(500_00, "nobody")
+    await office.reverse(receipt)
+    write = (
+        "INSERT INTO reversal_requests (id, partner_id, collection_id, decision_id, short_code, receipt, amount_cents, written_at, next_at)"
+        " SELECT uuidv7(), c.partner_id, c.id, d.id, c.short_code, c.receipt, {cents}, c.booked_at, c.booked_at"
+        " FROM collections c JOIN collection_decisions d ON d.collection_id = c.id"
+    )
+    with pytest.raises(DBAPIError, match="nobody agreed"):
+        async with office.runtime.engine.begin() as connection:
+            await connection.execute(text(write.format(cents="c.amount_cents")))
+    await office.approve(receipt)
+    with pytest.raises(DBAPIError, match="nobody agreed"):
+        async with office.runtime.engine.begin() as connection:
+            await connection.execute(text("UPDATE reversal_requests SET amount_cents = amount_cents + 1"))

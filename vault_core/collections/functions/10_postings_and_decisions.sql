@@ -32,3 +32,18 @@ BEGIN
 END $$;
 CREATE OR REPLACE TRIGGER one_way BEFORE UPDATE ON collection_decisions
     FOR EACH ROW EXECUTE FUNCTION collection_decision_goes_one_way();
+
+-- M-Pesa is asked to give back only what two people agreed on, whole, of that very payment.
+CREATE OR REPLACE FUNCTION reversal_was_agreed_on() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM collection_decisions d JOIN collections c ON c.id = d.collection_id
+                   WHERE d.id = NEW.decision_id AND d.kind = 'reverse' AND d.state = 'approved'
+                         AND (c.id, c.partner_id, c.short_code, c.receipt, c.amount_cents)
+                             = (NEW.collection_id, NEW.partner_id, NEW.short_code, NEW.receipt, NEW.amount_cents)) THEN
+        RAISE EXCEPTION 'nobody agreed to give payment % back like this', NEW.receipt USING ERRCODE = 'PV002';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER agreed_on BEFORE INSERT OR UPDATE OF decision_id, collection_id, partner_id, short_code, receipt, amount_cents
+    ON reversal_requests FOR EACH ROW EXECUTE FUNCTION reversal_was_agreed_on();
