@@ -17,11 +17,12 @@ from vault_core.disbursements.eligibility import Held, HeldFor, examine
 from vault_core.disbursements.found_loans import FoundLoan, with_phones
 from vault_core.disbursements.holding import hold_back, next_look
 from vault_core.disbursements.tranches import WrongState, part_of
-from vault_core.errors import NotFound, VaultError
+from vault_core.errors import NotFound, Unreachable, VaultError
 from vault_core.ledger.balances import balance
 from vault_core.ledger.chart import AccountRef
 from vault_core.money import Money
 from vault_core.notifications.wallet_texts import end_shortages
+from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -103,6 +104,7 @@ _READ_AGAIN = text(
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     WHERE d.due_at <= :now AND p.state = 'active'
           AND (d.state = 'detected' OR (d.state = 'held' AND d.held_for NOT IN {_NOT_IN_MIFOS}))
+          AND NOT EXISTS (SELECT FROM outbox_outages o WHERE o.partner_id = d.partner_id AND o.topic = :mifos)
     ORDER BY d.due_at LIMIT :most
     """  # noqa: S608 - the list stands above
 )
@@ -128,15 +130,13 @@ _READY = text(
 )
 
 
-async def release_held(runtime: Runtime, connections: Connections) -> int:
-    """Looks again at everything whose time has come and returns how many disbursements became ready.
+async def release_held(runtime: Runtime) -> int:
+    """Looks again at what waits for a cause in our own tables (a retry's time, wallet, other payouts, partner, product).
 
-    Causes in our own tables (wallet, other payouts, partner, product) are cheap to look at; for the others the loan and the
-    client are read from Mifos X again, and what changed there is taken over. A shortage of the wallet ends here, with its alert.
+    Returns how many disbursements became ready. A shortage of the wallet ends here, with its alert. Asks nobody outside.
     """
     released = await in_transaction(runtime.engine, lambda connection: _let_through(connection, runtime))
-    released += await _funded(runtime)
-    return released + await _read_again(runtime, connections)
+    return released + await _funded(runtime)
 
 
 async def _let_through(connection: AsyncConnection, runtime: Runtime) -> int:
@@ -171,13 +171,19 @@ async def _funded(runtime: Runtime) -> int:
     return await in_transaction(runtime.engine, work)
 
 
-async def _read_again(runtime: Runtime, connections: Connections) -> int:
+async def read_held_again(runtime: Runtime, connections: Connections) -> int:
+    """Looks again at what waits for a cause in the lender's Mifos X and returns how many disbursements became ready.
+
+    The loan and the client are read there, and what changed is taken over. The lenders side by side; one whose Mifos X is away is
+    not read, or no further.
+    """
     async with runtime.engine.connect() as connection:
-        rows = (await connection.execute(_READ_AGAIN, {"now": runtime.clock.now(), "most": _MOST})).all()
+        rows = (await connection.execute(_READ_AGAIN, {"now": runtime.clock.now(), "most": _MOST, "mifos": MIFOS_TOPIC})).all()
     by_partner: dict[UUID, list[_Waiting]] = {}
     for row in rows:
         by_partner.setdefault(row.partner_id, []).append(_Waiting(row.id, row.partner_id, row.loan_id, row.tranche))
-    return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
+    reads = [_of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()]
+    return sum(await asyncio.gather(*reads))
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, waiting: Sequence[_Waiting]) -> int:
@@ -186,11 +192,16 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
     except VaultError as error:
         log.warning("held loans not looked at", partner_id=str(partner_id), cause=str(error))
         return 0
-    turns = asyncio.Semaphore(_READS_AT_ONCE)
+    turns, away = asyncio.Semaphore(_READS_AT_ONCE), asyncio.Event()
 
     async def look(item: _Waiting) -> FoundLoan | Held | None:
         async with turns:
-            return await _look(client, item)
+            try:
+                return None if away.is_set() else await _look(client, item)
+            except Unreachable as error:
+                away.set()  # each of the others would wait as long
+                log.warning("held loans not looked at", partner_id=str(partner_id), cause=str(error))
+                return None
 
     looks = await asyncio.gather(*(look(item) for item in waiting))
     seen = {item.id: found for item, found in zip(waiting, looks, strict=True) if found is not None}
@@ -212,6 +223,8 @@ async def _look(client: MifosClient, item: _Waiting) -> FoundLoan | Held | None:
         return (await with_phones(client, [loan], number=item.tranche))[0]
     except NotFound:
         return Held(HeldFor.NOT_APPROVED, "Mifos X no longer shows the loan to our user")
+    except Unreachable:
+        raise
     except VaultError as error:
         log.warning("held loan not looked at", loan_id=item.loan_id, cause=str(error))
         return None

@@ -21,7 +21,7 @@ from vault_core.disbursements.float_audit import audit_floats
 from vault_core.disbursements.float_watch import watch_floats
 from vault_core.disbursements.next_tranches import find_next_tranches
 from vault_core.disbursements.recovery import recover_sending
-from vault_core.disbursements.review import release_held
+from vault_core.disbursements.review import read_held_again, release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.disbursements.tariff_audit import audit_tariffs
 from vault_core.disbursements.undo_watch import look_for_undone
@@ -69,7 +69,8 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("sweep inbox", partial(sweep_inbox, edge, produce), idle=2.0, busy=0.5),
         Job("ask about payouts", lambda: ask_due(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("follow prompts to pay", lambda: follow_prompts(edge.runtime, edge.connections), idle=2.0, busy=0.5),
-        Job("look at held loans", lambda: release_held(edge.runtime, edge.connections), idle=3.0, busy=1.0),
+        Job("look at held loans", lambda: release_held(edge.runtime), idle=3.0, busy=1.0),
+        Job("read held loans again", lambda: read_held_again(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("watch floats", lambda: watch_floats(edge.runtime), idle=3.0, busy=1.0),
         Job("audit floats", lambda: audit_floats(edge.runtime), idle=every, busy=every),
         Job("ask for balances", lambda: ask_balances(edge.runtime, edge.connections), idle=2.0, busy=2.0),

@@ -21,7 +21,7 @@ from vault_core.disbursements.detection import handle_mifos_events, poll_due
 from vault_core.disbursements.posting import post_disbursements
 from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.results import handle_b2c_results, handle_b2c_timeouts
-from vault_core.disbursements.review import release_held
+from vault_core.disbursements.review import read_held_again, release_held
 from vault_core.disbursements.sending import SendReport, send_batch
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.inbox.delivery import TOPIC_OF_PURPOSE
@@ -265,7 +265,7 @@ class Day:
         return await ask_due(self.runtime, self.connections)
 
     async def review(self) -> int:
-        return await release_held(self.runtime, self.connections)
+        return await release_held(self.runtime) + await read_held_again(self.runtime, self.connections)
 
     async def recover(self) -> int:
         return await recover_sending(self.runtime, self.connections)

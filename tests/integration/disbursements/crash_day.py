@@ -43,6 +43,7 @@ JOBS = (
     "sweep inbox",
     "ask about payouts",
     "look at held loans",
+    "read held loans again",
     "watch floats",
     "ask for balances",
     "look for next tranches",

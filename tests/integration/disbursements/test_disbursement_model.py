@@ -34,7 +34,7 @@ from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid
 from vault_core.disbursements.resolving import approve_resolution, resolve_payout
 from vault_core.disbursements.results import handle_b2c_results, handle_b2c_timeouts
-from vault_core.disbursements.review import release_held
+from vault_core.disbursements.review import read_held_again, release_held
 from vault_core.disbursements.send_pace import WIDEST
 from vault_core.disbursements.sending import send_batch
 from vault_core.disbursements.status_queries import ask_due
@@ -254,7 +254,8 @@ class Disbursing(RuleBasedStateMachine):
     async def _look_again(self) -> None:
         await recover_sending(self.runtime, self.outside)
         await watch_floats(self.runtime)
-        await release_held(self.runtime, self.outside)
+        await release_held(self.runtime)
+        await read_held_again(self.runtime, self.outside)
         await find_next_tranches(self.runtime, self.outside)
 
     async def _tell(self, purpose: str, body: bytes, reference: str | None, handler: Any, times: int) -> None:

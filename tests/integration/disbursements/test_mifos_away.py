@@ -14,7 +14,9 @@ from tests.integration.disbursements.test_posting_disbursements import disbursal
 from tests.integration.disbursements.test_unposted_loans import by_hand, handed_over
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
+from vault_core.disbursements.review import read_held_again, release_held
 from vault_core.disbursements.unposted import look_for_posted
+from vault_core.errors import Unreachable
 from vault_core.outbox.calls import MIFOS_TOPIC, claim_calls, take_due_for_relay
 from vault_core.postings.mifos_outages import note_away, probe_away
 from vault_core.runtime import Runtime
@@ -115,7 +117,6 @@ async def test_an_answer_that_is_none_of_the_servers_own_does_count_while_the_se
 
 async def test_one_loan_that_cannot_be_read_on_a_server_that_is_there_comes_to_a_person(open_day, monkeypatch) -> None:
     from vault_core.clients.mifos import ApprovedLoan
-    from vault_core.errors import Unreachable
 
     async def slow(_self: MifosClient, _loan_id: int) -> ApprovedLoan:
         raise Unreachable("Mifos X: no whole answer within 60 s")
@@ -176,6 +177,36 @@ async def test_a_loan_whose_posting_a_person_has_is_not_read_in_an_outage_and_at
         assert await probe(day) == 1
         assert await look_for_posted(day.runtime, day.connections) == 1
         assert await day.states() == {1: "disbursed"}
+
+
+async def test_held_loans_are_read_once_on_a_server_that_is_away_and_what_needs_no_read_goes_on(open_day, monkeypatch) -> None:
+    read: list[int] = []
+
+    async def slow(_self: MifosClient, loan_id: int) -> Any:
+        read.append(loan_id)
+        raise Unreachable("no whole answer within 60 s")
+
+    monkeypatch.setattr("vault_core.disbursements.review._READS_AT_ONCE", 1)
+    people = [client(1, "12"), client(2, "12"), client(3, "12"), client(4)]
+    async with open_day([loan(number) for number in (1, 2, 3, 4)], people) as day:
+        await day.poll()  # the wallet is empty
+        await day.send()
+        assert set((await day.states()).values()) == {"held"}
+        await day.fund(1000)
+        day.clock.pass_time(minutes=6)
+        with monkeypatch.context() as patched:
+            patched.setattr(MifosClient, "loan", slow)
+            assert await release_held(day.runtime) == 1
+            assert await read_held_again(day.runtime, day.connections) == 0
+            assert len(read) == 1
+            day.clock.pass_time(minutes=6)
+            await note_away(day.runtime, day.partner.id, "away")
+            assert await read_held_again(day.runtime, day.connections) == 0
+            assert len(read) == 1
+            day.clock.pass_time(minutes=1)
+            assert await probe(day) == 1
+            assert await read_held_again(day.runtime, day.connections) == 0
+            assert len(read) == 2
 
 
 async def test_one_probe_at_a_time_asks_at_growing_intervals_and_a_lasting_outage_is_told_once(open_day, monkeypatch) -> None:
