@@ -1,5 +1,6 @@
 """Later tranches: after the first no list of Mifos X shows them, so each disbursed tranche loan is looked at for its next one."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,7 +64,8 @@ async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
     by_partner: dict[UUID, list[_Disbursed]] = {}
     for row in rows:
         by_partner.setdefault(row.partner_id, []).append(_Disbursed(row.id, row.loan_id, row.tranche))
-    return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
+    looks = [_of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()]
+    return sum(await asyncio.gather(*looks))
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> int:

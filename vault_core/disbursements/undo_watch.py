@@ -15,6 +15,7 @@ from vault_core.clients.mifos import LoanTransaction, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.taking_back import TO_BE_UNDONE, to_be_undone
 from vault_core.errors import VaultError
+from vault_core.outbox.calls import MIFOS_TOPIC
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -26,7 +27,9 @@ _READS_AT_ONCE = 4
 _TAKE_DUE = text(
     """
     UPDATE core_postings SET undo_look_at = :next
-    FROM (SELECT id FROM core_postings WHERE undo_look_at <= :now ORDER BY undo_look_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
+    FROM (SELECT id FROM core_postings p WHERE undo_look_at <= :now
+                 AND NOT EXISTS (SELECT FROM outbox_outages o WHERE o.partner_id = p.partner_id AND o.topic = :mifos)
+          ORDER BY undo_look_at LIMIT :most FOR UPDATE SKIP LOCKED) AS due
     WHERE core_postings.id = due.id
     RETURNING core_postings.id, partner_id, subject_id, account_id, external_id, receipt, undone
     """
@@ -62,7 +65,7 @@ async def look_for_undone(runtime: Runtime, connections: Connections) -> int:
     async def take(connection: AsyncConnection) -> list[_Posting]:
         now = runtime.clock.now()
         following = now + timedelta(seconds=runtime.pace.unposted_look_every)
-        rows = await connection.execute(_TAKE_DUE, {"now": now, "next": following, "most": _MOST})
+        rows = await connection.execute(_TAKE_DUE, {"now": now, "next": following, "most": _MOST, "mifos": MIFOS_TOPIC})
         return [
             _Posting(row.id, row.partner_id, row.subject_id, row.account_id, row.external_id, row.receipt, tuple(row.undone))
             for row in rows
@@ -71,7 +74,8 @@ async def look_for_undone(runtime: Runtime, connections: Connections) -> int:
     by_partner: dict[UUID, list[_Posting]] = {}
     for posting in await in_transaction(runtime.engine, take):
         by_partner.setdefault(posting.partner_id, []).append(posting)
-    return sum([await _of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()])
+    looks = [_of_partner(runtime, connections, partner_id, mine) for partner_id, mine in by_partner.items()]
+    return sum(await asyncio.gather(*looks))
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, postings: Sequence[_Posting]) -> int:

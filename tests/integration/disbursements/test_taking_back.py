@@ -19,6 +19,7 @@ from vault_core.disbursements.story_rows import read_story_rows
 from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.errors import Conflict
+from vault_core.postings.mifos_outages import note_away, probe_away
 from vault_core.wallets.charges_proof import charges_findings
 
 RECEIPT = "UKO1234567"
@@ -151,6 +152,18 @@ async def test_after_the_undoing_the_loan_is_paid_charged_posted_and_told_anew_u
         wallet = await day.rows("SELECT 1 FROM ledger_transactions WHERE kind = 'charges'")
         assert len(wallet) == 2  # and one reversal
         await sound(day)
+
+
+async def test_in_an_outage_what_is_to_be_undone_is_not_looked_at_and_at_once_after_it(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await booked_as_paid(day)
+        await taken_back(day)
+        await command(day, "undodisbursal")
+        await note_away(day.runtime, day.partner.id, "away")
+        day.clock.pass_time(minutes=61)
+        assert await look_for_undone(day.runtime, day.connections) == 0
+        assert await probe_away(day.runtime, day.connections) == 1
+        assert await look_for_undone(day.runtime, day.connections) == 1
 
 
 async def test_a_payment_that_mifos_x_never_got_is_taken_back_with_nothing_to_undo_there(open_day) -> None:
