@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from vault_core.clients.daraja import B2CAck, B2CInstruction, BalanceQuestion, QueryAck, StatusQuestion
+from vault_core.clients.daraja import B2CAck, B2CInstruction, BalanceQuestion, MayGo, QueryAck, StatusQuestion
 from vault_core.clients.daraja_answers import SLOW_DOWN
 from vault_core.clients.mifos import ApprovedLoan, CoreWrite, LoanTransaction, MifosCapabilities, Posted
 from vault_core.clients.mifos_errors import CONFLICT, LOCKED
@@ -49,8 +49,10 @@ class Bank:
     receipts: int = 0
     calls: int = 0
 
-    async def pay(self, order: B2CInstruction) -> Outcome[B2CAck]:
+    async def pay(self, order: B2CInstruction, *, may_go: MayGo) -> Outcome[B2CAck]:
         self.calls += 1
+        if not await may_go():
+            return Refused("stopped", "sending was stopped before it left", Refusal.RETRY_LATER)
         if self.mood == "dies before":
             raise Killed
         if self.mood == "lost on the way":
