@@ -214,5 +214,5 @@ class KeyboardInterruptStandIn(Exception):
     pass
 
 
-async def _die(*_: object) -> None:
+async def _die(*_: object, **_more: object) -> None:
     raise KeyboardInterruptStandIn
