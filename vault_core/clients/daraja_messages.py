@@ -194,7 +194,7 @@ def parse_confirmation(body: bytes) -> C2BConfirmation:
     hashed = msisdn is not None and _SHA256.fullmatch(msisdn) is not None
     names = (text_of(sent.get(key)) for key in ("FirstName", "MiddleName", "LastName"))
     return C2BConfirmation(
-        receipt=receipt,
+        receipt=receipt.upper(),  # as pulls and statements are read: one payment has one name in all feeds
         at=read_nairobi_time(text_of(sent.get("TransTime")) or "", f"TransTime of C2B confirmation {receipt}"),
         amount=amount,
         short_code=short_code,

@@ -204,13 +204,14 @@ def parse_stk_callback(body: bytes) -> StkCallback:
     if not code:
         raise InvalidInput("the STK callback has no ResultCode")
     items = _items(said.get("CallbackMetadata"))
+    receipt = _identifier(items, "MpesaReceiptNumber")
     return StkCallback(
         code="0" if ALL_ZERO.fullmatch(code) else code[:40],
         text=without_secrets(text_of(said.get("ResultDesc")) or ""),
         merchant_request_id=_identifier(said, "MerchantRequestID"),
         checkout_request_id=_identifier(said, "CheckoutRequestID"),
         amount=_amount(items.get("Amount")),
-        receipt=_identifier(items, "MpesaReceiptNumber"),
+        receipt=None if receipt is None else receipt.upper(),  # as in all other feeds
         at=_moment(items.get("TransactionDate")),
         phone=_phone(items.get("PhoneNumber")),
     )

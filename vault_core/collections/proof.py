@@ -79,6 +79,25 @@ _REVERSALS = text(
     """
 )
 
+# What is not over is with a worker that will come, or with a person who was told.
+_STUCK = text(
+    """
+    SELECT c.short_code || ' ' || c.receipt AS subject, 'is ' || c.state || ', and ' || why.words AS what
+    FROM collections c
+    LEFT JOIN outbox o ON o.kind = 'collection.post' AND o.subject = c.id::text
+    LEFT JOIN LATERAL (SELECT next_at FROM reversal_requests r WHERE r.collection_id = c.id AND r.state <> 'failed') r ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.state IN ('matching', 'posting') AND coalesce(o.state, 'done') = 'done' THEN 'no call is due about it'
+                    WHEN c.state = 'needs_review' AND NOT told.case_open THEN 'no case tells a person'
+                    WHEN c.state = 'reversing' AND r.next_at IS NULL AND NOT told.case_open THEN 'nobody asks about it'
+               END AS words
+        FROM (SELECT EXISTS (SELECT FROM cases k WHERE k.closed_at IS NULL AND k.subject = c.short_code || ' ' || c.receipt
+                             AND k.kind = CASE c.state WHEN 'reversing' THEN 'reversal_unknown' ELSE 'collection_not_posted' END)
+                     AS case_open) told) why
+    WHERE c.state NOT IN ('posted', 'reversed') AND why.words IS NOT NULL
+    """
+)
+
 
 async def prove_collections(connection: AsyncConnection) -> list[CollectionsProof]:
     """The proof of each partner, by name, in one statement and so of one moment."""
@@ -117,6 +136,8 @@ async def collections_findings(engine: AsyncEngine) -> list[Finding]:
             what = f"{proof.unposted} in collected_unposted, but {proof.on_their_way} in payments on their way"
             findings.append(Finding("unposted_is_on_its_way", where, what))
     async with engine.connect() as connection:
-        reversals = await connection.execute(_REVERSALS)
+        reversals = (await connection.execute(_REVERSALS)).all()
+        stuck = (await connection.execute(_STUCK)).all()
     findings += [Finding("reversals_are_booked", f"payment {row.subject}", row.what) for row in reversals]
+    findings += [Finding("payments_go_on", f"payment {row.subject}", row.what) for row in stuck]
     return findings

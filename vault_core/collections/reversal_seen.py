@@ -19,6 +19,7 @@ from vault_core.runtime import Runtime
 _RECEIPT = re.compile(r"[A-Z0-9]{8,20}")
 _SLACK = timedelta(minutes=5)  # between M-Pesa's clock and ours
 _BY_PERSON = "BY_PERSON"
+_KNOWN = text("SELECT EXISTS (SELECT FROM rail_lines WHERE short_code = :short_code AND receipt = :receipt)")
 _STILL_ASKED = text("SELECT next_at IS NOT NULL FROM reversal_requests WHERE id = :id")
 
 
@@ -48,6 +49,7 @@ async def state_reversal(
             effect = await put_back(connection, runtime, request.id, _BY_PERSON, words, None)
         else:
             _require_possible(runtime, request, given_back)
+            await _require_free(connection, request, given_back)
             effect = await book_given_back(
                 connection, runtime, request.id, given_back, code=_BY_PERSON, words=words, event_id=request.id
             )
@@ -80,6 +82,12 @@ def _require_possible(runtime: Runtime, request: ReversalRequest, given_back: Gi
         raise InvalidInput(f"{given_back.receipt[:20]!r} is not the receipt of a reversal: it is M-Pesa's own, not the payment's")
     if given_back.at > runtime.clock.now() + _SLACK:
         raise InvalidInput("a reversal in the future cannot have been seen")
+
+
+async def _require_free(connection: AsyncConnection, request: ReversalRequest, given_back: GivenBack) -> None:
+    names = {"short_code": request.short_code, "receipt": given_back.receipt}
+    if (await connection.execute(_KNOWN, names)).scalar_one():
+        raise InvalidInput(f"{given_back.receipt} is the receipt of something else on this pay bill: look at the portal again")
 
 
 def as_given_back(receipt: str, at: datetime) -> GivenBack:

@@ -1,10 +1,12 @@
 """One payment that had several postings: none is taken for another, and each ends what was decided about it."""
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.collections.test_overpayment import owed, with_one_savings_account
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import NAIROBI
+from vault_core.collections.proof import collections_findings
 from vault_core.collections.resuming import resume_collections
 from vault_core.errors import Conflict
 from vault_core.money import ZERO, Money
@@ -148,3 +150,18 @@ async def test_what_was_entered_again_by_hand_after_it_was_undone_is_not_moved_a
     [case] = await office.cases()
     assert case.kind == "collection_not_moved"
     assert f"transaction {corrected}" in case.evidence["refused"]
+
+
+async def test_a_payment_on_which_nobody_works_and_of_which_nobody_is_told_is_a_finding(office):
+    receipt = await office.customer_pays(20_00, "nobody")
+    await office.assign(receipt, "loan:000000012")
+    assert await collections_findings(office.runtime.engine) == []
+    async with office.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE outbox SET state = 'done', done_at = due_at WHERE kind = 'collection.post'"))
+    [finding] = await collections_findings(office.runtime.engine)
+    assert str(finding) == f"payments_go_on: payment 600100 {receipt}: is posting, and no call is due about it"
+
+
+async def test_a_receipt_in_small_letters_is_the_same_payment(office):
+    await office.confirm(office.payment("UKSMALL001", 20_00, "000000012"), office.payment("uksmall001", 20_00, "000000012"))
+    assert [row.receipt for row in await office.rows("SELECT receipt FROM collections")] == ["UKSMALL001"]

@@ -188,3 +188,14 @@ async def test_the_database_refuses_a_reversal_that_nobody_agreed_to_or_of_anoth
     with pytest.raises(DBAPIError, match="nobody agreed"):
         async with office.runtime.engine.begin() as connection:
             await connection.execute(text("UPDATE reversal_requests SET amount_cents = amount_cents + 1"))
+
+
+async def test_the_receipt_of_another_payment_is_not_taken_for_that_of_a_reversal(office):
+    await office.control("faults", {"reversal_result_lost": {"rate": 1.0}})
+    receipt, other = await asked(office), await office.customer_pays(20_00, "000000012")
+    async with office.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE reversal_requests SET next_at = NULL"))
+    seen = as_given_back(other, office.runtime.clock.now())
+    with pytest.raises(InvalidInput, match="something else on this pay bill"):
+        await state_reversal(office.runtime, receipt, seen, evidence="M-Pesa portal, 24 Nov", actor=BEN)
+    assert await office.standing(receipt) == ("reversing", True)
