@@ -21,6 +21,8 @@ BOTH = ("stk_result", "c2b_confirmation")
 @pytest.fixture
 async def till(umoja) -> AsyncIterator[Till]:
     async with open_till(umoja) as opened:
+        # The customer decides at once: a prompt that is still open refuses the next one, and is no answer to a question.
+        await opened.umoja.control("settings", {"result_delay_ms": 0})
         yield opened
 
 
