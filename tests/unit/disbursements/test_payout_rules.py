@@ -218,9 +218,9 @@ def test_no_other_class_is_retried(result_class: ResultClass) -> None:
     assert next_payout_try(NOW, 1, result_class, Pace(), random.Random(1)) is None
 
 
-def test_every_state_has_its_moves_and_the_end_has_none() -> None:
+def test_every_state_has_its_moves_and_from_the_end_only_people_take_a_payout() -> None:
     assert set(MOVES) == set(State)
-    assert not MOVES[State.DISBURSED]
+    assert MOVES[State.DISBURSED] == {State.NEEDS_REVIEW}
 
 
 def test_a_move_outside_the_table_is_refused() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.person_rules import Plan, plan_cancel, plan_hold, plan_release, plan_retry
-from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid, needs_second_person, stated
+from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid, Statement, needs_second_person, stated
 from vault_core.disbursements.standing import InstructionFacts, Standing
 from vault_core.disbursements.states import MOVES, AttemptState, State
 from vault_core.errors import Conflict, InvalidInput
@@ -86,13 +86,13 @@ def test_what_a_person_holds_or_cancelled_is_only_released(standing: Standing) -
 
 
 @given(standing=standings)
-def test_only_needs_review_may_be_called_unpaid_and_never_what_is_paid(standing: Standing) -> None:
+def test_only_needs_review_may_be_called_unpaid_and_what_is_booked_as_paid_says_that_it_is_overturned(standing: Standing) -> None:
     try:
         found = stated(standing, SeenUnpaid(), NOW, CALL)
     except Conflict:
         return
-    assert found.instruction.state is not AttemptState.PAID
-    assert standing.state is State.NEEDS_REVIEW or found.instruction.state is AttemptState.FAILED
+    assert (found.overturns is not None) is (found.instruction.state is AttemptState.PAID)
+    assert standing.state is State.NEEDS_REVIEW or found.instruction.state in {AttemptState.FAILED, AttemptState.PAID}
 
 
 @given(standing=standings)
@@ -122,5 +122,7 @@ def test_a_receipt_or_a_time_that_cannot_be_is_refused(seen: SeenPaid, complaint
 
 def test_the_limit_itself_is_still_one_persons() -> None:
     limit = Money.shillings(50_000)
-    assert not needs_second_person(limit, limit)
-    assert needs_second_person(limit + Money(1), limit)
+    paid = Statement(INSTRUCTION, ("UKO1234567", limit, NOW))
+    assert not needs_second_person(paid, limit)
+    assert needs_second_person(replace(paid, paid=("UKO1234567", limit + Money(1), NOW)), limit)
+    assert needs_second_person(replace(paid, overturns="failed with 2006"), limit)
