@@ -13,15 +13,15 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import text
 
 from tests.conftest import StillClock
 from tests.integration.collections.office import ANNE, BEN, HANDLERS
 from tests.integration.collections.payment_model import NUMBERS, Bank, Core, Outside, dies_at
 from tests.integration.disbursements.conftest import CallbackStore
+from tests.state_machines import run_on_database
 from vault_core.collections.assigning import Wish, approve, assign, lapse_decisions, move, reject, reverse
 from vault_core.collections.booking import IncomingPayment, book_payments
 from vault_core.collections.proof import collections_findings
@@ -304,24 +304,11 @@ async def _forgiving(work: Awaitable[Any]) -> None:
         await work
 
 
-def run_model(database_url: str, *, examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        type("Machine", (Paying,), {"database_url": database_url}),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_books_posts_or_gives_back_twice_and_suspense_is_its_cases(database_url: str) -> None:
-    run_model(database_url, examples=8, steps=25)
+    run_on_database(Paying, database_url, examples=8, steps=25)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
 def test_no_order_of_events_does_so_in_a_long_run(database_url: str) -> None:
-    run_model(database_url, examples=1500, steps=60)
+    run_on_database(Paying, database_url, examples=1500, steps=60)

@@ -13,14 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Row, text
 
 from tests.conftest import StillClock
 from tests.integration.disbursements.conftest import CallbackStore
 from tests.integration.disbursements.disbursement_model import LOANS, PHONES, Bank, Core, Killed, Outside
+from tests.state_machines import run_on_database
 from vault_core.clients.mifos import LoanProduct, MifosCapabilities
 from vault_core.database import open_async_engine
 from vault_core.disbursements.batches import form_batches
@@ -356,24 +356,11 @@ def _is_over(row: Row[Any]) -> bool:
     return row.state in ("needs_review", "disbursed") or waits_for_people
 
 
-def run_model(database_url: str, *, examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        type("Machine", (Disbursing,), {"database_url": database_url}),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_no_order_of_events_pays_or_posts_twice_or_books_what_did_not_happen(database_url: str) -> None:
-    run_model(database_url, examples=15, steps=30)
+    run_on_database(Disbursing, database_url, examples=15, steps=30)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
 def test_no_order_of_events_does_so_in_a_long_run(database_url: str) -> None:
-    run_model(database_url, examples=1500, steps=60)
+    run_on_database(Disbursing, database_url, examples=1500, steps=60)
