@@ -61,6 +61,7 @@ class Payment:
     utility_after_cents: int
     fee_cents: int = 0  # of the business
     customer_fee_cents: int = 0
+    shape: str = "v2"  # how it is told (c2b_bodies.py)
 
 
 @dataclass(frozen=True, slots=True)

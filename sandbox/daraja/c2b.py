@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 
 from sandbox.asgi import Answer, BadBodyError, Request, json_answer
-from sandbox.clock import eat
 from sandbox.daraja.books import Payment, ShortCode
+from sandbox.daraja.c2b_bodies import SHAPES, body_of
 from sandbox.daraja.fees import c2b_fee
 from sandbox.daraja.oauth import app_of
-from sandbox.daraja.wire import amount_text, error, invalid, is_callback_url, is_phone, text_of
+from sandbox.daraja.wire import error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
 from sandbox.world import World
 
@@ -48,12 +48,12 @@ async def customer_pays(world: World, wish: Any, request: Request) -> dict[str, 
 
     Raises BadBodyError.
     """
-    code, phone, cents, reference = _wish(world, wish)
-    payment = new_payment(world, code, phone, cents, reference)
+    code, phone, cents, reference, shape = _wish(world, wish)
+    payment = replace(new_payment(world, code, phone, cents, reference), shape=shape)
     third_party_id = ""
     if code.external_validation and code.validation_url:
         seconds = world.settings.validation_ms / 1000
-        answer = await world.deliveries.exchange(code.validation_url, _body(payment, "", names=True), seconds)
+        answer = await world.deliveries.exchange(code.validation_url, body_of(payment, "", asked=True), seconds)
         verdict, third_party_id = _verdict(answer, code)
         if verdict != "0":
             return {"taken": False, "result_code": verdict}
@@ -90,18 +90,21 @@ def take(world: World, code: ShortCode, payment: Payment, third_party_id: str = 
     _tell_confirmation(world, code, payment, third_party_id)
 
 
-def _wish(world: World, wish: Any) -> tuple[ShortCode, str, int, str]:
+def _wish(world: World, wish: Any) -> tuple[ShortCode, str, int, str, str]:
     if not isinstance(wish, dict):
         raise BadBodyError(f"a payment is an object, got {wish!r}")
     code = world.mpesa.short_codes.get(str(wish.get("short_code")))
     phone, cents, reference = str(wish.get("phone")), wish.get("amount_cents"), str(wish.get("bill_reference", ""))
     if code is None:
         raise BadBodyError(f"no short code {wish.get('short_code')!r}")
-    if not is_phone(phone):
+    shape = str(wish.get("shape", "v2"))
+    if shape not in SHAPES:
+        raise BadBodyError(f"shape must be one of {', '.join(SHAPES)}, got {shape!r}")
+    if not is_phone(phone) and not (shape == "legacy" and phone.isdecimal()):
         raise BadBodyError(f"phone must look like 2547XXXXXXXX, got {phone!r}")
     if not isinstance(cents, int) or cents < 100:
         raise BadBodyError(f"amount_cents must be a whole number of at least 100, got {cents!r}")
-    return code, phone, cents, reference
+    return code, phone, cents, reference, shape
 
 
 def _verdict(answer: bytes | None, code: ShortCode) -> tuple[str, str]:
@@ -116,33 +119,13 @@ def _verdict(answer: bytes | None, code: ShortCode) -> tuple[str, str]:
         return fallback, ""
 
 
-def _body(payment: Payment, third_party_id: str, *, names: bool) -> bytes:
-    """The v2 body. A production confirmation has no MiddleName and LastName keys; a validation has, and no balance."""
-    body = {
-        "TransactionType": "Pay Bill",
-        "TransID": payment.receipt,
-        "TransTime": eat(payment.at, "%Y%m%d%H%M%S"),
-        "TransAmount": amount_text(payment.amount_cents),
-        "BusinessShortCode": payment.short_code,
-        "BillRefNumber": payment.bill_reference,
-        "InvoiceNumber": "",
-        "OrgAccountBalance": "" if names else amount_text(payment.utility_after_cents),
-        "ThirdPartyTransID": third_party_id,
-        "MSISDN": f"{payment.phone[:4]} ***** {payment.phone[-3:]}",
-        "FirstName": payment.payer_name.split()[0],
-    }
-    if names:
-        body |= {"MiddleName": "", "LastName": ""}
-    return orjson.dumps(body)
-
-
 def _tell_confirmation(world: World, code: ShortCode, payment: Payment, third_party_id: str) -> None:
     if code.confirmation_url is None:
         return  # no URL registered: the payment completes in silence
     settings = world.settings
     delivery = Delivery(
         code.confirmation_url,
-        _body(payment, third_party_id, names=False),
+        body_of(payment, third_party_id, asked=False),
         {"Content-Type": "application/json"},
         "c2b confirmation",
         settings.delivery_tries,

@@ -11,7 +11,7 @@ from sandbox.mifos.host import Client, Loan, MifosHost
 from sandbox.mifos.loan_state import figures
 from sandbox.mifos.loan_views import loan_item
 from sandbox.mifos.partial import LOAN_FIELDS, partial
-from sandbox.mifos.shapes import CURRENCY, loan_status, savings_status
+from sandbox.mifos.shapes import currency_view, loan_status, savings_status, savings_sub_status
 
 _SQL_STATUS = re.compile(r"l\.loan_status_id\s*=\s*(\d+)")
 _ORDERS: dict[str, Callable[[Loan], Any]] = {"id": lambda loan: loan.id, "accountNo": lambda loan: loan.account_no}
@@ -85,7 +85,8 @@ def client_accounts(client: Client, host: MifosHost) -> Answer:
             "productId": 1,
             "productName": account.product_name,
             "status": savings_status(account.status),
-            "currency": CURRENCY,
+            "subStatus": savings_sub_status(blocked=account.blocked),
+            "currency": currency_view(account.currency),
             **({"accountBalance": number(account.balance_cents)} if account.balance_cents else {}),
         }
         for account in host.savings.values()

@@ -167,7 +167,7 @@ class SavingsTransaction:
 
 @dataclass(slots=True)
 class Savings:
-    """A savings account."""
+    """A savings account. `blocked`: for credits."""
 
     id: int
     account_no: str
@@ -176,6 +176,8 @@ class Savings:
     product_name: str = "Jamii Savings"
     external_id: str | None = None
     opened_on: date = date(2026, 1, 1)
+    currency: str = "KES"
+    blocked: bool = False
     transactions: list[SavingsTransaction] = field(default_factory=list)
 
     @property

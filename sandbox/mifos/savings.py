@@ -4,11 +4,19 @@ from datetime import date
 from typing import Any
 
 from sandbox.mifos.amounts import number
-from sandbox.mifos.errors import Fault, integrity, validation
+from sandbox.mifos.errors import Fault, domain_rule, integrity, validation
 from sandbox.mifos.host import MifosHost, PaymentDetail, Savings, SavingsTransaction, User
 from sandbox.mifos.loan_views import payment_detail_view
 from sandbox.mifos.payload import PAYMENT_TEXTS, Payload
-from sandbox.mifos.shapes import CURRENCY, SAVINGS, SAVINGS_DEPOSIT_TYPE, SAVINGS_TRANSACTION, date_array, savings_status
+from sandbox.mifos.shapes import (
+    SAVINGS,
+    SAVINGS_DEPOSIT_TYPE,
+    SAVINGS_TRANSACTION,
+    currency_view,
+    date_array,
+    savings_status,
+    savings_sub_status,
+)
 
 _DEPOSIT = {"transactionDate", "transactionAmount", "locale", "dateFormat", "note", "paymentTypeId", *PAYMENT_TEXTS}
 
@@ -82,10 +90,11 @@ def savings_view(account: Savings, *, transactions: bool) -> dict[str, Any]:
         "savingsProductName": account.product_name,
         **SAVINGS,
         "status": savings_status(account.status),
+        "subStatus": savings_sub_status(blocked=account.blocked),
         "timeline": timeline,
-        "currency": CURRENCY,
+        "currency": currency_view(account.currency),
         "summary": {
-            "currency": CURRENCY,
+            "currency": currency_view(account.currency),
             "totalDeposits": number(account.balance_cents),
             "totalInterestEarned": number(0),
             "totalInterestPosted": 0,
@@ -110,7 +119,7 @@ def transaction_view(account: Savings, transaction: SavingsTransaction) -> dict[
         "accountId": account.id,
         "accountNo": account.account_no,
         "date": date_array(transaction.on),
-        "currency": CURRENCY,
+        "currency": currency_view(account.currency),
         "paymentDetailData": payment_detail_view(transaction.id, transaction.detail),
         "amount": number(transaction.amount_cents),
         "runningBalance": number(transaction.balance_cents),
@@ -131,6 +140,9 @@ def _check_deposit(account: Savings, day: date, today: date) -> None:
         text = "Transaction is not allowed. Account is not active."
         code = "error.msg.savingsaccount.transaction.account.is.not.active"
         raise validation(Fault(text, code, "transactionDate", (day.isoformat(),)))
+    if account.blocked:
+        text = "Any Credit transactions to Savings account not allowed, since the account is blocked for credits"
+        raise domain_rule(Fault(text, "error.msg.saving.account.blocked.for.credits.transaction.not.allowed"))
     if day > today:
         text = "Transaction date cannot be in the future."
         raise validation(Fault(text, "error.msg.savingsaccount.transaction.in.the.future", "transactionDate", (day.isoformat(),)))

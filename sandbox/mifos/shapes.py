@@ -69,6 +69,26 @@ def loan_status(status: int) -> dict[str, Any]:
     return {"id": status, "code": f"loanStatusType.{code}", "value": value, **{flag: flag in flags for flag in _LOAN_FLAGS}}
 
 
+def currency_view(code: str) -> dict[str, Any]:
+    """The currency object of `code`; one that is not KES goes by its code alone."""
+    own = () if code == CURRENCY["code"] else ("code", "name", "displaySymbol", "displayLabel")
+    return CURRENCY | dict.fromkeys(own, code)
+
+
+def savings_sub_status(*, blocked: bool) -> dict[str, Any]:
+    """The sub-status object of a savings account, which may be blocked for credits."""
+    plain: dict[str, Any] = SAVINGS["subStatus"]
+    if not blocked:
+        return plain
+    return plain | {
+        "id": 500,
+        "code": "SavingsAccountSubStatusEnum.blockCredit",
+        "value": "BlockCredit",
+        "none": False,
+        "blockCredit": True,
+    }
+
+
 def savings_status(status: int) -> dict[str, Any]:
     """The status object of a savings account."""
     code, value, flag = _SAVINGS_STATUSES[status]

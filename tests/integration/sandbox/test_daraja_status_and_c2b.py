@@ -1,5 +1,6 @@
 """Transaction status and C2B in the sandbox."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,10 @@ def customer_pays(bank, code: str = "700100", cents: int = 500_00) -> dict[str, 
     return bank.control("c2b", wish)
 
 
+def kind_of(value: Any) -> type:
+    return float if isinstance(value, int) else type(value)
+
+
 def test_urls_are_registered_once(bank):
     assert register(bank).json().keys() == sample("ack_register_misspelt_key").keys()
     again = register(bank)
@@ -195,6 +200,25 @@ def test_a_payment_is_confirmed_in_the_shape_of_production(bank):
     assert post.body["TransTime"].startswith("20261125003")
     book = bank.truth()["mpesa"]["short_codes"]["700100"]
     assert (book["utility_cents"], [row["receipt"] for row in book["c2b"]]) == (500_00, [receipt])
+
+
+@pytest.mark.parametrize(
+    ("shape", "model", "msisdn"),
+    [
+        ("v1", "c2b_confirmation_v1_hashed", hashlib.sha256(PHONE.encode()).hexdigest()),
+        ("legacy", "c2b_confirmation_legacy_plain_msisdn", PHONE),
+        ("numbers", "c2b_confirmation_numeric_types", "2547 ***** 149"),
+    ],
+)
+def test_a_payment_can_be_told_in_the_other_shapes_that_were_seen(bank, shape, model, msisdn):
+    register(bank)
+    wish = {"short_code": "700100", "phone": PHONE, "amount_cents": 1500_00, "bill_reference": "1001", "shape": shape}
+    receipt = bank.http.post(f"{bank.url}/control/c2b", json=wish).json()["receipt"]
+    (post,) = bank.callbacks.wait(1, "/i/confirm")
+    kinds = {key: kind_of(value) for key, value in sample(model).items() if key not in {"MSISDN", "MiddleName", "LastName"}}
+    assert {key: kind_of(post.body[key]) for key in kinds} == kinds
+    assert (post.body["TransID"], post.body["MSISDN"]) == (receipt, msisdn)
+    assert float(post.body["TransAmount"]) == 1500
 
 
 def test_without_urls_a_payment_completes_in_silence(bank):
@@ -249,6 +273,7 @@ def test_a_confirmation_can_come_twice_or_late(bank):
         {"short_code": "1", "phone": PHONE, "amount_cents": 100},
         {"short_code": "700100", "phone": "0708374149", "amount_cents": 100},
         {"short_code": "700100", "phone": PHONE, "amount_cents": 99},
+        {"short_code": "700100", "phone": PHONE, "amount_cents": 100, "shape": "v3"},
         {"short_code": "700100", "phone": PHONE, "amount_cents": "100"},
     ],
 )
