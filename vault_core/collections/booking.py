@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.collections.charging import ToCharge, price_collections, write_collection_charges
-from vault_core.collections.incoming import Booking, IncomingPayment, facts_of, is_found_late
+from vault_core.collections.incoming import COLLECTION_CALL, Booking, IncomingPayment, facts_of, is_found_late
 from vault_core.collections.payment_seals import reference_binding, reference_hash, sealed_facts
 from vault_core.collections.repeats import lock_repeats, take_repeats
 from vault_core.ledger.chart import AccountRef
@@ -18,8 +18,6 @@ from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, write_calls
 from vault_core.runtime import Runtime
 
 __all__ = ["COLLECTION_CALL", "Booking", "IncomingPayment", "book_payments", "reference_binding"]
-
-COLLECTION_CALL = "collection.post"
 
 _INSERT = text(
     """

@@ -16,6 +16,8 @@ from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.phones import normalise_phone
 
+COLLECTION_CALL = "collection.post"  # the call that finds a payment's account and posts it there
+
 _HASHED = re.compile(r"[0-9a-f]{64}")
 _SECOND_HAND = ("pull", "statement")  # feeds that are read because a confirmation may be missing
 

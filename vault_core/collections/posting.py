@@ -96,7 +96,8 @@ def _unplaced(collection: PendingCollection, match: Unmatched) -> Unplaced:
         {"kind": one.account.kind, "id": one.account.id, "account_no": one.account.account_no, "score": one.score, "why": one.why}
         for one in match.candidates
     ]
-    return _for_suspense(collection, match.reason, {"candidates": candidates})
+    unplaced = _for_suspense(collection, match.reason, {"candidates": candidates})
+    return replace(unplaced, looked_for=collection.bill_reference)
 
 
 def _refused(collection: PendingCollection, cause: str) -> Unplaced:

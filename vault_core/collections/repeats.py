@@ -1,4 +1,8 @@
-"""Payments that are told again: what a later telling adds, and where it contradicts the first."""
+"""Payments that are told again: what a later telling adds, and where it contradicts the first.
+
+A pull or a statement may tell a payment without its reference, which then goes to suspense. When another feed brings the
+reference its account is looked for anew, unless people have decided about it: what they said stands.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +13,11 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
-from vault_core.collections.incoming import Booking, Facts, IncomingPayment, contradictions, facts_of, merged
+from vault_core.collections.incoming import COLLECTION_CALL, Booking, Facts, IncomingPayment, contradictions, facts_of, merged
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.payment_seals import opened_facts, sealed_facts
 from vault_core.money import Money
+from vault_core.outbox.calls import begin_anew
 from vault_core.runtime import Runtime
 
 CONFLICT_CASE = "receipt_conflict"
@@ -37,6 +42,16 @@ _COMPLETE = text(
                 CAST(:org_balance_cents AS bigint[]))
          AS known(id, reference, reference_hash, phone, phone_hash, name, balance)
     WHERE collections.id = known.id
+    """
+)
+# Its money stays in suspense, with its case, until Mifos X has it.
+_MATCH_ANEW = text(
+    """
+    UPDATE collections SET state = 'matching', reason = NULL
+    WHERE id = ANY(:ids) AND state IN ('suspense', 'matching')
+          AND NOT EXISTS (SELECT FROM collection_decisions d
+                          WHERE d.collection_id = collections.id AND d.state NOT IN ('rejected', 'lapsed'))
+    RETURNING id
     """
 )
 _TELL = text(
@@ -87,6 +102,8 @@ async def take_repeats(connection: AsyncConnection, runtime: Runtime, repeats: R
             known[key] = merged(known[key], facts_of(payment))
     completed = {repeats.rows[key].id: facts for key, facts in known.items() if facts != before[key]}
     await _complete(connection, runtime, completed)
+    named = [row.id for key, row in repeats.rows.items() if _names_now(before[key], known[key])]
+    await _match_anew(connection, runtime, named)
     await _keep_tellings(connection, runtime, repeats)
     await open_cases(connection, runtime.clock, runtime.new_id, cases)
     return verdicts
@@ -103,6 +120,17 @@ async def _complete(connection: AsyncConnection, runtime: Runtime, completed: di
         rows = [sealed_facts(runtime.sealer, row_id, facts) for row_id, facts in completed.items()]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         await connection.execute(_COMPLETE, {"ids": list(completed), **columns})
+
+
+def _names_now(before: Facts, now: Facts) -> bool:
+    return not before.bill_reference.strip() and bool(now.bill_reference.strip())
+
+
+async def _match_anew(connection: AsyncConnection, runtime: Runtime, ids: Sequence[UUID]) -> None:
+    """Has the accounts of these payments looked for. A worker that has begun to without their reference writes nothing."""
+    if ids:
+        anew = await connection.execute(_MATCH_ANEW, {"ids": list(ids)})
+        await begin_anew(connection, runtime.clock, COLLECTION_CALL, list(anew.scalars()))
 
 
 async def _keep_tellings(connection: AsyncConnection, runtime: Runtime, repeats: Repeats) -> None:
