@@ -119,6 +119,7 @@ def _live_as_json(live: "LiveOutcome") -> dict[str, Any]:
         "disbursements_posted": span.postings,
         "calls_again": span.calls_again,
         "posting_seconds": round(span.seconds, 1),
+        **asdict(live.collected),
         "kill": None if live.kill is None else asdict(live.kill),
     }
 
@@ -218,7 +219,9 @@ def _print_outcome(outcome: "DayOutcome") -> None:
 
 
 def _live_in_words(live: "LiveOutcome") -> str:
-    told = f"On {live.url}: {live.span.postings} disbursements posted, {live.span.calls_again} calls made again."
+    took = live.collected
+    told = f"On {live.url}: {live.span.postings} disbursements posted, {live.span.calls_again} calls made again; "
+    told += f"{took.repayments} repayments and {took.deposits} deposits stand, {took.undone} more were undone."
     if live.kill is None:
         return told
     was = f"{live.kill.posted} were posted and {live.kill.under_way} under way"

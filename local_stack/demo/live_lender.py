@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -22,6 +22,14 @@ _STANDING = text(
     """
     SELECT count(*) FILTER (WHERE c.state = 'posted') AS posted, count(*) FILTER (WHERE c.lease_until > :now) AS under_way
     FROM core_postings c JOIN partners p ON p.id = c.partner_id WHERE p.name = :name AND c.kind = 'disburse'
+    """
+)
+_COLLECTED = text(
+    """
+    SELECT count(*) FILTER (WHERE c.kind = 'repayment' AND c.state = 'posted') AS repayments,
+           count(*) FILTER (WHERE c.kind = 'deposit' AND c.state = 'posted') AS deposits,
+           count(*) FILTER (WHERE c.state = 'undone') AS undone
+    FROM core_postings c JOIN partners p ON p.id = c.partner_id WHERE p.name = :name AND c.kind IN ('repayment', 'deposit')
     """
 )
 _SPAN = text(
@@ -58,12 +66,22 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """Postings of customers' payments that stand there, and those that were undone."""
+
+    repayments: int
+    deposits: int
+    undone: int
+
+
+@dataclass(frozen=True, slots=True)
 class LiveOutcome:
     """What the day was to the lender on the running server."""
 
     url: str
     span: Span
     kill: Kill | None
+    collected: Collected
 
 
 @dataclass(slots=True)
@@ -76,7 +94,7 @@ class LiveLender:
     day: date
     before: dict[str, Any] = field(default_factory=dict)
     kill: Kill | None = None
-    _officers: asyncio.Lock = field(default_factory=asyncio.Lock)  # they approve nothing while their server is down
+    hours: asyncio.Lock = field(default_factory=asyncio.Lock)  # held by whoever works in its Mifos X, and by who restarts it
 
     async def open(self) -> None:
         """The office makes people and accounts; what stands in its books before the day is kept."""
@@ -85,7 +103,7 @@ class LiveLender:
 
     async def approve(self, loans: Sequence[PlannedLoan]) -> None:
         """Officers approve loans; while the server is being restarted they wait."""
-        async with self._officers:
+        async with self.hours:
             await self.office.approve(loans, self.day)
 
     async def be_killed(self, runtime: Runtime) -> None:
@@ -96,7 +114,7 @@ class LiveLender:
         if self.server.restart is None:
             return
         posted, under_way = await self._half_posted(runtime)
-        async with self._officers:
+        async with self.hours:
             started = time.monotonic()
             await _run(self.server.restart)
             self.kill = Kill(posted, under_way, round(time.monotonic() - started, 1))
@@ -116,7 +134,9 @@ class LiveLender:
 
     async def outcome(self, runtime: Runtime) -> LiveOutcome:
         """What the day was to this lender."""
-        return LiveOutcome(self.server.url, await self.span(runtime), self.kill)
+        async with runtime.engine.connect() as connection:
+            row = (await connection.execute(_COLLECTED, {"name": self.planned.name})).one()
+        return LiveOutcome(self.server.url, await self.span(runtime), self.kill, Collected(*row))
 
     async def span(self, runtime: Runtime) -> Span:
         """How fast the loans were posted."""
@@ -132,6 +152,34 @@ def doubled(books: Mapping[str, Any]) -> list[str]:
         for number, loan in books["loans"].items()
     }
     return [f"Mifos X: loan {number}: {count} disbursements stand on it" for number, count in counts.items() if count > 1]
+
+
+def misplaced(
+    books: Mapping[str, Any], payments: Iterable[Mapping[str, Any]], placed: Mapping[str, Mapping[tuple[str, int], int]]
+) -> list[str]:
+    """The payments that do not stand where they belong, in words.
+
+    `payments`: all that M-Pesa took. Each stands in full and no more, and those in `placed` (by receipt) exactly on the accounts
+    named there, with so many cents on each.
+    """
+    standing: dict[str, dict[tuple[str, int], int]] = {}
+    for kind, accounts in (("loan", books["loans"]), ("savings", books["savings"])):
+        for number, account in accounts.items():
+            for row in account["transactions"]:
+                if row["receipt"] and row["kind"] in {"repayment", "deposit"} and not row["reversed"]:
+                    on = standing.setdefault(row["receipt"], {})
+                    on[kind, number] = on.get((kind, number), 0) + row["amount_cents"]
+    findings = []
+    for payment in payments:
+        receipt = payment["receipt"]
+        there = standing.pop(receipt, {})
+        belongs = placed.get(receipt)
+        if there != belongs if belongs is not None else sum(there.values()) != payment["amount_cents"]:
+            words = "in full" if belongs is None else str(dict(belongs))
+            findings.append(f"Mifos X: payment {receipt} of {payment['amount_cents']} cents stands as {there}, and not {words}")
+    return findings + [
+        f"Mifos X: {receipt} stands as {there}, and M-Pesa has no such payment" for receipt, there in standing.items()
+    ]
 
 
 async def _run(command: str) -> None:

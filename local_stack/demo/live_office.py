@@ -56,6 +56,7 @@ class Office:
         self._loans: dict[int, int] = {}  # planned number -> id there
         self._savings: dict[int, int] = {}
         self._clients: dict[int, int] = {}
+        self._account_nos: dict[tuple[str, int], str] = {}
 
     async def open(self, partner: PlannedPartner, day: date) -> None:
         """Makes the planned product, clients, loans and savings accounts; approves and disburses those that are so by plan."""
@@ -76,9 +77,39 @@ class Office:
         """Approves loans that were applied for, at their full amount."""
         await self._each(loans, lambda loan: self._approve(self._loans[loan.number], loan.principal, day))
 
-    def loan_id(self, number: int) -> int:
-        """The id there of the loan that the plan numbers so."""
-        return self._loans[number]
+    def id_of(self, kind: str, number: int) -> int:
+        """The id there of the loan or savings account that the plan numbers so."""
+        return (self._loans if kind == "loan" else self._savings)[number]
+
+    def account_no(self, kind: str, number: int) -> str:
+        """The number there of the loan or savings account that the plan numbers so."""
+        return self._account_nos[kind, number]
+
+    async def owed(self, loan: int) -> Decimal:
+        """What is owed on a loan, in shillings."""
+        answer = await self._call("GET", f"/loans/{self._loans[loan]}")
+        return Decimal(str(answer["summary"]["totalOutstanding"]))
+
+    async def take_cash(self, kind: str, number: int, shillings: Decimal, day: date) -> int:
+        """A cashier books a repayment or a deposit that was made at the counter; the transaction's id."""
+        body: dict[str, Any] = {"transactionDate": str(day), "transactionAmount": str(shillings), **_FORMAT}
+        if kind == "loan":
+            path = f"/loans/{self._loans[number]}/transactions?command=repayment"
+        else:
+            path = f"/savingsaccounts/{self._savings[number]}/transactions?command=deposit"
+            body["paymentTypeId"] = (await self._call("GET", "/paymenttypes"))[0]["id"]
+        return int((await self._call("POST", path, body))["resourceId"])
+
+    async def undo(self, kind: str, number: int, transaction: int, day: date) -> None:
+        """An officer takes a repayment or a deposit back."""
+        account = f"/loans/{self._loans[number]}" if kind == "loan" else f"/savingsaccounts/{self._savings[number]}"
+        body = {"transactionDate": str(day), "transactionAmount": 0, **_FORMAT}
+        await self._call("POST", f"{account}/transactions/{transaction}?command=undo", body)
+
+    async def transaction_of(self, loan: int, receipt: str) -> int:
+        """The id of the standing transaction of a loan that bears an M-Pesa receipt."""
+        rows = await self._transactions(f"/loans/{self._loans[loan]}")
+        return next(int(row["id"]) for row in rows if row["receipt"] == receipt and not row["reversed"])
 
     async def books(self) -> dict[str, Any]:
         """What stands on the accounts that this office made, in the shape of a host in the sandbox's truth."""
@@ -159,6 +190,7 @@ class Office:
         if loan.found is None:
             paid = {"actualDisbursementDate": str(on), "transactionAmount": loan.principal, **_FORMAT}
             await self._call("POST", f"/loans/{number}?command=disburse", paid)
+            self._account_nos["loan", loan.number] = (await self._call("GET", f"/loans/{number}"))["accountNo"]
 
     async def _approve(self, number: int, amount: int, day: date) -> None:
         body = {"approvedOnDate": str(day), "approvedLoanAmount": amount, "expectedDisbursementDate": str(day), **_FORMAT}
@@ -170,6 +202,7 @@ class Office:
         number = self._savings[account.number] = (await self._call("POST", "/savingsaccounts", {**body, **more}))["savingsId"]
         await self._call("POST", f"/savingsaccounts/{number}?command=approve", {"approvedOnDate": str(day), **_FORMAT})
         await self._call("POST", f"/savingsaccounts/{number}?command=activate", {"activatedOnDate": str(day), **_FORMAT})
+        self._account_nos["savings", account.number] = (await self._call("GET", f"/savingsaccounts/{number}"))["accountNo"]
 
     async def _each(self, things: Iterable[Any], do: Callable[[Any], Awaitable[T]]) -> list[T]:
         async def one(thing: Any) -> T:
@@ -211,6 +244,7 @@ def _movement(row: dict[str, Any]) -> dict[str, Any]:
     kind = row.get("type") or row.get("transactionType") or {}
     what = "disbursement" if kind.get("disbursement") else "repayment" if kind.get("repayment") else "other"
     return {
+        "id": row["id"],
         "kind": "deposit" if kind.get("deposit") else what,
         "amount_cents": int(Decimal(str(row["amount"])) * 100),
         "receipt": (row.get("paymentDetailData") or {}).get("receiptNumber") or None,

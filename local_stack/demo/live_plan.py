@@ -4,6 +4,7 @@ The server keeps what earlier runs made; external ids, phones and product names 
 """
 
 import random
+from enum import StrEnum
 
 from local_stack.demo.day_plan import (
     FIRST_NAMES,
@@ -19,9 +20,20 @@ from local_stack.demo.day_plan import (
 HOST = "live"
 _RUNNING = 10
 _SAVINGS = 5
-_PAYMENTS = 20
+_PAYMENTS = 60
+_SMALL_LOAN = 8_000
 _PHONES = 100_000_000
 _CHARGES_A_LOAN = 200  # more than M-Pesa's fee, ours, the excise and two texts
+
+
+class Place(StrEnum):
+    """What a running loan of its own is there for. `SHARED` and `RIGHT` are of clients with a savings account, too."""
+
+    OVERPAID = "overpaid"  # takes more than is owed on it
+    SHARED = "shared"  # of what is paid on it the rest goes to savings
+    CLOSED = "closed"  # paid off at the counter, before a customer pays to it
+    WRONG = "wrong"  # what is posted to it belongs elsewhere
+    RIGHT = "right"  # where that belongs
 
 
 def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
@@ -29,7 +41,7 @@ def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
     chance = random.Random(f"{seed} live")  # noqa: S311 - a plan, not a secret
     clients = [
         PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", f"07{(run + number) % _PHONES:08d}")
-        for number in range(1, loans + _RUNNING + 1)
+        for number in range(1, loans + _RUNNING + len(Place) + 1)
     ]
     approved = [
         PlannedLoan(
@@ -46,6 +58,10 @@ def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
         PlannedLoan(number, number, 1, chance.randrange(40_000, 60_000, 100), 0, None)
         for number in range(loans + 1, loans + _RUNNING + 1)
     ]
+    last = loans + _RUNNING
+    placed = [PlannedLoan(number, number, 1, _SMALL_LOAN, 0, None) for number in range(last + 1, last + len(Place) + 1)]
+    owners = [loans + number for number in range(1, _SAVINGS + 1)]
+    owners += [last + 1 + list(Place).index(place) for place in (Place.SHARED, Place.RIGHT)]
     return PlannedPartner(
         name="live",
         display_name="Live Lender",
@@ -60,10 +76,22 @@ def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
         first_top_up=loans * _CHARGES_A_LOAN + 5_000,
         second_top_up=0,
         clients=tuple(clients),
-        loans=tuple(approved + running),
-        savings=tuple(PlannedSavings(number, loans + number) for number in range(1, _SAVINGS + 1)),
+        loans=tuple(approved + running + placed),
+        savings=tuple(PlannedSavings(number, owner) for number, owner in enumerate(owners, 1)),
         payments=tuple(_payment(chance, number, loans, clients) for number in range(1, _PAYMENTS + 1)),
+        every_feed=True,
     )
+
+
+def loan_of(planned: PlannedPartner, place: Place) -> PlannedLoan:
+    """The running loan that is there for this."""
+    return planned.loans[list(Place).index(place) - len(Place)]
+
+
+def savings_of(planned: PlannedPartner, place: Place) -> PlannedSavings:
+    """The savings account of the client who has that loan."""
+    client = loan_of(planned, place).client
+    return next(account for account in planned.savings if account.client == client)
 
 
 def _payment(chance: random.Random, number: int, loans: int, clients: list[PlannedClient]) -> PlannedPayment:

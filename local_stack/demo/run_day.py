@@ -15,15 +15,17 @@ from local_stack import stack
 from local_stack.demo.acts import Outside, live_the_day, take_in_lender
 from local_stack.demo.cashiers import Cashiers
 from local_stack.demo.day_plan import NORMAL_FLOAT, DayPlan, plan_day
-from local_stack.demo.live_lender import LiveLender, LiveOutcome, doubled
+from local_stack.demo.live_lender import LiveLender, LiveOutcome, doubled, misplaced
 from local_stack.demo.live_office import LiveMifos, Office
 from local_stack.demo.live_plan import plan_live
+from local_stack.demo.live_tellers import LiveTellers
 from local_stack.demo.people import People
 from local_stack.demo.proof import ProofLine
 from local_stack.demo.proving import draw_proof
 from local_stack.demo.reporting import make_reports
 from local_stack.demo.small_lenders import LOCKED_OUT, TROUBLED, plan_small_lenders
 from local_stack.demo.story import Happening, read_story
+from local_stack.demo.till import Till
 from local_stack.demo.watching import Picture, open_cases, take_picture
 from local_stack.demo.world import planned_faults, sandbox_world
 from local_stack.home import REPOSITORY, Home, exists, remove
@@ -160,8 +162,9 @@ async def _live(
     lenders = {partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True)}
     people = People(runtime, outside, sandbox_url, lenders)
     cashiers = Cashiers(runtime, connections, outside, sandbox_url, lenders)
+    tellers = None if live is None else LiveTellers(Till(runtime, connections, outside, *lenders[live.planned.name]), live)
     async with _timed(seconds, "day"):
-        living = asyncio.create_task(_lived(runtime, outside, planned, people, cashiers, live))
+        living = asyncio.create_task(_lived(runtime, outside, planned, people, cashiers, live, tellers))
         try:
             await _wait_for_rest(runtime, outside, planned, living, show)
         except Unreachable as error:
@@ -183,7 +186,8 @@ async def _live(
         if live is not None:
             before["mifos"][live.planned.host] = live.before
             truth["mifos"][live.planned.host] = books = await live.office.books()
-            findings += doubled(books)
+            paid_in = truth["mpesa"]["short_codes"][live.planned.c2b_short_code]["c2b"]
+            findings += doubled(books) + misplaced(books, paid_in, {} if tellers is None else tellers.placed)
             await live.office.take_down_hooks(runtime.public_url)
         async with runtime.engine.connect() as connection:
             cases, story = await open_cases(connection), await read_story(connection)
@@ -196,7 +200,13 @@ async def _live(
 
 
 async def _lived(
-    runtime: Runtime, outside: Outside, planned: DayPlan, people: People, cashiers: Cashiers, live: LiveLender | None
+    runtime: Runtime,
+    outside: Outside,
+    planned: DayPlan,
+    people: People,
+    cashiers: Cashiers,
+    live: LiveLender | None,
+    tellers: LiveTellers | None,
 ) -> None:
     """The day's acts, side by side: what officers and customers do, what people see to, and the kill of the live server."""
     async with asyncio.TaskGroup() as acts:
@@ -211,6 +221,8 @@ async def _lived(
             acts.create_task(act)
         if live is not None:
             acts.create_task(live.be_killed(runtime))
+        for act in () if tellers is None else tellers.acts():
+            acts.create_task(act)
 
 
 async def _wait_for_rest(runtime: Runtime, outside: Outside, planned: DayPlan, living: "asyncio.Task[None]", show: Show) -> None:

@@ -56,10 +56,10 @@ async def test_the_office_makes_what_is_planned_and_approves_on_the_day(server, 
     await office.open(planned, TODAY)
     by_hook = [loan for loan in planned.approved if loan.found is Found.HOOK]
     assert len(by_hook) == 2
-    before = {loan.number: await status_of(server, http, office.loan_id(loan.number)) for loan in planned.loans}
+    before = {loan.number: await status_of(server, http, office.id_of("loan", loan.number)) for loan in planned.loans}
     assert before == {loan.number: {Found.POLL: 200, Found.HOOK: 100, None: 300}[loan.found] for loan in planned.loans}
     await office.approve(by_hook, TODAY)
-    assert [await status_of(server, http, office.loan_id(loan.number)) for loan in by_hook] == [200, 200]
+    assert [await status_of(server, http, office.id_of("loan", loan.number)) for loan in by_hook] == [200, 200]
     with pytest.raises(Unreachable, match="refused"):
         await office.approve(by_hook, TODAY)
 
