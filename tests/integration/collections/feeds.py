@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 from vault_core.clients.daraja_pull import PullAnswer, PullQuestion, classify_pull
@@ -33,20 +35,27 @@ class Paid:
     at: datetime
     reference: str = "000000011"
     balance: int = 9_000_00
+    short_code: str = PAY_BILL
 
-    def confirmation(self) -> bytes:
-        return json.dumps(
-            {
-                "TransID": self.receipt,
-                "TransTime": f"{self.at.astimezone(NAIROBI):%Y%m%d%H%M%S}",
-                "TransAmount": f"{self.cents // 100}.{self.cents % 100:02d}",
-                "BusinessShortCode": PAY_BILL,
-                "BillRefNumber": self.reference,
-                "OrgAccountBalance": f"{self.balance // 100}.{self.balance % 100:02d}",
-                "MSISDN": "2547 ***** 126",
-                "FirstName": "JANE",
-            }
-        ).encode()
+    def confirmation(self, version: str = "v2") -> bytes:
+        """Its confirmation as C2B sends it: v1 (phone hashed), v2 (masked), or as old ones did (numbers, phone in clear)."""
+        written = f"{self.at.astimezone(NAIROBI):%Y%m%d%H%M%S}"
+        sent: dict[str, Any] = {
+            "TransID": self.receipt,
+            "TransTime": written,
+            "TransAmount": f"{self.cents // 100}.{self.cents % 100:02d}",
+            "BusinessShortCode": self.short_code,
+            "BillRefNumber": self.reference,
+            "OrgAccountBalance": f"{self.balance // 100}.{self.balance % 100:02d}",
+            "MSISDN": "2547 ***** 126",
+            "FirstName": "JANE",
+        }
+        if version == "v1":
+            sent |= {"TransactionType": "Pay Bill", "MSISDN": sha256(PHONE.encode()).hexdigest(), "LastName": "WANJIKU"}
+        if version == "legacy":
+            numbers = {"TransTime": int(written), "BusinessShortCode": int(self.short_code), "MSISDN": int(PHONE)}
+            sent |= {"TransactionType": "", "TransID": self.receipt.lower(), "ThirdPartyTransID": "1234567890"} | numbers
+        return json.dumps(sent).encode()
 
     def pulled(self) -> dict[str, object]:
         return {
@@ -68,7 +77,7 @@ class Paid:
     def pushed(self, partner_id: UUID, event_id: UUID) -> IncomingPayment:
         return IncomingPayment(
             partner_id=partner_id,
-            short_code=PAY_BILL,
+            short_code=self.short_code,
             receipt=self.receipt,
             amount=Money(self.cents),
             happened_at=self.at,
@@ -93,13 +102,15 @@ async def tell_by_pull(umoja, *payments: Paid) -> None:
     window = Window(
         min(one.at for one in payments) - timedelta(minutes=5), max(one.at for one in payments) + timedelta(minutes=5)
     )
-    question = PullQuestion(PAY_BILL, window.start, window.end)
+    short_code = umoja.partner.c2b_short_code
+    question = PullQuestion(short_code, window.start, window.end)
     answer_id = await keep_answer(umoja.runtime, umoja.partner.id, question, PullAnswer(outcome, 200, body))
-    await book_page(umoja.runtime, umoja.partner.id, PAY_BILL, window, outcome.value, answer_id)
+    await book_page(umoja.runtime, umoja.partner.id, short_code, window, outcome.value, answer_id)
 
 
 def statement_of(*payments: Paid, name: str = "statement.csv", extra: str = "") -> Statement:
-    lines = [f"Short Code,{PAY_BILL}", "", COLUMNS, *(one.statement_line() for one in payments), extra, ""]
+    [short_code] = {one.short_code for one in payments} or {PAY_BILL}
+    lines = [f"Short Code,{short_code}", "", COLUMNS, *(one.statement_line() for one in payments), extra, ""]
     return Statement(name, "\n".join(lines).encode())
 
 

@@ -1,4 +1,4 @@
-"""The outside of the payment model: an M-Pesa that gives back and a Mifos X that posts and undoes, each with a book of its own."""
+"""The outside of the payment model: an M-Pesa that prompts and gives back and a Mifos X that posts and undoes, each with its book."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from uuid import UUID
 from vault_core import fault_points
 from vault_core.clients.daraja import QueryAck, ReversalInstruction, StatusQuestion
 from vault_core.clients.daraja_answers import SLOW_DOWN
+from vault_core.clients.daraja_stk import Fate, StkAck, StkFate, StkPrompt, StkQuestion
 from vault_core.clients.mifos import ApprovedLoan, CoreWrite, LoanTransaction, Posted, SavingsAccount
 from vault_core.clients.mifos_errors import CONFLICT
 from vault_core.clients.mifos_values import AccountState, FoundAccount, MifosPerson
@@ -189,11 +190,41 @@ class Asked:
         return json.dumps({"Result": {"ResultType": 0, "ResultCode": 0, "ResultParameters": {"ResultParameter": rows}}}).encode()
 
 
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt that reached a phone. `receipt`: under which the customer paid; None: they did not."""
+
+    request: str  # our id in the callback's URL
+    checkout: str
+    reference: str
+    amount: Money
+    receipt: str | None
+
+    def callback(self, phone: str, *, bare: bool = False) -> bytes:
+        """What M-Pesa calls back; `bare`: its success names no receipt."""
+        said: dict[str, Any] = {"MerchantRequestID": "m", "CheckoutRequestID": self.checkout, "ResultDesc": "d"}
+        if self.receipt is None:
+            return json.dumps({"Body": {"stkCallback": said | {"ResultCode": 1032}}}).encode()
+        told = {"Amount": float(self.amount.cents / 100), "MpesaReceiptNumber": self.receipt, "PhoneNumber": int(phone)}
+        if bare:
+            del told["MpesaReceiptNumber"]
+        items = [{"Name": name, "Value": value} for name, value in told.items()]
+        return json.dumps({"Body": {"stkCallback": said | {"ResultCode": 0, "CallbackMetadata": {"Item": items}}}}).encode()
+
+
 @dataclass
 class Bank:
-    """M-Pesa: what it gave back, and the mood it answers the next request in."""
+    """M-Pesa: whom it prompted, what it gave back, and the mood it answers the next request in.
+
+    `pays`: under which receipt the next one who is prompted pays; None: they will not. `fate`: what it says of a prompt, if not
+    the truth.
+    """
 
     mood: str = "accept"
+    pays: str | None = None
+    fate: Fate | None = None
+    prompts: dict[str, Prompted] = field(default_factory=dict)  # by CheckoutRequestID
+    can_prompt: bool = True
     asked: list[Asked] = field(default_factory=list)
     questions: list[tuple[str, str]] = field(default_factory=list)
 
@@ -218,6 +249,25 @@ class Bank:
     async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
         self.questions.append((question.occasion, question.originator_conversation_id))
         return Unknown("the answer to the question is lost")
+
+    async def prompt(self, wanted: StkPrompt) -> Outcome[StkAck]:
+        if self.mood == "dies before":
+            raise Killed
+        if self.mood in ("busy", "refuses"):
+            return Refused(SLOW_DOWN, "Spike Arrest Violation", Refusal.RETRY_LATER)
+        if self.mood == "lost on the way":
+            return Unknown("no answer")
+        checkout = f"ws_CO_{wanted.short_code}_{len(self.prompts) + 1}"
+        request = wanted.callback_url.rsplit("/", 1)[-1]
+        self.prompts[checkout] = Prompted(request, checkout, wanted.account_reference, wanted.amount, self.pays)
+        if self.mood == "dies after":
+            raise Killed
+        return Unknown("no answer") if self.mood == "lost on the way back" else Accepted(StkAck("m", checkout))
+
+    async def query_prompt(self, question: StkQuestion) -> Outcome[StkFate]:
+        truth = Fate.PAID if self.prompts[question.checkout_request_id].receipt else Fate.DECLINED
+        said = self.fate or truth
+        return Accepted(StkFate(said, {Fate.PAID: "0", Fate.DECLINED: "1037", Fate.PENDING: "4999"}[said], "said"))
 
     def given_back(self, receipt: str) -> int:
         return sum(each.receipt == receipt and each.code == "0" for each in self.asked)
