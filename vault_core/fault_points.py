@@ -1,9 +1,9 @@
 """Fault points: places where a test ends a process with SIGKILL. Off, and a plain comparison with None, everywhere else.
 
 They stand on the seams that all code passes, so that a new transaction or call is a fault point by itself: before and after each
-commit (database.py), before and after each request and after its answer (clients/http_exchange.py), around the commit of a
-delivery (inbox/receiving.py), around each Kafka message sent and each batch taken (vault_pipelines/streams). A point is named by
-the moment and by the function or address it stands in.
+commit (database.py), before each request and after its answer (clients/http_exchange.py), between the two when it has left whole
+(http_pool.py), around the commit of a delivery (inbox/receiving.py), around each Kafka message sent and each batch taken
+(vault_pipelines/streams). A point is named by the moment and by the function or address it stands in.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 
 from vault_core.errors import ConfigurationError
@@ -83,20 +84,12 @@ def reach(moment: str, place: Callable[..., Any] | str) -> None:
         _reached(f"{moment} {place if isinstance(place, str) else _name_of(place)}")
 
 
-def watch(request: httpx.Request) -> None:
-    """Makes the moment at which `request` has left whole a fault point."""
-    if _reached is None:
-        return
-    place = place_of(request)
-
-    async def trace(event: str, _info: object) -> None:
-        if event.endswith("send_request_body.complete"):
-            reach("after send", place)
-
-    request.extensions["trace"] = trace
+def is_armed() -> bool:
+    """Whether anything is done at fault points: else what only they need is not worked out."""
+    return _reached is not None
 
 
-def place_of(request: httpx.Request) -> str:
+def place_of(request: httpx.Request | aiohttp.ClientRequest) -> str:
     """Method and path, with the ids of rows and loans left out: the same for every loan."""
     return f"{request.method} {_ROW.sub('*', request.url.path)}"
 

@@ -5,6 +5,7 @@ is a ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol or LocalProt
 may have done what was asked. Nothing is repeated, but for a read whose kept connection turns out to have been closed.
 """
 
+import asyncio
 import select
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from vault_core.fault_points import is_armed, place_of, reach
+
 _MOST_CONNECTIONS = 256
 _KEPT_SECONDS = 5.0  # between two requests; servers close idle connections, and a request on a closed one proves nothing
 # What httpx has set already, or left out on purpose.
@@ -29,13 +32,9 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._traced: httpx.AsyncHTTPTransport | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, up to the head of its answer; the connection is free when the body is read or closed."""
-        if "trace" in request.extensions:  # of tests, which must know when a request has left whole: aiohttp does not tell
-            self._traced = self._traced or httpx.AsyncHTTPTransport(verify=self._certificates)
-            return await self._traced.handle_async_request(request)
         waits = request.extensions.get("timeout", {})
         timeout = aiohttp.ClientTimeout(connect=waits.get("pool"), sock_connect=waits.get("connect"), sock_read=waits.get("read"))
         with _errors_of_httpx():
@@ -52,8 +51,6 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        if self._traced is not None:
-            await self._traced.aclose()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -66,6 +63,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=_Connector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS),
+                request_class=_Request,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # httpx does it
                 skip_auto_headers=_NOT_ADDED,
@@ -82,6 +80,24 @@ class _Connector(aiohttp.TCPConnector):
         while (connection := await super()._get(key, traces)) is not None and not _is_silent(connection):
             connection.close()
         return connection
+
+
+class _Request(aiohttp.ClientRequest):
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Writes the request; the moment at which it has left whole, and is not answered, is a fault point."""
+        answer = await super().send(conn)
+        if is_armed():
+            while not _has_left(answer, conn):  # noqa: ASYNC110 - aiohttp does not tell when
+                await asyncio.sleep(0)
+            reach("after send", place_of(self))
+        return answer
+
+
+def _has_left(answer: aiohttp.ClientResponse, connection: Connection) -> bool:
+    protocol = connection.protocol
+    if protocol is None or protocol.transport is None or protocol.transport.is_closing():
+        return True  # or as much of it as ever will
+    return answer._writer is None and protocol.transport.get_write_buffer_size() == 0  # noqa: SLF001
 
 
 def _is_silent(connection: Connection) -> bool:

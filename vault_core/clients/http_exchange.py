@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from vault_core.errors import ConfigurationError
-from vault_core.fault_points import place_of, reach, watch
+from vault_core.fault_points import place_of, reach
 
 _LARGEST_ANSWER = 64 * 2**20
 _CAUSE_LENGTH = 200
@@ -61,7 +61,6 @@ async def exchange(
             request.headers.pop("cookie", None)  # the pool is shared: one partner's session must never travel with another's call
             place = place_of(request)
             reach("before send", place)
-            watch(request)
             response = await http.send(request, stream=True, follow_redirects=False)
             try:
                 body = bytearray()

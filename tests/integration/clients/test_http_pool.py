@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -179,13 +181,49 @@ async def test_what_comes_unasked_is_not_the_answer_of_the_next_request(http):
             await told.wait()
 
 
-async def test_a_request_that_a_test_follows_tells_when_it_has_left_whole(http):
-    told = asyncio.Event()
+_BODY = 3_000_000  # more than a socket takes at once
+_CALLS_AND_DIES = f"""
+import asyncio, sys, httpx, uvloop
+from vault_core import fault_points
+from vault_core.clients.http_exchange import exchange
+from vault_core.http_pool import PooledTransport
 
-    async def trace(event: str, _info: object) -> None:
-        if event.endswith("send_request_body.complete"):
+async def main():
+    async with httpx.AsyncClient(transport=PooledTransport()) as http:
+        await exchange(http, "POST", sys.argv[3], timeout=30, content=b"x" * {_BODY})
+
+fault_points.arm(fault_points.FaultPoint(sys.argv[1]))
+{{"asyncio": asyncio, "uvloop": uvloop}}[sys.argv[2]].run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "loop", "arrived", "answered"),
+    [
+        ("before send", "asyncio", 0, False),
+        ("after send", "asyncio", _BODY, False),
+        ("after send", "uvloop", _BODY, False),
+        ("after receive", "asyncio", _BODY, True),
+    ],
+)
+async def test_a_process_dies_before_it_sends_when_all_has_left_and_when_it_has_its_answer(moment, loop, arrived, answered):
+    received, told, ended = bytearray(), asyncio.Event(), asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while len(received) < _BODY and (part := await reader.read(65536)):
+            received.extend(part)
+        # The process that dies before its answer closes the connection by its death; the other one has to be answered.
+        if answered or await reader.read():
             told.set()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+        ended.set()
 
-    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as seen:
-        await http.post(seen.url, content=b"{}", extensions={"trace": trace})
-    assert told.is_set()
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/pay"
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", _CALLS_AND_DIES, f"{moment} POST /pay", loop, url)
+        assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+        if arrived:
+            await asyncio.wait_for(ended.wait(), 10)
+    assert (len(received), told.is_set()) == (arrived, answered)
