@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,9 @@ import httpx
 from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import HANDLERS
+from vault_core.collections.assigning import UNDO_CALL
 from vault_core.collections.posting import post_collections
+from vault_core.collections.undoing import undo_postings
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.detection import poll_due
 from vault_core.disbursements.posting import post_disbursements
@@ -35,20 +37,12 @@ from vault_core.settings import read_settings
 from vault_pipelines.streams.edge import Edge
 from vault_pipelines.streams.periodic import Job, jobs
 
-CALLS = {"disbursement.post": post_disbursements, "collection.post": post_collections, "message.send": send_messages}
-DELIVERIES = {TOPIC_OF_PURPOSE[purpose]: handler for purpose, handler in HANDLERS.items()}
-# The jobs that move a payout on. The others are about wallets, tariffs and the proof of the ledger.
-JOBS = (
-    "relay calls",
-    "sweep inbox",
-    "ask about payouts",
-    "look at held loans",
-    "read held loans again",
-    "watch floats",
-    "ask for balances",
-    "look for next tranches",
-    "recover sending",
-)
+CALLS = {
+    "disbursement.post": post_disbursements,
+    "collection.post": post_collections,
+    UNDO_CALL: undo_postings,
+    "message.send": send_messages,
+}
 # Short waits, so that a worker which comes after a dead one finds everything due after a few steps of time.
 PACE = {
     "VAULT_POLL_EVERY": "1",
@@ -69,6 +63,16 @@ PACE = {
 # What a worker lets pass between its rounds: leases, waits, and at last the time after which a batch is formed anew.
 STEPS = (5, 40, 70, 100, 700, *(100,) * 12)
 IMPATIENT_STEPS = (35,)
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a worker does: `first` in each round, then its jobs by the clock and its deliveries (by purpose), while anything is left."""
+
+    first: Callable[[Runtime, Connections], Awaitable[None]]
+    jobs: tuple[str, ...]
+    deliveries: Mapping[str, Any]
+    left: str  # the statement that counts it
 
 
 @dataclass
@@ -92,15 +96,17 @@ class Ended:
 class Worker:
     """One process's work."""
 
-    def __init__(self, runtime: Runtime, connections: Connections, clock: MovedClock, sandbox: str) -> None:
+    def __init__(self, runtime: Runtime, connections: Connections, clock: MovedClock, sandbox: str, duty: Duty) -> None:
         self.runtime = runtime
         self.connections = connections
         self.clock = clock
         self.sandbox = sandbox
+        self.duty = duty
+        self.deliveries = {TOPIC_OF_PURPOSE[purpose]: handler for purpose, handler in duty.deliveries.items()}
         self.published: dict[str, list[Any]] = {}
         self.edge = Edge(self._produce)
         self.edge._runtime, self.edge._connections = runtime, connections
-        self.jobs: list[Job] = [job for job in jobs(self.edge, self._produce, heartbeat=None) if job.name in JOBS]
+        self.jobs: list[Job] = [job for job in jobs(self.edge, self._produce, heartbeat=None) if job.name in duty.jobs]
 
     async def _produce(self, topic: str, key: bytes | None, value: bytes | None, _headers: Mapping[str, bytes]) -> None:
         self.published.setdefault(topic, []).append(_Message(key, value))
@@ -121,9 +127,7 @@ class Worker:
 
     async def round(self) -> None:
         await self._until_still()  # hooks that wait are heard before the poll finds their loans
-        await poll_due(self.runtime, self.connections)
-        for batch in await form_batches(self.runtime):
-            await send_batch(self.runtime, self.connections, batch.id)
+        await self.duty.first(self.runtime, self.connections)
         await self._until_still()
 
     async def _until_still(self) -> None:
@@ -139,11 +143,11 @@ class Worker:
             if topic in (MIFOS_TOPIC, SMS_TOPIC):
                 await self.edge.make_calls(topic, messages, CALLS)
             else:
-                await self.edge.apply(topic, messages, DELIVERIES[topic])
+                await self.edge.apply(topic, messages, self.deliveries[topic])
 
     async def is_done(self) -> bool:
         async with self.runtime.engine.connect() as connection:
-            return not (await connection.execute(_LEFT)).scalar_one()
+            return not (await connection.execute(text(self.duty.left))).scalar_one()
 
     async def _quiet(self) -> None:
         async with asyncio.timeout(20):
@@ -161,18 +165,40 @@ class _Message:
     value: bytes | None
 
 
-_LEFT = text(
-    """
+async def _pay_out(runtime: Runtime, connections: Connections) -> None:
+    await poll_due(runtime, connections)
+    for batch in await form_batches(runtime):
+        await send_batch(runtime, connections, batch.id)
+
+
+# The jobs that move a payout on. The others are about wallets, tariffs and the proof of the ledger.
+PAYOUTS = Duty(
+    first=_pay_out,
+    jobs=(
+        "relay calls",
+        "sweep inbox",
+        "ask about payouts",
+        "look at held loans",
+        "read held loans again",
+        "watch floats",
+        "ask for balances",
+        "look for next tranches",
+        "recover sending",
+    ),
+    deliveries=HANDLERS,
+    left="""
     SELECT (SELECT count(*) FROM disbursements WHERE state NOT IN ('disbursed', 'needs_review'))
          + (SELECT count(*) FROM disbursements WHERE state = 'disbursed' AND next_tranche_at IS NOT NULL)
          + (SELECT count(*) FROM outbox WHERE state = 'pending')
          + (SELECT count(*) FROM cases WHERE kind = 'float_short' AND closed_at IS NULL)
          + (SELECT count(*) FROM inbound_events WHERE state = 'stored')
-    """
+    """,
 )
 
 
-def work_in_child(environment: Mapping[str, str], sandbox: str, passed: timedelta, *, wish: str = "", patient: bool) -> Ended:
+def work_in_child(
+    environment: Mapping[str, str], sandbox: str, passed: timedelta, *, wish: str = "", patient: bool, duty: Duty = PAYOUTS
+) -> Ended:
     """A forked process works with the settings of `environment` and this wish of a fault point, and its end is waited for."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -181,7 +207,7 @@ def work_in_child(environment: Mapping[str, str], sandbox: str, passed: timedelt
         try:
             os.close(reader)
             clock = MovedClock(passed)
-            asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, patient=patient))
+            asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, duty, patient=patient))
             os.write(writer, str(clock.passed.total_seconds()).encode())
             code = 0
         except BaseException:  # noqa: BLE001 - the edge of the child: its test sees that it failed, and this says why
@@ -200,11 +226,11 @@ def work_in_child(environment: Mapping[str, str], sandbox: str, passed: timedelt
     return Ended(killed=False, passed=timedelta(seconds=float(words)))
 
 
-async def _work(environment: Mapping[str, str], sandbox: str, clock: MovedClock, *, patient: bool) -> None:
+async def _work(environment: Mapping[str, str], sandbox: str, clock: MovedClock, duty: Duty, *, patient: bool) -> None:
     async with open_runtime(read_settings(environment)) as opened:
         runtime = replace(opened, clock=clock, new_id=id_maker(clock))
         async with aclosing(Connections(runtime)) as connections:
-            await Worker(runtime, connections, clock, sandbox).work(patient=patient)
+            await Worker(runtime, connections, clock, sandbox, duty).work(patient=patient)
 
 
 def truth_of(sandbox: str) -> dict[str, Any]:
