@@ -1,11 +1,12 @@
 """Reading the statement that a person downloads from the M-Pesa portal, row by row: CSV or XLSX.
 
-The columns are assumed from what others who import it publish (docs/feeds.md lists them); a file without them is refused
-with the line. In front of them stand a few lines about the account, of which the short code is checked.
+The columns and the lines in front of them are those that others who import it read (docs/feeds.md lists them); a file without
+them is refused with the line. Of the lines about the account the short code is checked.
 """
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,10 @@ _HEADINGS: Mapping[str, tuple[str, ...]] = {
     REFERENCE: ("a/c no", "transaction party details"),
     CURRENCY: ("currency",),
 }
-_NEEDED = (RECEIPT, COMPLETED_AT, STATUS, PAID_IN, WITHDRAWN, REASON, REFERENCE)
+_NEEDED = (RECEIPT, COMPLETED_AT, STATUS, PAID_IN, WITHDRAWN)
+_OR_DETAILS = (REASON, REFERENCE)  # Details says both, too, in a sentence
+# "Short Code:,600100", "Shortcode: 600100 - UMOJA", "Paybill,600100".
+_SHORT_CODE = re.compile(r"(?:organi[sz]ation )?(?:short ?code|pay ?bill)(?: no| number)?\.?\s*:?\s*(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def _columns(line: int, headings: Sequence[str]) -> dict[str, int]:
     columns = {
         name: headings.index(heading) for name, known in _HEADINGS.items() for heading in reversed(known) if heading in headings
     }
-    missing = [_HEADINGS[name][0] for name in _NEEDED if name not in columns]
+    needed = _NEEDED if DETAILS in columns else (*_NEEDED, *_OR_DETAILS)
+    missing = [_HEADINGS[name][0] for name in needed if name not in columns]
     if missing:
         raise InvalidInput(
             f"line {line} has the columns of a statement but lacks: {', '.join(missing)}. docs/feeds.md lists those needed"
@@ -98,13 +103,12 @@ def _columns(line: int, headings: Sequence[str]) -> dict[str, int]:
 
 
 def _check_short_code(line: int, cells: Sequence[str], short_code: str) -> None:
-    heading = cells[0].lower().replace(":", "").strip() if cells else ""
-    if heading in {"short code", "shortcode", "organization short code"}:
-        told = next((cell for cell in cells[1:] if cell), "")
-        if told.removesuffix(".0") != short_code:
-            raise InvalidInput(
-                f"line {line}: the statement is of short code {told[:20]!r}, the partner's pay bill is {short_code}"
-            )
+    heading = _SHORT_CODE.fullmatch(cells[0]) if cells else None
+    if heading is None:
+        return
+    told = heading[1] or next((cell for cell in cells[1:] if cell), "")
+    if told.partition(" ")[0].removesuffix(".0") != short_code:
+        raise InvalidInput(f"line {line}: the statement is of short code {told[:20]!r}, the partner's pay bill is {short_code}")
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, list[str]]]:

@@ -12,9 +12,13 @@ from vault_core.errors import InvalidInput
 from vault_core.money import ZERO, Money
 
 _RECEIPT = re.compile(r"[A-Z0-9]{8,20}")
-# "Pay Bill", "Pay Bill Online", "Pay Utility" (before 2015), "Customer Merchant Payment", "Merchant Payment Online".
-_OF_CUSTOMERS = re.compile(r"pay ?bill|pay utility|customer.*merchant payment|^merchant payment|buy ?goods", re.IGNORECASE)
-_NEVER = re.compile(r"revers|charge|fee|withdraw", re.IGNORECASE)
+# "Pay Bill Online", "Standing Order Pay Bill", "Pay Utility", "Pay Utility with OD via STK" (on credit), "Pay Merchant",
+# "Customer Merchant Payment", "Merchant Payment Online", "Customer Buy Goods Online".
+_OF_CUSTOMERS = re.compile(
+    r"pay ?bill|pay utility|pay merchant|customer.*merchant payment|^merchant payment|buy ?goods", re.IGNORECASE
+)
+_NEVER = re.compile(r"revers|charge|\bfees?\b|withdraw", re.IGNORECASE)
+_ACCOUNT = re.compile(r"\bAcc\.\s*(.+)")  # "Pay Bill from 25471****126 - JANE DOE Acc. 0012"
 _TIMES = ("%Y-%m-%d %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M", "%d-%m-%Y %H:%M", "%d/%m/%Y %H:%M")
 _FIRST_YEAR = 2007
 _COMPLETED = "completed"
@@ -58,9 +62,11 @@ def read_row(row: StatementRow) -> StatementPayment | NoPayment | BadRow:
 
 
 def _read(row: StatementRow) -> StatementPayment | NoPayment:
+    receipt, status, details = row.text(columns.RECEIPT).upper(), row.text(columns.STATUS), row.text(columns.DETAILS)
+    if not receipt and not status:  # totals, say
+        return NoPayment("lines of no transaction")
     if not row.whole:
         raise InvalidInput("it has fewer cells than there are columns")
-    receipt, status = row.text(columns.RECEIPT).upper(), row.text(columns.STATUS)
     if not _RECEIPT.fullmatch(receipt):
         raise InvalidInput(f"{receipt[:30]!r} is no receipt number")
     if not status:
@@ -72,13 +78,18 @@ def _read(row: StatementRow) -> StatementPayment | NoPayment:
         return NoPayment(f"{status.lower()[:30]} transactions")
     at = _moment(row.text(columns.COMPLETED_AT), receipt)
     kind = row.text(columns.REASON)
-    named = kind or row.text(columns.DETAILS)
+    named = kind or details.partition(" from ")[0]  # behind it stands what the payer typed, which may be "school fee"
     if paid_in is None or paid_in <= ZERO or not _OF_CUSTOMERS.search(named) or _NEVER.search(named):
         return NoPayment(kind[:60] or "of no stated kind")
     if row.text(columns.CURRENCY).upper() not in {"", "KES"}:
         raise InvalidInput(f"{receipt} is in {row.text(columns.CURRENCY)[:10]}, not KES")
     phone, name = _party(row.text(columns.PARTY))
-    return StatementPayment(row.line, receipt, paid_in, at, _balance(row), row.text(columns.REFERENCE), phone, name)
+    return StatementPayment(row.line, receipt, paid_in, at, _balance(row), _reference(row, details), phone, name)
+
+
+def _reference(row: StatementRow, details: str) -> str:
+    said = _ACCOUNT.search(details)
+    return row.text(columns.REFERENCE) or ("" if said is None else said[1])
 
 
 def _amount(row: StatementRow, column: str, receipt: str) -> Money | None:

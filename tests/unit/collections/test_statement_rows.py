@@ -1,3 +1,4 @@
+import csv
 import io
 from datetime import UTC, datetime
 
@@ -86,6 +87,75 @@ def test_the_same_rows_are_read_from_a_workbook_with_numbers_and_dates_in_its_ce
     [payment] = read(file.getvalue())
     assert (payment.line, payment.amount, payment.balance) == (4, Money(1_500_10), Money(9_150_55))
     assert payment.at == datetime(2026, 11, 20, 7, 15, tzinfo=UTC)
+
+
+# The portal's own layout, as an importer of real downloads reads it: six lines about the account, thirteen columns, days first.
+PORTAL = [
+    ["Account Holder:", "UMOJA CREDIT LTD"],
+    ["Short Code:", "600100"],
+    ["Account:", "Utility Account"],
+    ["Time Period:", "", "From 10-11-2026 00:00:00", "", "To 20-11-2026 23:59:59"],
+    ["Operator:", "jdoe", "", "", "", "Date of Report: 20-11-2026 12:36:39"],
+    ["Opening Balance:", "0.00", "Closing Balance:", "8,700.00", "Available Balance:", "8,700.00", "Total Paid In:", "10,700.00"],
+    COLUMNS.removesuffix(",Currency").split(","),
+]
+KINDS = ["Pay Utility", "Pay Bill Online", "Standing Order Pay Bill", "Pay Utility with OD via STK", "Pay Utility with OD Online"]
+
+
+def portal_rows():
+    paid = [
+        cells(receipt=f"TKA5AY9DL{n}", at=f"1{n}-11-2026 10:15:00", reason=kind, reference="0012")[:13]
+        for n, kind in enumerate(KINDS)
+    ]
+    out = cells(receipt="TKA5AY9DLX", at="19-11-2026 17:00:00", paid_in="", withdrawn="-2,000.00", reference="")[:13]
+    out[3], out[9] = "Funds Transfer", "Utility Account to Organization Settlement Account"
+    return [*PORTAL, *reversed(paid), out, ["", "", "", "Totals", "", "7,500.00", "-2,000.00"]]
+
+
+def assert_portal(rows):
+    payments = [one for one in rows if isinstance(one, StatementPayment)]
+    assert [one.receipt for one in payments] == [f"TKA5AY9DL{n}" for n in (4, 3, 2, 1, 0)]
+    assert payments[-1].at == datetime(2026, 11, 10, 7, 15, tzinfo=UTC)
+    assert {(one.amount, one.reference, one.phone, one.payer_name) for one in payments} == {
+        (Money(1_500_00), "0012", "25471****126", "JANE DOE")
+    }
+    others = [one.kind for one in rows if isinstance(one, NoPayment)]
+    assert others == ["Utility Account to Organization Settlement Account", "lines of no transaction"]
+    assert len(rows) == len(payments) + len(others)
+
+
+def test_the_portals_own_download_is_read_with_all_that_stands_around_its_rows():
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(portal_rows())
+    assert_portal(read(text.getvalue()))
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file) as book:
+        sheet = book.add_worksheet("Organization Statement")
+        for place, row in enumerate(portal_rows()):
+            sheet.write_row(place, 0, row)
+    assert_portal(read(file.getvalue()))
+
+
+def test_kind_and_reference_are_read_from_the_details_where_their_columns_are_missing_or_empty():
+    [first] = read(
+        f"{HEAD}{COLUMNS}\n{line(reason='', reference='', details='Pay Bill from 25471****126 - J DOE Acc. school fee')}\n"
+    )
+    assert isinstance(first, StatementPayment)
+    assert first.reference == "school fee"
+    short = "Receipt No.,Completion Time,Initiation Time,Details,Transaction Status,Paid In,Withdrawn,Balance,Other Party Info"
+    row = 'SKE7AB12C3,22-09-2026 14:03:11,x,"Pay Bill from 2547****678 - Acc. R-000001",Completed,"1,053.00",,1.00,2547****678 - ANN'
+    charge = "SKE7AB12C4,22-09-2026 14:05:00,x,Pay Bill Charge,Completed,1.00,,0.00,"
+    payment, passed = read(f"{short}\n{row}\n{charge}\n")
+    assert (payment.reference, payment.amount, type(passed)) == ("R-000001", Money(1_053_00), NoPayment)
+
+
+@pytest.mark.parametrize(
+    "told", ["Short Code:,600101", "Shortcode: 600101 - UMOJA", "Paybill,600101", "Organization Short Code,600101"]
+)
+def test_a_statement_of_another_pay_bill_is_refused_however_it_is_labelled(told):
+    assert read(f"{told.replace('600101', '600100')}\n{COLUMNS}\n") == []
+    with pytest.raises(InvalidInput, match="is of short code '600101"):
+        read(f"{told}\n{COLUMNS}\n")
 
 
 @pytest.mark.parametrize(
