@@ -9,9 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.daraja_messages import C2BConfirmation, parse_confirmation
 from vault_core.collections.booking import IncomingPayment, book_payments
-from vault_core.database import in_transaction
 from vault_core.errors import Conflict
-from vault_core.inbox.applying import BadDeliveries, Effects, apply_deliveries, read_each
+from vault_core.inbox.applying import Effects, apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner, load_partners
@@ -39,33 +38,19 @@ async def handle_confirmations(runtime: Runtime, connections: Connections, ids: 
     A body that cannot be read becomes an exception of the inbox; so does one whose short code is not its partner's, with a case.
     Raises only what is worth trying again (the database).
     """
-    foreign: dict[str, NewCase] = {}
-
-    async def apply(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Effects:
-        try:
-            return await _book(connection, runtime, deliveries)
-        except BadDeliveries as bad:
-            foreign.update(
-                {cause.case.subject: cause.case for cause in bad.causes.values() if isinstance(cause, ForeignShortCode)}
-            )
-            raise
-
-    await apply_deliveries(runtime, ids, apply)
-    # The transaction that met them was rolled back, so their cases are opened on their own.
-    await in_transaction(
-        runtime.engine,
-        partial(open_cases, clock=runtime.clock, new_id=runtime.new_id, cases=list(foreign.values())),
-    )
+    await apply_deliveries(runtime, ids, partial(_book, runtime))
 
 
-async def _book(connection: AsyncConnection, runtime: Runtime, deliveries: Sequence[Delivery]) -> Effects:
+async def _book(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Effects:
     partners = await load_partners(connection, sorted({delivery.partner_id for delivery in deliveries}))
-    payments = read_each(deliveries, lambda delivery: _payment(delivery, partners.get(delivery.partner_id)))
-    bookings = await book_payments(connection, runtime, payments)
-    return {
-        delivery.id: f"{booking} {payment.receipt}"
-        for delivery, payment, booking in zip(deliveries, payments, bookings, strict=True)
+    payments, bad = read_each(deliveries, lambda delivery: _payment(delivery, partners.get(delivery.partner_id)))
+    bookings = await book_payments(connection, runtime, list(payments.values()))
+    foreign = [error.case for error in bad.values() if isinstance(error, ForeignShortCode)]
+    await open_cases(connection, runtime.clock, runtime.new_id, foreign)
+    booked = {
+        event_id: f"{booking} {payment.receipt}" for (event_id, payment), booking in zip(payments.items(), bookings, strict=True)
     }
+    return {**bad, **booked}
 
 
 def _payment(delivery: Delivery, partner: Partner | None) -> IncomingPayment:

@@ -1,6 +1,6 @@
 """Callbacks of STK push: they close requests and book their money, each exactly once (reference/daraja.md section 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,7 +14,7 @@ from vault_core.clients.daraja_stk import StkCallback, parse_stk_callback
 from vault_core.collections.booking import IncomingPayment, book_payments
 from vault_core.collections.stk_requests import StkRequest, lock_requests, mask_checkout, write_requests
 from vault_core.collections.stk_verdict import SUCCESS, StkState, judge, next_look
-from vault_core.inbox.applying import apply_deliveries
+from vault_core.inbox.applying import Effects, apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -57,8 +57,9 @@ async def handle_stk_results(runtime: Runtime, _connections: Connections, ids: S
     await apply_deliveries(runtime, ids, partial(_apply, runtime))
 
 
-async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
-    read = [(delivery, parse_stk_callback(delivery.body)) for delivery in deliveries]
+async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Effects:
+    told, bad = read_each(deliveries, lambda delivery: (delivery, parse_stk_callback(delivery.body)))
+    read = list(told.values())
     batch = _Batch(await _lock(connection, runtime, read))
     for delivery, said in read:
         request = batch.find(delivery, said)
@@ -72,7 +73,7 @@ async def _apply(runtime: Runtime, connection: AsyncConnection, deliveries: Sequ
         batch.effects[delivery_id] = f"{booking} {payment.receipt}"
     await settle_requests(connection, runtime, batch.requests)
     await open_cases(connection, runtime.clock, runtime.new_id, batch.cases)
-    return batch.effects
+    return {**bad, **batch.effects}
 
 
 async def settle_requests(connection: AsyncConnection, runtime: Runtime, requests: Sequence[StkRequest]) -> None:

@@ -12,7 +12,7 @@ from vault_core.disbursements.attempts import AttemptIndex, attempt_id_in, lock_
 from vault_core.disbursements.evidence import SaysNothing, read_result
 from vault_core.disbursements.fee_readings import FeeReading, keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
-from vault_core.inbox.applying import apply_deliveries, read_each
+from vault_core.inbox.applying import Effects, apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -34,8 +34,9 @@ async def handle_b2c_timeouts(runtime: Runtime, _connections: Connections, ids: 
     await apply_deliveries(runtime, ids, partial(_apply_timeouts, runtime))
 
 
-async def _apply_results(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
-    return await _apply(runtime, connection, read_each(deliveries, lambda delivery: (delivery, parse_result(delivery.body))))
+async def _apply_results(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Effects:
+    read, bad = read_each(deliveries, lambda delivery: (delivery, parse_result(delivery.body)))
+    return {**bad, **await _apply(runtime, connection, list(read.values()))}
 
 
 async def _apply_timeouts(runtime: Runtime, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Mapping[UUID, str]:
