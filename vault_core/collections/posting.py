@@ -238,14 +238,14 @@ def _seen(receipts: Mapping[PendingCollection, Receipt]) -> list[SeenAccount]:
 
 async def _end(runtime: Runtime, calls: Calls, pending: Mapping[UUID, PendingCollection]) -> None:
     """Ends the calls about payments that are with a person."""
-    with_a_person: dict[UUID, CallResult] = {
-        call.id: Done()
+    with_a_person: dict[Call, CallResult] = {
+        call: Done()
         for collection_id, call in calls.items()
         if collection_id not in pending or pending[collection_id].state not in ("matching", "posting", "posted")
     }
 
     async def work(connection: AsyncConnection) -> None:
-        await record_results(connection, runtime, with_a_person, {})
+        await record_results(connection, runtime, with_a_person)
 
     if with_a_person:
         await in_transaction(runtime.engine, work)
@@ -261,9 +261,4 @@ async def _record(
         if isinstance(result, Again) and result.counted and calls[one.id].last_try
     ]
     await hand_over(connection, runtime, used_up)
-    await record_results(
-        connection,
-        runtime,
-        {calls[one.id].id: result for one, result in results.items()},
-        {calls[one.id].id: calls[one.id].tries for one in results},
-    )
+    await record_results(connection, runtime, {calls[one.id]: result for one, result in results.items()})

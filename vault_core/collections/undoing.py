@@ -107,7 +107,7 @@ async def _move(runtime: Runtime, connections: Connections, call: Call) -> None:
             await _book(connection, runtime, one, decision, undone, target, kept)
         else:
             await _refuse(connection, runtime, one, decision, undone.refused or "nothing of it stands in Mifos X")
-        await record_results(connection, runtime, {call.id: Done()}, {})
+        await record_results(connection, runtime, {call: Done()})
 
     return await in_transaction(runtime.engine, work)
 
@@ -274,13 +274,13 @@ async def _put_off(runtime: Runtime, call: Call, one: PendingCollection, decisio
         if again.counted and call.last_try and await _is_still_to_move(connection, decision):
             why = f"given up after {call.tries} tries: {again.cause}; `move` it again to look anew"
             await _refuse(connection, runtime, one, decision, why)
-        await record_results(connection, runtime, {call.id: again}, {call.id: call.tries})
+        await record_results(connection, runtime, {call: again})
 
     await in_transaction(runtime.engine, work)
 
 
 async def _record(runtime: Runtime, call: Call, result: CallResult) -> None:
     async def work(connection: AsyncConnection) -> None:
-        await record_results(connection, runtime, {call.id: result}, {call.id: call.tries})
+        await record_results(connection, runtime, {call: result})
 
     await in_transaction(runtime.engine, work)

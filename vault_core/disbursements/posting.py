@@ -123,12 +123,12 @@ async def _finish(
 ) -> None:
     rows = {row.id: _paid(runtime, row) for row in await connection.execute(_READ, {"ids": list(by_subject)})}
     partners = await load_partners(connection, list({paid.partner_id for paid in rows.values()}))
-    results: dict[UUID, CallResult] = {}
+    results: dict[Call, CallResult] = {}
     posted: list[_Paid] = []
     lost: list[tuple[_Paid, str]] = []
     for call in calls:
         paid, outcome = rows.get(call.subject), by_subject.get(call.subject, _NOTHING)
-        results[call.id] = _result(runtime, call, outcome)
+        results[call] = _result(runtime, call, outcome)
         if paid is None:
             continue
         if isinstance(outcome, InMifos):
@@ -137,7 +137,7 @@ async def _finish(
             lost.append((paid, outcome.cause))
     await _book_posted(connection, runtime, posted, partners)
     await _give_to_people(connection, runtime, lost)
-    await record_results(connection, runtime, results, {call.id: call.tries for call in calls})
+    await record_results(connection, runtime, results)
 
 
 def _is_lost(call: Call, outcome: PostingOutcome) -> bool:

@@ -110,14 +110,14 @@ async def write_attempts(connection: AsyncConnection, runtime: Runtime, calls: S
     A message that is settled has its call ended. One whose last attempt has no answer on record becomes Unknown, with a case.
     """
     rows = {row.id: row for row in await connection.execute(_LOAD, {"ids": [call.subject for call in calls]})}
-    settled: dict[UUID, CallResult] = {}
+    settled: dict[Call, CallResult] = {}
     cut_off: list[Try] = []
     attempts: list[Attempt] = []
     numbers: list[int] = []
     for call in calls:
         row = rows[call.subject]
         if row.state != "queued":
-            settled[call.id] = Done()
+            settled[call] = Done()
         elif row.last_state in ("written", "unknown"):
             price = Money(row.price_cents)
             cut_off.append(Try(call, row.last_attempt, row.id, row.partner_id, row.template, price, interrupted()))
@@ -147,7 +147,7 @@ async def write_attempts(connection: AsyncConnection, runtime: Runtime, calls: S
                 "now": runtime.clock.now(),
             },
         )
-    await record_results(connection, runtime, settled, {})
+    await record_results(connection, runtime, settled)
     await record_tries(connection, runtime, cut_off)
     return attempts
 
@@ -183,12 +183,7 @@ async def record_tries(connection: AsyncConnection, runtime: Runtime, tries: Seq
     )
     await _charge(connection, runtime, [one for one in open_tries if one.verdict.message_state == "accepted"])
     await _tell_people(connection, runtime, open_tries, before)
-    await record_results(
-        connection,
-        runtime,
-        {one.call.id: one.verdict.call for one in tries},
-        {one.call.id: one.call.tries for one in tries},
-    )
+    await record_results(connection, runtime, {one.call: one.verdict.call for one in tries})
 
 
 async def _charge(connection: AsyncConnection, runtime: Runtime, accepted: Sequence[Try]) -> None:

@@ -32,7 +32,10 @@ class NewCall:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A claimed call. `tries` counts this one. `last_try` says that after this one a person takes over."""
+    """A claimed call. `tries` counts this one. `last_try` says that after this one a person takes over.
+
+    `lease_until` tells this claim from every other of the same call: only its holder may say how the call went.
+    """
 
     id: UUID
     partner_id: UUID
@@ -40,6 +43,7 @@ class Call:
     subject: UUID
     tries: int
     last_try: bool
+    lease_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,13 @@ _CLAIM = text(
     RETURNING outbox.id, partner_id, kind, subject, tries
     """  # noqa: S608 - the condition stands above
 )
-# A call that was begun anew while its worker was at it (a person acted meanwhile) has no lease: how the old one went is nothing
-# to the new one.
+# A call that was begun anew while its worker was at it (a person acted meanwhile) has no lease, and one that another worker has
+# claimed since has another: how the old one went is nothing to the new one.
 _DONE = text(
     """
     UPDATE outbox SET state = 'done', done_at = :now, lease_until = NULL, last_cause = NULL
-    WHERE id = ANY(:ids) AND lease_until IS NOT NULL
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:leases AS timestamptz[])) AS done(id, lease_until)
+    WHERE outbox.id = done.id AND outbox.lease_until = done.lease_until
     """
 )
 _AGAIN = text(
@@ -95,9 +100,9 @@ _AGAIN = text(
     UPDATE outbox SET lease_until = NULL, last_cause = again.cause, due_at = again.due_at, relay_at = again.due_at,
            tries = tries - CASE WHEN again.counted THEN 0 ELSE 1 END,
            state = CASE WHEN again.over THEN 'given_up' ELSE 'pending' END
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]), CAST(:counted AS boolean[]),
-                CAST(:overs AS boolean[])) AS again(id, cause, due_at, counted, over)
-    WHERE outbox.id = again.id AND lease_until IS NOT NULL
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:leases AS timestamptz[]), CAST(:causes AS text[]), CAST(:dues AS timestamptz[]),
+                CAST(:counted AS boolean[]), CAST(:overs AS boolean[])) AS again(id, lease_until, cause, due_at, counted, over)
+    WHERE outbox.id = again.id AND outbox.lease_until = again.lease_until
     """
 )
 _RELAY = text(
@@ -117,7 +122,11 @@ _ANEW = text(
 )
 _OFFER_AGAIN = text("UPDATE outbox SET relay_at = greatest(due_at, :now) WHERE id = ANY(:ids) AND state = 'pending'")
 _STILL_PENDING = text(
-    "SELECT id FROM outbox WHERE id = ANY(:ids) AND state = 'pending' AND lease_until IS NOT NULL ORDER BY id FOR UPDATE"
+    """
+    SELECT outbox.id FROM outbox JOIN unnest(CAST(:ids AS uuid[]), CAST(:leases AS timestamptz[])) AS held(id, lease_until)
+                          ON outbox.id = held.id AND outbox.lease_until = held.lease_until
+    WHERE state = 'pending' ORDER BY outbox.id FOR UPDATE OF outbox
+    """
 )
 
 
@@ -176,10 +185,9 @@ async def record_failure(runtime: Runtime, calls: Sequence[Call], cause: str) ->
     by_id = {call.id: call for call in calls}
 
     async def work(connection: AsyncConnection) -> list[Call]:
-        pending = [row.id for row in await connection.execute(_STILL_PENDING, {"ids": list(by_id)})]
-        results: dict[UUID, CallResult] = {call_id: Again(cause) for call_id in pending}
-        await record_results(connection, runtime, results, {call_id: by_id[call_id].tries for call_id in pending})
-        return [by_id[call_id] for call_id in pending if by_id[call_id].last_try]
+        pending = [by_id[row.id] for row in await connection.execute(_STILL_PENDING, _claims(calls))]
+        await record_results(connection, runtime, {call: Again(cause) for call in pending})
+        return [call for call in pending if call.last_try]
 
     return await in_transaction(runtime.engine, work)
 
@@ -199,6 +207,7 @@ async def claim_calls(runtime: Runtime, ids: Sequence[UUID]) -> list[Call]:
                 UUID(row.subject),
                 row.tries,
                 row.tries >= runtime.pace.outbox_max_tries,
+                lease_until,
             )
             for row in rows
         ]
@@ -206,30 +215,32 @@ async def claim_calls(runtime: Runtime, ids: Sequence[UUID]) -> list[Call]:
     return await in_transaction(runtime.engine, work)
 
 
-async def record_results(
-    connection: AsyncConnection, runtime: Runtime, results: Mapping[UUID, CallResult], tries: Mapping[UUID, int]
-) -> None:
-    """Records, in the caller's transaction, how claimed calls went. `tries` is each call's own count.
+async def record_results(connection: AsyncConnection, runtime: Runtime, results: Mapping[Call, CallResult]) -> None:
+    """Records, in the caller's transaction, how claimed calls went.
 
-    One that was begun anew since its claim stays as it is, to be done again.
+    One that was begun anew since its claim, or claimed by another worker after its lease had run out, stays as it is.
     """
     now = runtime.clock.now()
-    done = [call_id for call_id, result in results.items() if isinstance(result, Done)]
-    again = [(call_id, result) for call_id, result in results.items() if isinstance(result, Again)]
+    done = [call for call, result in results.items() if isinstance(result, Done)]
+    again = [(call, result) for call, result in results.items() if isinstance(result, Again)]
     if done:
-        await connection.execute(_DONE, {"ids": done, "now": now})
+        await connection.execute(_DONE, {**_claims(done), "now": now})
     if again:
-        waits = [_wait(runtime, result, tries[call_id]) for call_id, result in again]
+        waits = [_wait(runtime, result, call.tries) for call, result in again]
         await connection.execute(
             _AGAIN,
             {
-                "ids": [call_id for call_id, _ in again],
+                **_claims([call for call, _ in again]),
                 "causes": [result.cause[:2000] for _, result in again],
                 "dues": [now + wait for wait in waits],
                 "counted": [result.counted for _, result in again],
-                "overs": [result.counted and tries[call_id] >= runtime.pace.outbox_max_tries for call_id, result in again],
+                "overs": [result.counted and call.last_try for call, result in again],
             },
         )
+
+
+def _claims(calls: Sequence[Call]) -> dict[str, object]:
+    return {"ids": [call.id for call in calls], "leases": [call.lease_until for call in calls]}
 
 
 def _wait(runtime: Runtime, result: Again, tries: int) -> timedelta:

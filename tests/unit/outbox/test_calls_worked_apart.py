@@ -1,4 +1,5 @@
 import asyncio
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -7,9 +8,11 @@ from vault_core.errors import InvalidInput, Unreachable
 from vault_core.outbox.apart import work_apart
 from vault_core.outbox.calls import Call
 
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+
 
 def calls(count):
-    return [Call(uuid4(), uuid4(), "kind", uuid4(), 1, False) for _ in range(count)]
+    return [Call(uuid4(), uuid4(), "kind", uuid4(), 1, last_try=False, lease_until=NOW) for _ in range(count)]
 
 
 async def test_calls_are_worked_in_chunks():
