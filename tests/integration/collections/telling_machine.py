@@ -49,7 +49,7 @@ CONFIRMATIONS = ("v1", "v2", "legacy")
 WORDS = st.sampled_from((*CONFIRMATIONS, "pull", "blank pull", "statement", "validation"))
 SHILLINGS = st.sampled_from((100, 400, 900, 1200))
 NOBODY = "nobodys77"  # what a payer typed, and no account has
-REFERENCES = st.sampled_from((NOBODY, *NUMBERS))
+REFERENCES = st.sampled_from((NOBODY, NOBODY, *NUMBERS))
 DELIVERIES = {
     "c2b_confirmation": handle_confirmations,
     "stk_result": handle_stk_results,

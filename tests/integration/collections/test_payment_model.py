@@ -14,7 +14,16 @@ from sqlalchemy import text
 
 from tests.integration.collections.office import ANNE, BEN, HANDLERS
 from tests.integration.collections.payment_model import NUMBERS
-from tests.integration.collections.telling_machine import ANSWERS, COLLECTIONS, DEATHS, OPEN_CASES, PACE, Telling
+from tests.integration.collections.telling_machine import (
+    ANSWERS,
+    COLLECTIONS,
+    DEATHS,
+    OPEN_CASES,
+    PACE,
+    REFERENCES,
+    SHILLINGS,
+    Telling,
+)
 from tests.state_machines import run_on_database
 from vault_core.collections.assigning import Wish, approve, assign, lapse_decisions, move, reject, reverse
 from vault_core.collections.resuming import resume_collections
@@ -26,6 +35,7 @@ from vault_core.query_answers import handle_query_results
 MOODS = (*("well",) * 4, "lost on the way back", "away", "conflict", "refuses", "dies before", "dies after")
 ACCOUNTS = [f"{kind}:{number}" for number, (kind, _) in NUMBERS.items()]
 PEOPLE = st.sampled_from((ANNE, BEN))
+CALLS = ("collection.post", "collection.undo")
 MOST_ROUNDS = 40
 
 _CALLS = text("SELECT id FROM outbox WHERE partner_id = :id AND kind = :kind AND state = 'pending' ORDER BY id")
@@ -33,6 +43,10 @@ _CALLS = text("SELECT id FROM outbox WHERE partner_id = :id AND kind = :kind AND
 _ALONE = text(
     "SELECT kind, amount_cents FROM collection_decisions WHERE partner_id = :id AND state IN ('approved', 'done', 'failed')"
     " AND decided_by = proposed_by AND (kind = 'reverse' OR amount_cents > :limit)"
+)
+_WAITING = text(
+    "SELECT c.receipt, d.proposed_by FROM collection_decisions d JOIN collections c ON c.id = d.collection_id"
+    " WHERE d.partner_id = :id AND d.state = 'proposed' ORDER BY c.receipt"
 )
 _OPEN = text("SELECT c.receipt FROM collection_decisions d JOIN collections c ON c.id = d.collection_id WHERE d.partner_id = :id AND d.state = 'approved'")  # fmt: skip
 
@@ -55,34 +69,40 @@ class Paying(Telling):
 
     # what may happen
 
-    @rule(
-        kind=st.sampled_from(("collection.post", "collection.post", "collection.undo")), mood=st.sampled_from(MOODS), death=DEATHS
-    )
-    def a_worker_works(self, kind: str, mood: str, death: int | None) -> None:
+    @rule(mood=st.sampled_from(MOODS), death=DEATHS)
+    def a_worker_works(self, mood: str, death: int | None) -> None:
         self.outside.core.mood = mood
-        self._perhaps_dying(death, lambda: self._work(kind))
+        for kind in CALLS:
+            self._perhaps_dying(death, lambda kind=kind: self._work(kind))
+
+    @rule(pays=st.lists(st.tuples(SHILLINGS, REFERENCES), min_size=1, max_size=3))
+    def payments_come_and_are_worked_on(self, pays: list[tuple[int, str]]) -> None:
+        self._tell("v2", [self._moved(*each) for each in pays], None)
+        self.a_worker_works("well", None)
 
     @precondition(lambda self: self.told)
     @rule(data=st.data(), account=st.sampled_from(ACCOUNTS), person=PEOPLE, post_all=st.booleans(), death=DEATHS)
     def somebody_assigns(self, data: Any, account: str, person: str, post_all: bool, death: int | None) -> None:  # noqa: FBT001 - a drawn value
-        wish = Wish(self._one(data), "as the slip says", account, post_all=post_all)
+        wish = Wish(self._one(data, "suspense", "needs_review"), "as the slip says", account, post_all=post_all)
         self._perhaps_dying(death, lambda: assign(self.runtime, self.outside, wish, actor=person))
 
     @precondition(lambda self: self.told)
     @rule(data=st.data(), account=st.sampled_from((None, *ACCOUNTS)), person=PEOPLE, death=DEATHS)
     def somebody_moves(self, data: Any, account: str | None, person: str, death: int | None) -> None:
-        wish = Wish(self._one(data), "wrong account", account, post_all=True)
+        wish = Wish(self._one(data, "posted"), "wrong account", account, post_all=True)
         self._perhaps_dying(death, lambda: move(self.runtime, self.outside, wish, actor=person))
 
     @precondition(lambda self: self.told)
     @rule(data=st.data(), person=PEOPLE, death=DEATHS)
     def somebody_wants_it_given_back(self, data: Any, person: str, death: int | None) -> None:
-        self._perhaps_dying(death, lambda: reverse(self.runtime, Wish(self._one(data), "paid by mistake"), actor=person))
+        wish = Wish(self._one(data, "suspense"), "paid by mistake")
+        self._perhaps_dying(death, lambda: reverse(self.runtime, wish, actor=person))
 
     @precondition(lambda self: self.told)
     @rule(data=st.data(), person=PEOPLE, agrees=st.sampled_from((True, True, True, False)), death=DEATHS)
     def somebody_decides(self, data: Any, person: str, agrees: bool, death: int | None) -> None:  # noqa: FBT001 - a drawn value
-        receipt = self._one(data)
+        waiting = [row.receipt for row in self.run(self._rows(_WAITING)) if row.proposed_by != person]
+        receipt = data.draw(st.sampled_from(waiting * 3 + sorted(self.told)))
         if agrees:
             self._perhaps_dying(death, lambda: approve(self.runtime, self.outside, receipt, actor=person))
         else:
@@ -163,7 +183,7 @@ class Paying(Telling):
         bank.mood, core.mood, bank.fate = "accept", "well", None
         await self._all_is_told()
         for _ in range(MOST_ROUNDS):
-            for kind in ("collection.post", "collection.undo"):
+            for kind in CALLS:
                 await self._work(kind)
             await advance_reversals(self.runtime, self.outside)
             for asked in list(bank.asked):
@@ -189,8 +209,10 @@ class Paying(Telling):
 
     # how
 
-    def _one(self, data: Any) -> str:
-        return data.draw(st.sampled_from(sorted(self.told)))
+    def _one(self, data: Any, *states: str) -> str:
+        """Rather one in these states: of others people are told that it is not its time."""
+        fitting = [row.receipt for row in self.run(self._rows(COLLECTIONS)) if row.state in states]
+        return data.draw(st.sampled_from(fitting * 3 + sorted(self.told)))
 
     async def _work(self, kind: str) -> None:
         ids = [row.id for row in await self._rows(_CALLS, kind=kind)]
