@@ -19,7 +19,7 @@ from local_stack.kafka_jars import ensure_jars
 from local_stack.topics import ensure_topics
 from tests.database_urls import app_url
 from vault_core.database import open_async_engine, open_owner_engine
-from vault_core.http_pool import PooledTransport
+from vault_core.http_pool import PooledClient
 from vault_core.identifiers import id_maker
 from vault_core.runtime import Runtime
 from vault_core.schema import migrate
@@ -117,7 +117,7 @@ def sealer() -> Sealer:
 async def runtime(database_url: str, clock: StillClock, sealer: Sealer) -> AsyncIterator[Runtime]:
     """A Runtime on this test's own database, with a still clock and seeded chance."""
     engine = open_async_engine(database_url)
-    async with httpx.AsyncClient(timeout=10, transport=PooledTransport(), headers={"User-Agent": "payment-vault"}) as http:
+    async with PooledClient(timeout=10) as http:
         yield Runtime(
             engine=engine,
             clock=clock,

@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-import httpx
-
 from vault_core.errors import ConfigurationError
 
 _SETTING = "VAULT_FAULT_POINT"
@@ -89,9 +86,9 @@ def is_armed() -> bool:
     return _reached is not None
 
 
-def place_of(request: httpx.Request | aiohttp.ClientRequest) -> str:
+def place_of(method: str, path: str) -> str:
     """Method and path, with the ids of rows and loans left out: the same for every loan."""
-    return f"{request.method} {_ROW.sub('*', request.url.path)}"
+    return f"{method} {_ROW.sub('*', path)}"
 
 
 def _name_of(place: Callable[..., Any]) -> str:

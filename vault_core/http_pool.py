@@ -1,4 +1,7 @@
-"""Connections to the outside: httpx's interface over aiohttp's connections, which cost half the processor time of its own.
+"""Connections to the outside: aiohttp's, which cost half the processor time of httpx's own, under httpx's interface.
+
+An exchange that is made whole (vault_core/clients/http_exchange.py) passes httpx by: its requests and answers as objects cost
+twice what the connection does.
 
 What a failure proves stays what httpx says of it (vault_core/clients/http_exchange.py rests on that): a request that never left
 is a ConnectError, ConnectTimeout, PoolTimeout, UnsupportedProtocol or LocalProtocolError; after any other error the other side
@@ -8,9 +11,11 @@ may have done what was asked. Nothing is repeated, but for a read whose kept con
 import asyncio
 import select
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlencode
 
 import aiohttp
 import httpx
@@ -25,6 +30,15 @@ _MOST_CONNECTIONS = 256
 _KEPT_SECONDS = 5.0  # between two requests; servers close idle connections, and a request on a closed one proves nothing
 # What httpx has set already, or left out on purpose.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer that was read whole. Header names are lower case. `body` None: it is larger than was asked for."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -49,6 +63,46 @@ class PooledTransport(httpx.AsyncBaseTransport):
             )
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        content: bytes | None,
+        waits: httpx.Timeout,
+        largest: int,
+    ) -> Fetched:
+        """One exchange, whole. Raises what httpx would, InvalidURL too."""
+        try:
+            place = yarl.URL(url)
+        except ValueError as error:
+            raise httpx.InvalidURL(str(error)) from error
+        if params:
+            place = yarl.URL(f"{place}?{urlencode(params)}", encoded=True)
+        timeout = aiohttp.ClientTimeout(connect=waits.pool, sock_connect=waits.connect, sock_read=waits.read)
+        with _errors_of_httpx():
+            answer = await self._opened().request(
+                method,
+                place,
+                headers=headers,
+                data=content or None,
+                allow_redirects=False,
+                timeout=timeout,
+                ssl=self._certificates if place.scheme == "https" else True,
+                auto_decompress=True,
+            )
+            try:
+                body = bytearray()
+                async for chunk in answer.content.iter_any():
+                    body += chunk
+                    if len(body) > largest:
+                        return Fetched(answer.status, {}, None)
+            finally:
+                _give_back(answer)
+        return Fetched(answer.status, {name.lower(): value for name, value in answer.headers.items()}, bytes(body))
+
     async def aclose(self) -> None:
         """Closes all connections."""
         if self._session is not None:
@@ -71,6 +125,16 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return self._session
 
 
+class PooledClient(httpx.AsyncClient):
+    """httpx's client on one pool of connections, at which exchanges can also be made without httpx."""
+
+    def __init__(self, *, timeout: float | httpx.Timeout) -> None:
+        self.pool = PooledTransport()
+        # A library-default agent is refused by some gateways.
+        self.agent = {"User-Agent": "payment-vault"}
+        super().__init__(transport=self.pool, headers=self.agent, timeout=timeout, follow_redirects=False)
+
+
 class _Connector(aiohttp.TCPConnector):
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         """A kept connection on which nothing has come since its last answer.
@@ -89,7 +153,7 @@ class _Request(aiohttp.ClientRequest):
         if is_armed():
             while not _has_left(answer, conn):  # noqa: ASYNC110 - aiohttp does not tell when
                 await asyncio.sleep(0)
-            reach("after send", place_of(self))
+            reach("after send", place_of(self.method, self.url.path))
         return answer
 
 
@@ -120,10 +184,14 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if there is more to read on it."""
-        if self._answer.content.at_eof():
-            self._answer.release()
-        else:
-            self._answer.close()
+        _give_back(self._answer)
+
+
+def _give_back(answer: aiohttp.ClientResponse) -> None:
+    if answer.content.at_eof():
+        answer.release()
+    else:
+        answer.close()
 
 
 @contextmanager

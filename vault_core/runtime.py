@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from vault_core.clock import Clock, SystemClock
 from vault_core.database import open_async_engine
 from vault_core.fault_points import arm
-from vault_core.http_pool import PooledTransport
+from vault_core.http_pool import PooledClient
 from vault_core.identifiers import IdMaker, id_maker
 from vault_core.secrets import Sealer
 from vault_core.settings import Pace, Settings
@@ -43,12 +43,7 @@ async def open_runtime(settings: Settings, *, pool_size: int = 10) -> AsyncItera
     arm(settings.fault_point)
     clock = SystemClock(settings.clock_offset)
     engine = open_async_engine(settings.database_url, pool_size=pool_size)
-    http = httpx.AsyncClient(
-        timeout=httpx.Timeout(settings.pace.http_timeout, connect=10.0),
-        transport=PooledTransport(),
-        headers={"User-Agent": "payment-vault"},  # a library-default agent is refused by some gateways
-        follow_redirects=False,
-    )
+    http = PooledClient(timeout=httpx.Timeout(settings.pace.http_timeout, connect=10.0))
     try:
         yield Runtime(
             engine=engine,

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from urllib.parse import urlsplit
 
 import httpx
 
 from vault_core.errors import ConfigurationError
-from vault_core.fault_points import place_of, reach
+from vault_core.fault_points import is_armed, place_of, reach
+from vault_core.http_pool import PooledClient
 
 _LARGEST_ANSWER = 64 * 2**20
 _CAUSE_LENGTH = 200
@@ -38,6 +41,8 @@ class NoAnswer:
 
 Exchange = Answer | NotSent | NoAnswer
 
+_TOO_LARGE = NoAnswer(f"the answer is larger than {_LARGEST_ANSWER} bytes")
+_ACCEPTED = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -55,23 +60,10 @@ async def exchange(
 
     Causes name the failure and never the URL's query, headers or body. Raises ConfigurationError for a malformed URL.
     """
+    make = _directly if isinstance(http, PooledClient) else _through_httpx
     try:
         async with asyncio.timeout(timeout):
-            request = http.build_request(method, url, params=params, headers=headers, content=content, timeout=_waits(timeout))
-            request.headers.pop("cookie", None)  # the pool is shared: one partner's session must never travel with another's call
-            place = place_of(request)
-            reach("before send", place)
-            response = await http.send(request, stream=True, follow_redirects=False)
-            try:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _LARGEST_ANSWER:
-                        return NoAnswer(f"the answer is larger than {_LARGEST_ANSWER} bytes")
-            finally:
-                await response.aclose()
-            reach("after receive", place)
-            return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
+            return await make(http, method, url, _waits(timeout), headers or {}, params, content)
     except _NEVER_LEFT as error:
         return NotSent(_cause(error))
     except TimeoutError:
@@ -84,6 +76,59 @@ async def exchange(
         raise ConfigurationError(f"the address {url.split('?', maxsplit=1)[0][:100]!r} is not a URL: {error}") from error
 
 
+async def _directly(
+    http: PooledClient,
+    method: str,
+    url: str,
+    waits: httpx.Timeout,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None,
+    content: bytes | None,
+) -> Answer | NoAnswer:
+    place = _place(method, url)
+    reach("before send", place)
+    sent = {**http.agent, **_ACCEPTED, **headers}
+    answer = await http.pool.fetch(
+        method, url, headers=sent, params=params, content=content, waits=waits, largest=_LARGEST_ANSWER
+    )
+    if answer.body is None:
+        return _TOO_LARGE
+    reach("after receive", place)
+    return Answer(answer.status, answer.headers, answer.body)
+
+
+async def _through_httpx(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    waits: httpx.Timeout,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None,
+    content: bytes | None,
+) -> Answer | NoAnswer:
+    """For clients with connections of their own: to a server with a CA of its own, say."""
+    request = http.build_request(method, url, params=params, headers=headers, content=content, timeout=waits)
+    request.headers.pop("cookie", None)  # the pool is shared: one partner's session must never travel with another's call
+    place = _place(method, url)
+    reach("before send", place)
+    response = await http.send(request, stream=True, follow_redirects=False)
+    try:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _LARGEST_ANSWER:
+                return _TOO_LARGE
+    finally:
+        await response.aclose()
+    reach("after receive", place)
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
+
+
+def _place(method: str, url: str) -> str:
+    return place_of(method, urlsplit(url).path) if is_armed() else ""
+
+
+@cache  # of the few that settings name
 def _waits(timeout: float) -> httpx.Timeout:
     """Connecting ends well before the whole does, so that a connection that never came up is told from a lost answer."""
     return httpx.Timeout(timeout, connect=min(10.0, timeout / 2), pool=timeout / 2)

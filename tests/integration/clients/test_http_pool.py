@@ -12,15 +12,18 @@ import pytest
 
 from local_stack.embedded_kafka import free_ports
 from vault_core.clients.http_exchange import Answer, NoAnswer, NotSent, exchange
-from vault_core.http_pool import PooledTransport
+from vault_core.http_pool import PooledClient, PooledTransport
 
 Handle = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 SECRET = "?query=254712000001"
+AGENT = {"User-Agent": "payment-vault"}
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=PooledTransport(), headers={"User-Agent": "payment-vault"}) as client:
+@pytest.fixture(params=["past httpx", "through httpx"])
+async def http(request) -> AsyncIterator[httpx.AsyncClient]:
+    past = request.param == "past httpx"
+    client = PooledClient(timeout=5) if past else httpx.AsyncClient(transport=PooledTransport(), headers=AGENT)
+    async with client:
         yield client
 
 
@@ -183,13 +186,13 @@ async def test_what_comes_unasked_is_not_the_answer_of_the_next_request(http):
 
 _BODY = 3_000_000  # more than a socket takes at once
 _CALLS_AND_DIES = f"""
-import asyncio, sys, httpx, uvloop
+import asyncio, sys, uvloop
 from vault_core import fault_points
 from vault_core.clients.http_exchange import exchange
-from vault_core.http_pool import PooledTransport
+from vault_core.http_pool import PooledClient
 
 async def main():
-    async with httpx.AsyncClient(transport=PooledTransport()) as http:
+    async with PooledClient(timeout=5) as http:
         await exchange(http, "POST", sys.argv[3], timeout=30, content=b"x" * {_BODY})
 
 fault_points.arm(fault_points.FaultPoint(sys.argv[1]))
