@@ -187,8 +187,9 @@ def _in_core(truth: Mapping[str, Any], host: str) -> tuple[int, int]:
     book = truth["mifos"][host]
     accounts = [*book["loans"].values(), *book["savings"].values()]
     live = [transaction for account in accounts for transaction in account["transactions"] if not transaction["reversed"]]
+    # Without a receipt it is no money of M-Pesa's: cash at the counter, or what a top-up lends to pay an older loan off.
+    live = [each for each in live if each["receipt"]]
     out = sum(transaction["amount_cents"] for transaction in live if transaction["kind"] == "disbursement")
-    # Without a receipt it is no money of M-Pesa's: cash at the counter, or an older loan that a top-up paid off.
-    received = [each for each in live if each["kind"] in {"repayment", "deposit"} and each["receipt"]]
+    received = [each for each in live if each["kind"] in {"repayment", "deposit"}]
     inward = sum(transaction["amount_cents"] for transaction in received)
     return out, inward

@@ -145,6 +145,7 @@ class Loan:
     group_name: str | None = None
     cob_locked: bool = False
     topup_of: int | None = None  # the loan that its disbursal pays off
+    first_repayment_on: date | None = None  # where it is fixed: no disbursal is taken after it
     tranches: list[Tranche] = field(default_factory=list)
     transactions: list[LoanTransaction] = field(default_factory=list)
 

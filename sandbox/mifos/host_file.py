@@ -123,7 +123,7 @@ def add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
         Tranche(host.next_id("tranche"), _day(each.get("expected_on")) or today, each["principal_cents"])
         for each in row.pop("tranches", ())
     ]
-    client = row.pop("client", None)
+    client, first_repayment_on = row.pop("client", None), _day(row.pop("first_repayment_on", None))
     loan = Loan(
         id=number,
         account_no=row.pop("account_no", f"{number:09d}"),
@@ -140,6 +140,7 @@ def add_loan(host: MifosHost, row: dict[str, Any], today: date) -> Loan:
         expected_on=expected_on,
         approved_on=approved_on if status >= 200 else None,
         tranches=tranches,
+        first_repayment_on=first_repayment_on,
         **row,
     )
     if status >= 300:

@@ -19,6 +19,9 @@ def check_disbursal(loan: Loan, day: date, today: date, cents: int, body: dict[s
         text = f"The date on which a loan is disbursed cannot be before its approval date: {loan.approved_on}"
         code = "error.msg.loan.disbursal.cannot.be.before.approval.date"
         raise domain_rule(Fault(text, code, "id", (day.isoformat(), loan.approved_on.isoformat())))
+    if loan.status == 200 and loan.first_repayment_on is not None and day > loan.first_repayment_on:
+        code = "error.msg.loanschedule.schedule.due.date.not.valid"
+        raise domain_rule(Fault("Due date can't be before period start date", code, "id", (loan.first_repayment_on.isoformat(),)))
     if day > today:
         text = f"The date on which a loan with identifier : {loan.account_no} is disbursed cannot be in the future."
         raise domain_rule(Fault(text, "error.msg.loan.disbursal.cannot.be.a.future.date", "id", (day.isoformat(),)))

@@ -15,7 +15,7 @@ from sandbox.mifos.loan_checks import check_disbursal, check_new_external_id, ch
 from sandbox.mifos.loan_state import figures, settle_status
 from sandbox.mifos.payload import PAYMENT_TEXTS, Payload
 from sandbox.mifos.shapes import date_array, loan_status
-from sandbox.mifos.top_ups import kept_back_cents, pay_off_older
+from sandbox.mifos.top_ups import kept_back_cents, pay_off, payoff_cents
 
 Result = dict[str, Any]
 LoanCommand = Callable[[MifosHost, Loan, dict[str, Any], date], Result]
@@ -117,18 +117,19 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
     check_open_day(host, day or today)
     check_new_external_id(host, body, disbursal=True)
     first = loan.status == 200
-    kept_back = kept_back_cents(host, loan) if first else 0
+    payoff = payoff_cents(host, loan, cents, body) if first else 0
+    if payoff:
+        pay_off(host, loan, payoff, day or today, today)
     fee_id = host.next_id("transaction") if loan.fee_cents and first else None
     transaction = LoanTransaction(
-        host.next_id("transaction"), "disbursement", cents, day or today, today, external_id(body), detail
+        host.next_id("transaction"), "disbursement", cents - payoff, day or today, today, external_id(body), detail
     )
     _book(host, loan, transaction)
     if fee_id is not None:
         loan.transactions.append(LoanTransaction(fee_id, "repaymentAtDisbursement", loan.fee_cents, day or today, today))
     _move_principal(loan, cents, day or today, first=first)
     if first:
-        loan.net_cents = cents - kept_back
-        pay_off_older(host, loan, day or today, today)
+        loan.net_cents = cents - loan.fee_cents - payoff
         interest = figures(loan).interest_cents
         loan.transactions.append(LoanTransaction(host.next_id("transaction"), "accrual", interest, day or today, today))
     changes = payload.echo(*PAYMENT_TEXTS, "paymentTypeId", "locale", "dateFormat", "actualDisbursementDate")
@@ -145,6 +146,9 @@ def undo_disbursal(host: MifosHost, loan: Loan, body: dict[str, Any], today: dat
                 "error.msg.loan.undo.disbursal.account.is.not.active.state",
             )
         )
+    if loan.topup_of is not None and loan.status == 300:
+        text = "Loan Undo disbursal is not allowed on Topup Loans"
+        raise validation(Fault(text, "error.msg.loan.undo.disbursal.not.allowed.on.topup.loan"))
     for transaction in loan.transactions:
         if transaction.reversed_on is None:
             transaction.reversed_on, transaction.hidden = today, True

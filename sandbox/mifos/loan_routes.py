@@ -46,6 +46,11 @@ async def _get_transaction(caller: Caller, at: Groups) -> Answer:
     return json_answer(transaction_view(loan, reads.transaction_by_id(loan, int(which))))
 
 
+async def _payoff(caller: Caller, at: Groups) -> Answer:
+    check_read(caller.user, "loan")
+    return reads.payoff_template(_loan(caller, *at), caller.request, caller.host.today(caller.world.clock.today()))
+
+
 async def _command_loan(caller: Caller, at: Groups) -> Answer | Dropped:
     name = caller.request.query.get("command", "")
     if name not in _LOAN_COMMANDS:
@@ -126,6 +131,7 @@ LOAN_ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     ("GET", _loan_pattern(""), "loan", _get_loan),
     ("POST", _loan_pattern(""), "loan command", _command_loan),
     ("POST", _loan_pattern("/transactions"), "repayment", _command_transactions),
+    ("GET", _loan_pattern("/transactions/template"), "transaction template", _payoff),
     ("GET", _loan_pattern(r"/transactions/(?:(external-id)/)?(\d+|(?<=external-id/)[^/]+)"), "transaction", _get_transaction),
     ("POST", _loan_pattern(r"/transactions/(\d+)"), "transaction command", _command_transaction),
     (

@@ -17,6 +17,7 @@ from sandbox.mifos.shapes import (
     date_array,
     loan_status,
 )
+from sandbox.mifos.top_ups import top_up_view
 
 _TRANSACTION_TYPES = {
     "disbursement": (1, "Disbursement"),
@@ -48,7 +49,8 @@ def loan_item(loan: Loan) -> dict[str, Any]:
         "interestRatePerPeriod": number(loan.product.monthly_rate_bp),
         "annualInterestRate": number(loan.product.monthly_rate_bp * 12),
         **LOAN,
-        "isTopup": loan.topup_of is not None,
+        **top_up_view(loan),
+        **({} if loan.first_repayment_on is None else {"expectedFirstRepaymentOnDate": date_array(loan.first_repayment_on)}),
         "timeline": _timeline(loan),
         "feeChargesAtDisbursementCharged": number(loan.fee_cents),
         "multiDisburseLoan": loan.product.multi_disburse,

@@ -7,12 +7,14 @@ from sandbox.asgi import Answer, Request, json_answer
 from sandbox.mifos.amounts import number
 from sandbox.mifos.errors import Fault, RefusalError, not_found, spring, validation
 from sandbox.mifos.host import Client, Loan, LoanTransaction, MifosHost, PaymentType, Product, Savings
+from sandbox.mifos.loan_state import figures
 from sandbox.mifos.loan_views import loan_detail
 from sandbox.mifos.partial import CLIENT_FIELDS, LOAN_FIELDS, partial
 from sandbox.mifos.payload import Payload
 from sandbox.mifos.shapes import CURRENCY, DAILY_INTEREST, PRODUCT, date_array
 
 _OPENED = [2026, 1, 1]
+_ACTIVE = 300
 
 
 def loan_products(host: MifosHost) -> Answer:
@@ -41,6 +43,24 @@ def create_payment_type(host: MifosHost, request: Request) -> Answer:
     )
     host.payment_types[kind.id] = kind
     return json_answer({"resourceId": kind.id})
+
+
+def payoff_template(loan: Loan, request: Request, today: date) -> Answer:
+    """GET /loans/{id}/transactions/template?command=prepayLoan: what pays the loan off; nothing of one that is paid off."""
+    if request.query.get("command") != "prepayLoan":
+        raise unsupported_command(request.query.get("command"))
+    owed = figures(loan).outstanding_cents if loan.status == _ACTIVE else 0
+    return json_answer(
+        {
+            "loanId": loan.id,
+            "type": {"id": 2, "code": "loanTransactionType.repayment", "value": "Repayment"},
+            "date": date_array(today),
+            "currency": CURRENCY,
+            "amount": number(owed),
+            "netDisbursalAmount": number(loan.net_cents),
+            "manuallyReversed": False,
+        }
+    )
 
 
 def client_view(client: Client) -> dict[str, Any]:
@@ -214,6 +234,7 @@ def _product(product: Product) -> dict[str, Any]:
         "currency": CURRENCY,
         "principal": number(15_000_00),
         **PRODUCT,
+        "syncExpectedWithDisbursementDate": product.sync_expected,
         **tranches,
     }
 

@@ -47,6 +47,7 @@ ENDINGS: dict[str, Ending] = {
     "result_not_understood": _PERSON,
     "result_without_payout": _PERSON,
     "disbursal_undone": _PERSON,
+    "top_up_payoff_differs": _PERSON,
     "partner_halted": Ending(End.BY_COMMAND, "remove the cause, then `vault partner resume {partner}`"),
     "float_short": Ending(End.BY_ITSELF, "the partner buys float; the case closes when nothing waits for it any more"),
     "float_gap": _PERSON,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -123,8 +124,16 @@ class MifosClient:
         return await self._read("/loans", reading.read_loan_page, {**which, **_page(offset, limit)})
 
     async def loan(self, loan_id: int) -> ApprovedLoan:
-        """A loan with its transactions and planned tranches, in whatever state it is. Raises NotFound."""
-        return await self._read(f"/loans/{loan_id}", reading.read_loan, {"associations": "transactions,multiDisburseDetails"})
+        """A loan with its transactions and planned tranches, in whatever state it is. Raises NotFound.
+
+        Of an approved top-up also what its older loan owes: the server takes that off only with the disbursal, and what it told
+        as net at the approval may be too much, or out of date.
+        """
+        found = await self._read(f"/loans/{loan_id}", reading.read_loan, {"associations": "transactions,multiDisburseDetails"})
+        if not found.top_up or found.status_id != reading.APPROVED or found.older_loan_id is None:
+            return found
+        payoff = f"/loans/{found.older_loan_id}/transactions/template"
+        return replace(found, payoff=await self._read(payoff, reading.read_payoff, {"command": "prepayLoan"}))
 
     async def client(self, client_id: int) -> MifosPerson:
         """A client. Raises NotFound."""

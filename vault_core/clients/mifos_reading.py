@@ -53,6 +53,7 @@ def read_products(body: Any) -> list[LoanProduct]:
             short_name=text_of(row.get("shortName")) or "",
             currency=_text(_object(row, "currency"), "code"),
             active=text_of(row.get("status")) != "loanProduct.inActive",
+            expected_day_only=row.get("syncExpectedWithDisbursementDate") is True,
         )
         for row in _rows(body, "loan products")
     ]
@@ -100,7 +101,7 @@ def read_loan(body: Any) -> ApprovedLoan:
     status_id = _number(_object(loan, "status"), "id")
     approved = timeline.get("approvedOnDate") or (None if status_id == APPROVED else timeline.get("submittedOnDate"))
     expected, fees = timeline.get("expectedDisbursementDate"), loan.get("feeChargesAtDisbursementCharged")
-    summary = loan.get("summary")
+    first_repayment, summary = loan.get("expectedFirstRepaymentOnDate"), loan.get("summary")
     outstanding = summary.get("totalOutstanding") if isinstance(summary, dict) else None
     return ApprovedLoan(
         id=_number(loan, "id"),
@@ -120,10 +121,18 @@ def read_loan(body: Any) -> ApprovedLoan:
         total_outstanding=None if outstanding is None else _amount(outstanding, "summary.totalOutstanding"),
         tranches=_tranches(loan.get("disbursementDetails") or []),
         expected_on=read_date(expected, "timeline.expectedDisbursementDate") if expected else None,
+        first_repayment_on=read_date(first_repayment, "expectedFirstRepaymentOnDate") if first_repayment else None,
         top_up=loan.get("isTopup") is True,
+        older_loan_id=whole_number(loan.get("closureLoanId")),
+        topped_up=None if (taken := loan.get("topupAmount")) is None else _amount(taken, "topupAmount"),
         fees_at_disbursement=ZERO if fees is None else _amount(fees, "feeChargesAtDisbursementCharged"),
         overpaid=Money(0) if (over := loan.get("totalOverpaid")) is None else _amount(over, "totalOverpaid"),
     )
+
+
+def read_payoff(body: Any) -> Money:
+    """GET /loans/{id}/transactions/template?command=prepayLoan: what pays the loan off on the server's day, interest and all."""
+    return _money(_as_object(body, "template"), "amount")
 
 
 def _tranches(rows: Any) -> tuple[PlannedTranche, ...]:
@@ -167,7 +176,10 @@ def read_person(body: Any) -> MifosPerson:
     """GET /clients/{id}."""
     row = _as_object(body, "client")
     return MifosPerson(
-        id=_number(row, "id"), display_name=_text(row, "displayName"), mobile_no=text_of(row.get("mobileNo")) or None
+        id=_number(row, "id"),
+        display_name=_text(row, "displayName"),
+        mobile_no=text_of(row.get("mobileNo")) or None,
+        active=row.get("active") is not False,
     )
 
 

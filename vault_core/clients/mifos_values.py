@@ -62,6 +62,7 @@ class LoanProduct:
     short_name: str
     currency: str
     active: bool
+    expected_day_only: bool = False  # a disbursal is taken under the loan's expected day only
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,11 @@ class ApprovedLoan:
     total_outstanding: Money | None
     tranches: tuple[PlannedTranche, ...] = ()
     expected_on: date | None = None  # of its first disbursal
-    top_up: bool = False  # its disbursal pays off an older loan of the client
+    first_repayment_on: date | None = None  # where somebody fixed it: later no disbursal is taken
+    top_up: bool = False  # its disbursal pays off an older loan of the client: `older_loan_id`
+    older_loan_id: int | None = None
+    payoff: Money | None = None  # what the older loan owes now; of an approved top-up that was read by itself
+    topped_up: Money | None = None  # what its disbursal took for the older loan
     fees_at_disbursement: Money = ZERO
     overpaid: Money = ZERO  # more than was ever owed was paid
 
@@ -155,6 +160,7 @@ class MifosPerson:
     id: int
     display_name: str
     mobile_no: str | None
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

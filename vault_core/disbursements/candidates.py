@@ -86,7 +86,8 @@ _PAYEES = text(
 )
 _PRODUCTS = text(
     """
-    SELECT product_id, name, enabled, active_in_mifos, min_cents, max_cents, daily_limit_cents FROM partner_products
+    SELECT product_id, name, enabled, active_in_mifos, expected_day_only, min_cents, max_cents, daily_limit_cents
+    FROM partner_products
     WHERE partner_id = :partner_id AND product_id = ANY(:ids)
     """
 )
@@ -145,6 +146,7 @@ async def product_rules(connection: AsyncConnection, partner_id: UUID, product_i
             most=_money(row.max_cents),
             daily_limit=_money(row.daily_limit_cents),
             active=row.active_in_mifos,
+            expected_day_only=row.expected_day_only,
         )
         for row in rows
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 from vault_core.errors import InvalidInput
@@ -31,6 +32,8 @@ class HeldFor(StrEnum):
     TRANCHE_NOT_DUE = "tranche_not_due"
     TOP_UP = "top_up"
     NOT_APPROVED = "not_approved"
+    NOT_DUE = "not_due"
+    NOT_POSTABLE = "not_postable"
     SENDING_HALTED = "sending_halted"
     BY_PERSON = "by_person"
     CANCELLED = "cancelled"
@@ -46,6 +49,7 @@ class ProductRules:
     most: Money | None
     daily_limit: Money | None
     active: bool = True  # in Mifos X, as last read
+    expected_day_only: bool = False  # Mifos X takes a disbursal under the loan's expected day only
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ class Held:
 class LoanFacts:
     """What the decision needs to know of an approved loan, or of the part of it that is next.
 
-    `phone` is the client's, as Mifos X has it. `plan`: what the loan's own state or plan says against paying now.
+    `phone` is the client's, as Mifos X has it. `plan`: what the loan's own state or plan says against paying now. `days`: those
+    that Mifos X looks at when it is posted; None where it was just read for that.
     """
 
     principal: Money
@@ -77,6 +82,19 @@ class LoanFacts:
     group: bool
     phone: str | None
     plan: Held | None = None
+    active_client: bool = True
+    days: "LoanDays | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoanDays:
+    """The days by which Mifos X takes or refuses a disbursal. `first_repayment`: where somebody fixed it."""
+
+    today: date
+    approved: date
+    expected: date | None
+    first_repayment: date | None
+    top_up: bool = False  # what its older loan owes was read for today
 
 
 def examine(loan: LoanFacts, product: ProductRules | None) -> Ready | Held:
@@ -129,6 +147,40 @@ def _plan_allows(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
     return loan.plan
 
 
+def _client_active(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
+    if loan.active_client:
+        return None
+    return Held(HeldFor.NOT_POSTABLE, "the client is not active in Mifos X, which would refuse the disbursal: see to it there")
+
+
+def _day_will_do(loan: LoanFacts, product: ProductRules | None) -> Held | None:
+    """What Mifos X refuses for its day, now and later, must not be paid (reference/fineract.md sections 4 and 11)."""
+    days = loan.days
+    if days is None:
+        return None
+    posted_on = days.today
+    if product is not None and product.expected_day_only and days.expected is not None:
+        only = f"product {product.name} takes a disbursal under the loan's expected day only, and that is {days.expected}"
+        if days.expected > days.today:
+            return Held(
+                HeldFor.NOT_DUE, f"{only}: it goes then; for today, put the expected disbursement date to today in Mifos X"
+            )
+        if days.expected < days.approved:
+            again = "undo the approval in Mifos X and approve it with an expected disbursement date from that day on"
+            return Held(HeldFor.NOT_POSTABLE, f"{only}, before its approval on {days.approved}: {again}")
+        if days.top_up and days.expected < days.today:
+            again = "put the expected disbursement date to today in Mifos X"
+            return Held(HeldFor.NOT_POSTABLE, f"{only}, and what the older loan of a top-up owes is told for today: {again}")
+        posted_on = days.expected
+    if days.first_repayment is not None and days.first_repayment < posted_on:
+        again = "undo the approval in Mifos X and approve it with a later one, or leave the day open there"
+        return Held(
+            HeldFor.NOT_POSTABLE,
+            f"its first repayment is fixed for {days.first_repayment}, and Mifos X takes no disbursal after that: {again}",
+        )
+    return None
+
+
 def _shillings(loan: LoanFacts, _product: ProductRules | None) -> Held | None:
     if loan.currency == "KES":
         return None
@@ -152,7 +204,8 @@ def _whole_shillings(loan: LoanFacts, _product: ProductRules | None) -> Held | N
         return None
     return Held(
         HeldFor.CENTS,
-        f"the payout {loan.payout} has cents, M-Pesa pays whole shillings: change the loan or its charges in Mifos X",
+        f"the payout {loan.payout} has cents, M-Pesa pays whole shillings: change the loan in Mifos X, or add a charge of "
+        f"{Money(loan.payout.cents % 100)} to it that is due at disbursement",
     )
 
 
@@ -169,6 +222,8 @@ _RULES: tuple[Callable[[LoanFacts, ProductRules | None], Held | None], ...] = (
     _product_enabled,
     _single_person,
     _plan_allows,
+    _client_active,
+    _day_will_do,
     _shillings,
     _product_limits,
     _whole_shillings,

@@ -14,7 +14,7 @@ from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.clock import business_day
 from vault_core.disbursements.candidates import product_rules
-from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, Ready, examine
+from vault_core.disbursements.eligibility import Held, HeldFor, LoanDays, LoanFacts, Ready, examine
 from vault_core.disbursements.holding import next_look
 from vault_core.disbursements.tranches import NoPart, Part, PartFound, WrongState, part_of
 from vault_core.errors import NotFound
@@ -33,6 +33,7 @@ class FoundLoan:
     loan: ApprovedLoan
     phone: str | None = field(repr=False)
     number: int = 1
+    active_client: bool = True
 
     @property
     def part(self) -> Part:
@@ -49,7 +50,15 @@ class FoundLoan:
             group=self.loan.group,
             phone=self.phone,
             plan=_plan(part_of(self.loan, self.number), today),
+            active_client=self.active_client,
+            days=self._days(today),
         )
+
+    def _days(self, today: date) -> LoanDays | None:
+        if self.number > 1:  # the days of the loan are those of its first disbursal
+            return None
+        loan = self.loan
+        return LoanDays(today, loan.approved_on, loan.expected_on, loan.first_repayment_on, loan.top_up)
 
 
 _KNOWN = text(
@@ -68,18 +77,18 @@ _INSERT = text(
     """
     INSERT INTO disbursements (id, partner_id, loan_id, tranche, of_tranches, loan_account_no, loan_external_id, product_id,
                                client_id, client_name_sealed, phone_sealed, phone_hash, currency, principal_cents, payout_cents,
-                               approved_on, state, held_for, reason, found_by, detected_at, due_at)
+                               older_loan_id, payoff_cents, approved_on, state, held_for, reason, found_by, detected_at, due_at)
     SELECT new.id, :partner_id, new.loan_id, new.tranche, new.of_tranches, new.account_no, new.external_id, new.product_id,
            new.client_id, new.name_sealed, new.phone_sealed, new.phone_hash, new.currency, new.principal, new.payout,
-           new.approved_on, new.state, new.held_for, new.reason, :found_by, :now, new.due_at
+           new.older_loan, new.payoff, new.approved_on, new.state, new.held_for, new.reason, :found_by, :now, new.due_at
     FROM unnest(CAST(:ids AS uuid[]), CAST(:loan_ids AS bigint[]), CAST(:tranches AS integer[]), CAST(:of_tranches AS boolean[]),
                 CAST(:account_nos AS text[]), CAST(:external_ids AS text[]), CAST(:product_ids AS bigint[]),
                 CAST(:client_ids AS bigint[]), CAST(:names AS bytea[]), CAST(:phones AS bytea[]), CAST(:phone_hashes AS bytea[]),
                 CAST(:currencies AS text[]), CAST(:principals AS bigint[]), CAST(:payouts AS bigint[]),
-                CAST(:approvals AS date[]), CAST(:states AS text[]), CAST(:held_fors AS text[]), CAST(:reasons AS text[]),
-                CAST(:dues AS timestamptz[]))
+                CAST(:older_loans AS bigint[]), CAST(:payoffs AS bigint[]), CAST(:approvals AS date[]), CAST(:states AS text[]),
+                CAST(:held_fors AS text[]), CAST(:reasons AS text[]), CAST(:dues AS timestamptz[]))
          AS new(id, loan_id, tranche, of_tranches, account_no, external_id, product_id, client_id, name_sealed, phone_sealed,
-                phone_hash, currency, principal, payout, approved_on, state, held_for, reason, due_at)
+                phone_hash, currency, principal, payout, older_loan, payoff, approved_on, state, held_for, reason, due_at)
     ON CONFLICT (partner_id, loan_id, tranche) DO NOTHING RETURNING id, loan_id
     """
 )
@@ -108,7 +117,7 @@ async def new_ones(
 
 
 async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan], *, number: int = 1) -> list[FoundLoan]:
-    """Each loan with its client's phone and its tranches: no list of Mifos X has them. `number`: which part is next.
+    """Each loan with its client's phone, its tranches, what its older loan owes: no list has them. `number`: the next part.
 
     Raises what reads raise.
     """
@@ -116,12 +125,14 @@ async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan], *, num
 
     async def read(listed: ApprovedLoan) -> FoundLoan:
         async with turns:
-            loan = await client.loan(listed.id) if listed.multi_disburse and not listed.tranches else listed
+            in_parts = listed.multi_disburse and not listed.tranches
+            loan = await client.loan(listed.id) if in_parts or (listed.top_up and listed.payoff is None) else listed
         if loan.client_id is None or loan.group:
             return FoundLoan(loan, None, number)
         async with turns:
             try:
-                return FoundLoan(loan, (await client.client(loan.client_id)).mobile_no, number)
+                person = await client.client(loan.client_id)
+                return FoundLoan(loan, person.mobile_no, number, person.active)
             except NotFound:
                 return FoundLoan(loan, None, number)
 
@@ -173,6 +184,8 @@ def _columns(
         "currencies": [loan.currency for loan in loans],
         "principals": [item.part.principal.cents for item in found],
         "payouts": [item.part.payout.cents for item in found],
+        "older_loans": [item.part.older_loan_id for item in found],
+        "payoffs": [item.part.payoff.cents if item.part.payoff is not None else None for item in found],
         "approvals": [loan.approved_on for loan in loans],
         "states": ["held" if cause else "ready" for cause in held],
         "held_fors": [cause.held_for if cause else None for cause in held],

@@ -35,7 +35,7 @@ _HOLD = text(
 
 def next_look(held_for: HeldFor, pace: Pace) -> timedelta:
     """How long a held disbursement waits before it is looked at again."""
-    if held_for is HeldFor.TRANCHE_NOT_DUE:
+    if held_for in {HeldFor.TRANCHE_NOT_DUE, HeldFor.NOT_DUE}:
         return timedelta(seconds=pace.tranche_look_every)
     return timedelta(seconds=pace.wallet_retry_after if held_for in _OURS else pace.poll_every)
 

@@ -16,9 +16,10 @@ POST_CALL = "disbursement.post"
 _WRITE = text(
     """
     INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, tranche, external_id, idempotency_key, receipt,
-                               amount_cents, transaction_date, account_number_sealed, created_at)
+                               amount_cents, transaction_date, account_number_sealed, created_at, top_up)
     VALUES (:id, :partner_id, 'disburse', :subject_id, :account_id, :tranche, :external_id, :idempotency_key, :receipt,
-            :amount_cents, :transaction_date, :account_number_sealed, :now)
+            :amount_cents, :transaction_date, :account_number_sealed, :now,
+            (SELECT older_loan_id IS NOT NULL FROM disbursements WHERE id = :subject_id))
     ON CONFLICT DO NOTHING
     """
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import date
 
-from vault_core.clients.mifos import ApprovedLoan
+from vault_core.clients.mifos import ApprovedLoan, MifosPerson
 from vault_core.disbursements.tranches import Part, part_of
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
@@ -33,13 +33,13 @@ class Changed:
     principal: Money
     payout: Money
     approved_on: date
-    number: bool = False  # only the client's mobile number is another
+    client: bool = False  # only the client is another: the mobile number, or not active
 
     @property
     def reason(self) -> str:
         """What to tell people."""
-        if self.number:
-            return "the client's mobile number was changed in Mifos X"
+        if self.client:
+            return "the client was changed in Mifos X: another mobile number, or not active"
         return f"the loan was changed in Mifos X: now {self.principal} ({self.payout} to pay), approved {self.approved_on}"
 
 
@@ -53,13 +53,13 @@ class NotApproved:
 LoanCheck = Unchanged | Changed | NotApproved
 
 
-def check_number(mobile_no: str | None, wanted: ToPay) -> Unchanged | Changed:
-    """Compares the client's number as Mifos X has it now with the one that is to be paid."""
+def check_client(person: MifosPerson, wanted: ToPay) -> Unchanged | Changed:
+    """Compares the client's number as Mifos X has it now with the one that is to be paid; one who is not active is another."""
     try:
-        same = normalise_phone(mobile_no or "") == wanted.phone
+        same = person.active and normalise_phone(person.mobile_no or "") == wanted.phone
     except InvalidInput:
         same = False
-    return Unchanged() if same else Changed(wanted.principal, wanted.payout, wanted.approved_on, number=True)
+    return Unchanged() if same else Changed(wanted.principal, wanted.payout, wanted.approved_on, client=True)
 
 
 def check_loan(loan: ApprovedLoan, wanted: ToPay, *, today: date) -> LoanCheck:
@@ -68,6 +68,11 @@ def check_loan(loan: ApprovedLoan, wanted: ToPay, *, today: date) -> LoanCheck:
     if not isinstance(part, Part):
         return NotApproved(part.reason)
     put_off = part.due_on is not None and part.due_on > today
-    if put_off or (part.principal, part.payout, loan.approved_on) != (wanted.principal, wanted.payout, wanted.approved_on):
+    too_late = loan.first_repayment_on is not None and wanted.tranche == 1 and loan.first_repayment_on < today
+    if (
+        too_late
+        or put_off
+        or (part.principal, part.payout, loan.approved_on) != (wanted.principal, wanted.payout, wanted.approved_on)
+    ):
         return Changed(part.principal, part.payout, loan.approved_on)
     return Unchanged()

@@ -12,7 +12,7 @@ _HOLD_A_MOMENT = timedelta(minutes=10)  # what takes care of itself within this 
 _HOLD_AN_HOUR = timedelta(hours=1)
 
 _BY_HAND = frozenset({HeldFor.GROUP_LOAN, HeldFor.MPESA_LIMIT, HeldFor.CURRENCY, HeldFor.TRANCHE_LOAN, HeldFor.TOP_UP})
-_AT_REST = frozenset({HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE})
+_AT_REST = frozenset({HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE, HeldFor.NOT_DUE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class _Paid:
     state: State
     principal: Money
     payout: Money
+    payoff: Money  # of a top-up: what of the principal pays off the older loan
     receipt: str
     paid_at: datetime
     charges: Money
@@ -58,8 +59,8 @@ class _Paid:
 _POSTING = text("UPDATE disbursements SET state = 'posting' WHERE id = ANY(:ids) AND state IN ('paid', 'posting')")
 _READ = text(
     """
-    SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.state, d.principal_cents, d.payout_cents, d.receipt, d.paid_at,
-           d.taken_back, d.phone_sealed, d.client_name_sealed, p.external_id,
+    SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.state, d.principal_cents, d.payout_cents, d.payoff_cents,
+           d.receipt, d.paid_at, d.taken_back, d.phone_sealed, d.client_name_sealed, p.external_id,
            (SELECT coalesce(sum(c.amount_cents), 0)::bigint FROM charge_lines c
             WHERE c.subject_kind = 'disbursement' AND c.subject_id = d.id AND c.charged_at IS NOT NULL
                   AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = c.transaction_id)) AS charges_cents
@@ -189,9 +190,10 @@ async def _give_to_people(connection: AsyncConnection, runtime: Runtime, lost: S
 
 
 def _posting(paid: _Paid) -> Posting:
-    kept_back = paid.principal - paid.payout
+    lent = paid.principal - paid.payoff  # what a top-up lends for the older loan comes back to the book at once
+    kept_back = lent - paid.payout
     legs = [
-        Leg(AccountRef(paid.partner_id, "loan_book"), paid.principal.cents),
+        Leg(AccountRef(paid.partner_id, "loan_book"), lent.cents),
         Leg(AccountRef(paid.partner_id, "disbursed_unposted"), -paid.payout.cents),
     ]
     if kept_back:
@@ -256,6 +258,7 @@ def _paid(runtime: Runtime, row: Row[Any]) -> _Paid:
         state=State(row.state),
         principal=Money(row.principal_cents),
         payout=Money(row.payout_cents),
+        payoff=Money(row.payoff_cents or 0),
         receipt=row.receipt,
         paid_at=row.paid_at,
         charges=Money(row.charges_cents),

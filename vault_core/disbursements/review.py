@@ -122,9 +122,11 @@ _READY = text(
     """
     UPDATE disbursements SET state = 'ready', held_for = NULL, reason = NULL, batch_id = NULL, due_at = :now,
            principal_cents = ready.principal, payout_cents = ready.payout, approved_on = ready.approved_on,
+           older_loan_id = ready.older_loan, payoff_cents = ready.payoff,
            phone_sealed = ready.phone, phone_hash = ready.hash
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:principals AS bigint[]), CAST(:payouts AS bigint[]), CAST(:approvals AS date[]),
-                CAST(:phones AS bytea[]), CAST(:hashes AS bytea[])) AS ready(id, principal, payout, approved_on, phone, hash)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:principals AS bigint[]), CAST(:payouts AS bigint[]), CAST(:older_loans AS bigint[]),
+                CAST(:payoffs AS bigint[]), CAST(:approvals AS date[]), CAST(:phones AS bytea[]), CAST(:hashes AS bytea[]))
+         AS ready(id, principal, payout, older_loan, payoff, approved_on, phone, hash)
     WHERE disbursements.id = ready.id
     """
 )
@@ -262,6 +264,8 @@ async def _make_ready(connection: AsyncConnection, runtime: Runtime, ready: Sequ
             "ids": [row_id for row_id, _, _ in ready],
             "principals": [item.part.principal.cents for _, item, _ in ready],
             "payouts": [item.part.payout.cents for _, item, _ in ready],
+            "older_loans": [item.part.older_loan_id for _, item, _ in ready],
+            "payoffs": [item.part.payoff.cents if item.part.payoff is not None else None for _, item, _ in ready],
             "approvals": [item.loan.approved_on for _, item, _ in ready],
             "phones": [sealer.seal(phone, bound_to=f"disbursements:{row_id}:phone_sealed") for row_id, _, phone in ready],
             "hashes": [sealer.lookup_hash(phone, purpose="phone") for _, _, phone in ready],

@@ -18,7 +18,7 @@ from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import Claimed, claim
 from vault_core.disbursements.eligibility import Held
-from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
+from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_client, check_loan
 from vault_core.disbursements.send_pace import SendPace
 from vault_core.disbursements.sending_gate import FRESH, SendingGate
 from vault_core.errors import NotFound, VaultError
@@ -195,9 +195,10 @@ class _Sender:
         except NotFound:
             return NotApproved("Mifos X no longer shows the loan or its client to our user: check the user's office and the loan")
         wanted = ToPay(item.tranche, item.principal, item.amount, item.approved_on, item.phone)
-        check = check_loan(loan, wanted, today=business_day(self._runtime.clock.now()))
+        today = business_day(self._runtime.clock.now())
+        check = check_loan(loan, wanted, today=today)
         if isinstance(check, Unchanged) and person is not None:
-            check = check_number(person.mobile_no, wanted)
+            check = check_client(person, wanted)
         if not isinstance(check, Unchanged):
             return check
         async with self._pays:
@@ -206,6 +207,8 @@ class _Sender:
             left = (item.send_by - self._runtime.clock.now()).total_seconds()
             if left <= 0:
                 return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)
+            if loan.top_up and business_day(self._runtime.clock.now()) != today:
+                return Refused("not_sent", "a day's interest came to the older loan since it was read", Refusal.RETRY_LATER)
             try:
                 # Waiting for an access token can take long, too. Recovery counts on nobody sending it after this.
                 async with asyncio.timeout(left + self._runtime.pace.http_timeout):

@@ -24,6 +24,8 @@ class Part:
     principal: Money
     payout: Money
     due_on: date | None = None
+    older_loan_id: int | None = None  # of a top-up: the loan that it pays off, with `payoff` of the principal
+    payoff: Money | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +54,14 @@ def part_of(loan: ApprovedLoan, number: int) -> PartFound:
             f"Mifos X has the loan in status {loan.status_id}, not {'approved (200)' if number == 1 else 'active (300)'}: "
             f"{'approve it there, or leave it if it is settled' if number == 1 else 'its next tranche is not due in this state'}"
         )
+    if number == 1 and loan.top_up:
+        return _top_up(loan)
     if number == 1 and loan.net_disbursal > loan.approved_principal:
         return WrongState(
             f"Mifos X would have {loan.net_disbursal} paid of {loan.approved_principal} approved: correct the loan there"
         )
-    if loan.top_up and loan.approved_principal - loan.net_disbursal <= loan.fees_at_disbursement:
-        # Seen on a running server: what the older loan owes is taken off by the disbursal only, so the net of before is too much.
-        return NoPart(
-            f"a top-up of {loan.approved_principal}, and Mifos X tells only with the disbursal what the older loan takes of it: "
-            "pay and disburse it by hand",
-            top_up=True,
-        )
     if not loan.multi_disburse:
-        return Part(1, 1, loan.approved_principal, loan.net_disbursal)
+        return Part(1, 1, loan.approved_principal, loan.approved_principal - _kept_back(loan))
     return _tranche(loan, number)
 
 
@@ -86,13 +83,48 @@ def is_over(loan: ApprovedLoan) -> bool:
     return out >= loan.approved_principal
 
 
+def _kept_back(loan: ApprovedLoan) -> Money:
+    """What the lender charges at the disbursal.
+
+    A charge added after the approval is in the fees and not in the net, which the server reckons anew only when it disburses
+    (seen on a running server): the larger of the two is what the client will not get.
+    """
+    return max(loan.approved_principal - loan.net_disbursal, loan.fees_at_disbursement)
+
+
+def _top_up(loan: ApprovedLoan) -> PartFound:
+    """The whole principal less charges and what the older loan owes now, which is what the server takes off with the disbursal.
+
+    The net that it told at the approval counts for nothing: on newer servers it is that of an ordinary loan.
+    """
+    if loan.multi_disburse:
+        return NoPart(
+            "a top-up in tranches: Mifos X does not tell which of them pays the older loan off: disburse it by hand", True
+        )
+    if loan.payoff is None or loan.older_loan_id is None:
+        return NoPart("a top-up, and Mifos X does not tell which loan it pays off: disburse it by hand", top_up=True)
+    if loan.payoff <= ZERO:
+        return NoPart(
+            f"a top-up, and the older loan (id {loan.older_loan_id} in Mifos X) owes nothing any more: Mifos X refuses such a "
+            "disbursal; undo the approval there and make it an ordinary loan",
+            top_up=True,
+        )
+    payout = loan.approved_principal - loan.fees_at_disbursement - loan.payoff
+    if payout <= ZERO:
+        return NoPart(
+            f"a top-up of {loan.approved_principal} with {loan.fees_at_disbursement} of charges, and the older loan takes "
+            f"{loan.payoff}: nothing is left for the client; disburse it in Mifos X by hand",
+            top_up=True,
+        )
+    return Part(1, 1, loan.approved_principal, payout, older_loan_id=loan.older_loan_id, payoff=loan.payoff)
+
+
 def _tranche(loan: ApprovedLoan, number: int) -> PartFound:
     if not loan.tranches:
         return NoPart("the loan is disbursed in tranches and none is planned: plan them in Mifos X, or disburse it by hand")
-    if number == 1 and loan.net_disbursal != loan.approved_principal:  # later it is the net of the last disbursal
+    if number == 1 and (kept_back := _kept_back(loan)):  # later the net is that of the last disbursal
         return NoPart(
-            f"{loan.approved_principal - loan.net_disbursal} is kept back at disbursement and Mifos X does not tell from which "
-            "tranche: disburse it by hand"
+            f"{kept_back} is kept back at disbursement and Mifos X does not tell from which tranche: disburse it by hand"
         )
     total = sum((tranche.principal for tranche in loan.tranches), ZERO)
     if total > loan.approved_principal:

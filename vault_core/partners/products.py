@@ -57,13 +57,14 @@ _COLUMNS = "product_id, name, short_name, currency, active_in_mifos, enabled, mi
 _LIST = text(f"SELECT {_COLUMNS} FROM partner_products WHERE partner_id = :partner_id ORDER BY product_id")  # noqa: S608
 _SEEN = text(
     """
-    INSERT INTO partner_products (partner_id, product_id, name, short_name, currency, active_in_mifos, seen_at)
-    SELECT :partner_id, seen.id, seen.name, seen.short_name, seen.currency, seen.active, :now
+    INSERT INTO partner_products (partner_id, product_id, name, short_name, currency, active_in_mifos, expected_day_only, seen_at)
+    SELECT :partner_id, seen.id, seen.name, seen.short_name, seen.currency, seen.active, seen.expected_day_only, :now
     FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:short_names AS text[]), CAST(:currencies AS text[]),
-                CAST(:actives AS boolean[])) AS seen(id, name, short_name, currency, active)
+                CAST(:actives AS boolean[]), CAST(:expected_days_only AS boolean[]))
+         AS seen(id, name, short_name, currency, active, expected_day_only)
     ON CONFLICT (partner_id, product_id) DO UPDATE
     SET name = excluded.name, short_name = excluded.short_name, currency = excluded.currency,
-        active_in_mifos = excluded.active_in_mifos, seen_at = excluded.seen_at
+        active_in_mifos = excluded.active_in_mifos, expected_day_only = excluded.expected_day_only, seen_at = excluded.seen_at
     """
 )
 _GONE = text(
@@ -99,6 +100,7 @@ async def write_products(connection: AsyncConnection, runtime: Runtime, partner_
             "short_names": [product.short_name or "" for product in found],
             "currencies": [product.currency for product in found],
             "actives": [product.active for product in found],
+            "expected_days_only": [product.expected_day_only for product in found],
             "now": runtime.clock.now(),
         },
     )

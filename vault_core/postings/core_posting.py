@@ -296,7 +296,7 @@ class _Poster:
             payment_type_id=self.partner.mifos_payment_type_id,
             receipt=posting.receipt,
             account_number=posting.account_number,
-            external_id=posting.external_id if external_ids else None,
+            external_id=posting.external_id if external_ids and not posting.top_up else None,
             idempotency_key=key if features.idempotency else None,
             note=f"M-Pesa {posting.receipt} by Payment Vault",
         )

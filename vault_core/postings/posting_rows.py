@@ -42,11 +42,13 @@ class CorePosting:
     not_before: date | None  # the tenant's calendar refused every day before it
     undone: tuple[int, ...]  # earlier transactions of its payment on the account, undone or another part: never this posting
     created_at: datetime
+    top_up: bool  # a disbursal that pays off an older loan: two transactions in Mifos X, and no external id
 
 
 _COLUMNS = """
     id, partner_id, kind, subject_id, account_id, tranche, external_id, idempotency_key, receipt, amount_cents, transaction_date,
-    account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer, not_before, undone, created_at
+    account_number_sealed, state, mifos_transaction_id, tries, key_tries, called_at, last_answer, not_before, undone, created_at,
+    top_up
 """
 _READ = text(f"SELECT {_COLUMNS} FROM core_postings WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")  # noqa: S608
 _ACCOUNTS = text(

@@ -1,9 +1,10 @@
 """Looking in Mifos X for a posting that may have been made: by our external id, then by the M-Pesa receipt."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vault_core.clients.mifos import ApprovedLoan, LoanTransaction, MifosCapabilities, MifosClient
+from vault_core.money import ZERO, Money
 from vault_core.postings.posting_rows import CorePosting
 
 _APPROVED, _ACTIVE = 200, 300
@@ -42,7 +43,7 @@ async def read_back(client: MifosClient, capabilities: MifosCapabilities, postin
         return judge_transactions(posting, account.transactions)
     loan = await client.loan(posting.account_id)
     seen = judge_transactions(posting, loan.transactions)
-    if isinstance(seen, Absent) and capabilities.loan_external_ids:
+    if isinstance(seen, Absent) and capabilities.loan_external_ids and not posting.top_up:
         # An undone transaction leaves the loan's list but keeps its external id (reference/fineract.md section 11).
         hidden = await client.loan_transaction_by_external_id(posting.account_id, posting.external_id)
         seen = seen if hidden is None else judge_transactions(posting, [hidden])
@@ -67,7 +68,7 @@ def _next_is_ours(loan: ApprovedLoan, posting: CorePosting) -> Absent | Unsure:
     return Absent()
 
 
-def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransaction]) -> ReadBack:
+def judge_transactions(posting: CorePosting, transactions: Sequence[LoanTransaction]) -> ReadBack:
     """What the account's transactions say of the posting: ours carries our external id, or our receipt and kind of movement.
 
     What was undone before a person had it posted again does not count any more; nor does what somebody else entered and undid
@@ -81,13 +82,20 @@ def judge_transactions(posting: CorePosting, transactions: Iterable[LoanTransact
     live = [transaction for transaction in ours if not transaction.reversed]
     if len(live) > 1:
         return Unsure(f"it is posted {len(live)} times: transactions {', '.join(str(found.id) for found in live)}")
-    if live and live[0].amount != posting.amount:
-        return Unsure(f"transaction {live[0].id} posts {live[0].amount} instead of {posting.amount}")
+    if live and (posted := _posted(posting, live[0], transactions)) != posting.amount:
+        return Unsure(f"transaction {live[0].id} posts {posted} instead of {posting.amount}")
     if live:
         return Found(live[0])
     if ours:
         return Unsure(f"transaction {ours[0].id} was undone in Mifos X", tuple(each.id for each in ours))
     return Absent()
+
+
+def _posted(posting: CorePosting, ours: LoanTransaction, transactions: Sequence[LoanTransaction]) -> Money:
+    """What `ours` posts to the loan: of a top-up, what went to the older loan stands beside it in another transaction."""
+    if not posting.top_up:
+        return ours.amount
+    return sum((each.amount for each in transactions if each.kind == ours.kind and not each.reversed), ZERO)
 
 
 def _is_anothers_past(posting: CorePosting, transaction: LoanTransaction) -> bool:

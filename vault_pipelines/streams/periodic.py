@@ -24,6 +24,7 @@ from vault_core.disbursements.recovery import recover_sending
 from vault_core.disbursements.review import read_held_again, release_held
 from vault_core.disbursements.status_queries import ask_due
 from vault_core.disbursements.tariff_audit import audit_tariffs
+from vault_core.disbursements.top_up_watch import compare_payoffs
 from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.ledger.holds import expire_holds
@@ -78,6 +79,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("look for next tranches", lambda: find_next_tranches(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("look for postings by hand", lambda: look_for_posted(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("look for undone postings", lambda: look_for_undone(edge.runtime, edge.connections), idle=10.0, busy=1.0),
+        Job("compare top-ups", lambda: compare_payoffs(edge.runtime, edge.connections), idle=10.0, busy=1.0),
         Job("recover sending", lambda: recover_sending(edge.runtime, edge.connections), idle=10.0, busy=2.0),
         Job("refresh account mirrors", lambda: refresh_mirrors(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("pull payments", lambda: sweep_pulls(edge.runtime, edge.connections), idle=2.0, busy=0.5),

@@ -117,11 +117,18 @@ class SandboxServer(Server):
         return client_id, mobile
 
     async def approved_loan(
-        self, shillings: int, *, fee: bool = False, punctual: bool = False, topping_up: NewLoan | None = None
+        self,
+        shillings: int,
+        *,
+        fee: bool = False,
+        punctual: bool = False,
+        topping_up: NewLoan | None = None,
+        first_repayment: date | None = None,
+        approved_before: int = 1,
     ) -> NewLoan:
-        """Approved and expected yesterday. `punctual`: takes no other day. `topping_up`: today, and its disbursal closes that loan."""
+        """Approved and expected days ago. `punctual`: takes no other day. `topping_up`: today, and its disbursal closes that loan."""
         client_id, mobile = await self._person() if topping_up is None else (topping_up.client_id, topping_up.mobile_no)
-        approved = self.today - timedelta(days=1 if topping_up is None else 0)
+        approved = self.today - timedelta(days=approved_before if topping_up is None else 0)
         loan_id, external_id = self._take_id(), f"loan-{uuid4()}"
         loan = {
             "id": loan_id,
@@ -133,6 +140,7 @@ class SandboxServer(Server):
             "external_id": external_id,
             "approved_on": str(approved),
             "expected_on": str(approved),
+            "first_repayment_on": None if first_repayment is None else str(first_repayment),
         }
         await self.control({"loans": [loan]})
         return NewLoan(loan_id, client_id, mobile, external_id, approved)
@@ -240,9 +248,17 @@ class RealServer(Server):
         return (await self.call("POST", "/clients", {**body, **more}))["clientId"], mobile
 
     async def approved_loan(
-        self, shillings: int, *, fee: bool = False, punctual: bool = False, topping_up: NewLoan | None = None
+        self,
+        shillings: int,
+        *,
+        fee: bool = False,
+        punctual: bool = False,
+        topping_up: NewLoan | None = None,
+        first_repayment: date | None = None,
+        approved_before: int = 1,
     ) -> NewLoan:
-        day = self.today - timedelta(days=1 if topping_up is None else 0)  # a top-up is asked for after the older one's disbursal
+        # a top-up is asked for after the older one's disbursal
+        day = self.today - timedelta(days=approved_before if topping_up is None else 0)
         client_id, mobile = await self._person() if topping_up is None else (topping_up.client_id, topping_up.mobile_no)
         product = self._punctual if punctual else self._products[fee] if topping_up is None else self._topping_up
         external_id = f"loan-{uuid4()}"
@@ -259,6 +275,7 @@ class RealServer(Server):
             "externalId": external_id,
             "charges": [{"chargeId": self._fee, "amount": 3}] if fee else [],
             **({} if topping_up is None else {"isTopup": True, "loanIdToClose": topping_up.id}),
+            **({} if first_repayment is None else {"repaymentsStartingFromDate": str(first_repayment)}),
         }
         loan_id = (await self.call("POST", "/loans", {**body, **self._terms()}))["loanId"]
         approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(day), **FORMAT}

@@ -49,7 +49,7 @@ async def goes_on(day: Day, cents: int = 1_500_000) -> None:
 @pytest.mark.parametrize(
     ("cents", "held_for", "what_to_do"),
     [
-        (1_500_050, "cents", "change the loan or its charges in Mifos X"),
+        (1_500_050, "cents", "add a charge of KES 0.50"),
         (40_000, "product_limit", "change the limit or the loan"),
         (20_000_100, "product_limit", "change the limit or the loan"),
     ],
@@ -164,33 +164,6 @@ async def test_a_group_loan_is_never_paid_and_rests_once_it_was_disbursed_by_han
         row = await day.loan_row(1)
         assert (row["held_for"], "status 300" in row["reason"]) == ("not_approved", True)
         assert await day.payments() == []
-
-
-async def test_a_top_up_pays_the_difference_and_posts_the_whole_principal(open_day) -> None:
-    # A top-up closes the client's former loan with a part of the new one: net is principal less what was owed, where it is told.
-    older = loan(7, 1_000_000, client=1, status=300, months=1)
-    async with open_day([older, loan(1, 2_000_000, fee_cents=75_000, topup_of=7)], [client(1)]) as day:
-        await day.fund(1000)
-        await day.poll()
-        await day.send()
-        await day.hear("b2c_result")
-        await day.post()
-        (payment,) = await day.payments()
-        transactions = (await day.truth())["mifos"]["alpha"]["loans"]["1"]["transactions"]
-        posted = [each["amount_cents"] for each in transactions if each["kind"] == "disbursement"]
-        assert (payment["amount_cents"], posted) == (900_000, [2_000_000])
-        assert (await day.balance("loan_book"), await day.balance("loan_charges")) == (2_000_000, -1_100_000)
-        assert day.ledger_findings() == []
-
-
-async def test_a_top_up_whose_net_mifos_x_does_not_tell_before_its_disbursal_is_never_paid(open_day) -> None:
-    older = loan(7, 1_000_000, client=1, status=300, months=1)
-    topped_up = loan(1, 2_000_000, fee_cents=75_000, topup_of=7)
-    async with open_day([older, topped_up], [client(1)], nets_top_ups=False) as day:
-        await day.fund(1000)
-        await day.poll()
-        assert (await day.loan_row(1))["payout_cents"] == 1_925_000  # too much by what the older loan owes
-        await stays_held(day, "top_up", "disburse it by hand")
 
 
 class changed_loans:  # noqa: N801 - used as a function

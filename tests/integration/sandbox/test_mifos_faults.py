@@ -363,8 +363,11 @@ def test_a_top_up_pays_less_than_the_principal_and_pays_off_the_older_loan(core)
     owed = books["21"]["outstanding_cents"]
     assert owed >= 6_000_00
     assert books["22"]["net_cents"] == 15_000_00 - owed
-    assert disburse(core, 22).status_code == 200
+    refused = disburse(core, 22)  # one external id for the two transactions it is
+    assert (refused.status_code, "duplicate.externalId" in refused.text) == (403, True)
+    assert disburse(core, 22, key="key-2", external_id=None).status_code == 200
     books = core.truth()["mifos"]["alpha"]["loans"]
+    assert [each["amount_cents"] for each in books["22"]["transactions"]] == [owed, 15_000_00 - owed]
     assert (books["21"]["status"], books["21"]["outstanding_cents"]) == (600, 0)
     assert (books["22"]["net_cents"], books["22"]["principal_cents"]) == (15_000_00 - owed, 15_000_00)
     assert books["21"]["transactions"][-1]["receipt"] is None

@@ -1,8 +1,18 @@
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, Ready, examine, within_daily_limit
+from vault_core.disbursements.eligibility import (
+    Held,
+    HeldFor,
+    LoanDays,
+    LoanFacts,
+    ProductRules,
+    Ready,
+    examine,
+    within_daily_limit,
+)
 from vault_core.money import Money
 
 LOAN = LoanFacts(Money.shillings(15_000), Money.shillings(14_550), "KES", group=False, phone="0712 345 678")
@@ -71,3 +81,32 @@ def test_a_daily_limit_may_be_reached_but_not_passed() -> None:
 
 def test_no_daily_limit_binds_nothing() -> None:
     assert within_daily_limit(PRODUCT, Money.shillings(10**9), Money.shillings(250_000)) is None
+
+
+TODAY, BEFORE, AFTER = date(2026, 11, 24), date(2026, 11, 20), date(2026, 11, 28)
+PUNCTUAL = replace(PRODUCT, expected_day_only=True)
+
+
+@pytest.mark.parametrize(
+    ("product", "days", "held_for"),
+    [
+        (PRODUCT, LoanDays(TODAY, BEFORE, AFTER, None), None),  # any day will do
+        (PRODUCT, LoanDays(TODAY, BEFORE, BEFORE, TODAY), None),
+        (PRODUCT, LoanDays(TODAY, BEFORE, TODAY, BEFORE), HeldFor.NOT_POSTABLE),  # first repayment before the disbursal
+        (PUNCTUAL, LoanDays(TODAY, BEFORE, TODAY, None), None),
+        (PUNCTUAL, LoanDays(TODAY, BEFORE, BEFORE, BEFORE), None),  # posted under its expected day
+        (PUNCTUAL, LoanDays(TODAY, BEFORE, AFTER, None), HeldFor.NOT_DUE),
+        (PUNCTUAL, LoanDays(TODAY, TODAY, BEFORE, None), HeldFor.NOT_POSTABLE),  # under its day it would be before its approval
+        (PUNCTUAL, LoanDays(TODAY, BEFORE, BEFORE, None, top_up=True), HeldFor.NOT_POSTABLE),
+        (PUNCTUAL, LoanDays(TODAY, BEFORE, TODAY, None, top_up=True), None),
+    ],
+)
+def test_what_mifos_x_would_refuse_for_its_day_is_not_paid(product: ProductRules, days: LoanDays, held_for) -> None:
+    decision = examine(replace(LOAN, days=days), product)
+    assert (decision.held_for if isinstance(decision, Held) else None) is held_for
+
+
+def test_a_client_who_is_not_active_in_mifos_x_is_not_paid() -> None:
+    decision = examine(replace(LOAN, active_client=False), PRODUCT)
+    assert isinstance(decision, Held)
+    assert decision.held_for is HeldFor.NOT_POSTABLE

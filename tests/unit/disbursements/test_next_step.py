@@ -53,7 +53,7 @@ def test_what_is_with_a_person_is_stuck_and_names_the_command(changes: dict, wor
 def test_every_cause_of_holding_has_words_and_only_those_at_rest_are_never_stuck(held_for: HeldFor) -> None:
     found = step(state=State.HELD, held_for=held_for, since=NOW - timedelta(days=2))
     assert found.words
-    assert found.stuck is (held_for not in {HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE})
+    assert found.stuck is (held_for not in {HeldFor.CANCELLED, HeldFor.TRANCHE_NOT_DUE, HeldFor.NOT_DUE})
 
 
 def test_what_waits_for_the_lenders_next_working_day_says_so_and_is_not_stuck_until_that_day() -> None:

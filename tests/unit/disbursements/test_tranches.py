@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault_core.clients.mifos import ApprovedLoan, LoanTransaction, PlannedTranche
-from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_loan, check_number
+from vault_core.clients.mifos import ApprovedLoan, LoanTransaction, MifosPerson, PlannedTranche
+from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_client, check_loan
 from vault_core.disbursements.tranches import NoPart, Part, WrongState, has_next, is_over, part_of
 from vault_core.money import ZERO, Money
 
@@ -130,4 +130,55 @@ def test_right_before_it_is_paid_a_tranche_must_still_be_what_was_planned(loan: 
     ("number", "kind"), [("0712 345 678", Unchanged), ("0712345679", Changed), (None, Changed), ("x", Changed)]
 )
 def test_a_number_that_is_another_by_now_is_not_paid(number: str | None, kind: type) -> None:
-    assert isinstance(check_number(number, TO_PAY), kind)
+    assert isinstance(check_client(MifosPerson(1, "Wanjiku", number), TO_PAY), kind)
+
+
+def test_a_client_who_is_not_active_is_not_paid() -> None:
+    assert isinstance(check_client(MifosPerson(1, "Wanjiku", "0712 345 678", active=False), TO_PAY), Changed)
+
+
+TOP_UP = replace(PLAIN, top_up=True, older_loan_id=7, payoff=Money.shillings(6_000), fees_at_disbursement=Money.shillings(300))
+
+
+@pytest.mark.parametrize("told", [9_700, 3_800, 3_600])  # of a newer server; of an older one; of that before a repayment
+def test_a_top_up_pays_the_principal_less_charges_and_what_the_older_loan_owes_whatever_net_was_told(told: int) -> None:
+    part = part_of(replace(TOP_UP, net_disbursal=Money.shillings(told)), 1)
+    payoff = Money.shillings(6_000)
+    assert part == Part(1, 1, Money.shillings(10_000), Money.shillings(3_700), older_loan_id=7, payoff=payoff)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"payoff": None},  # not read: lists do not tell it
+        {"older_loan_id": None},
+        {"payoff": ZERO},  # Mifos X refuses to disburse it
+        {"payoff": Money.shillings(9_700)},
+        {"payoff": Money.shillings(20_000)},
+        {"multi_disburse": True},
+    ],
+)
+def test_a_top_up_of_which_it_is_not_known_what_is_left_is_for_a_person(changes: dict[str, object]) -> None:
+    found = part_of(replace(TOP_UP, **changes), 1)
+    assert isinstance(found, NoPart)
+    assert found.top_up is True
+
+
+def test_a_top_up_whose_older_loan_owes_another_amount_by_now_is_examined_anew() -> None:
+    to_pay = ToPay(1, TOP_UP.approved_principal, Money.shillings(3_700), TOP_UP.approved_on, "254712345678")
+    assert isinstance(check_loan(TOP_UP, to_pay, today=DAY), Unchanged)
+    assert isinstance(check_loan(replace(TOP_UP, payoff=Money.shillings(5_999)), to_pay, today=DAY), Changed)
+
+
+def test_a_charge_that_was_added_after_the_approval_is_not_paid_out() -> None:
+    # Seen on a running server: the net of before stays until the disbursal.
+    part = part_of(replace(PLAIN, net_disbursal=PLAIN.approved_principal, fees_at_disbursement=Money.shillings(50)), 1)
+    assert isinstance(part, Part)
+    assert part.payout == Money.shillings(9_950)
+    assert isinstance(part_of(replace(IN_TWO, fees_at_disbursement=Money.shillings(50)), 1), NoPart)
+
+
+def test_a_loan_whose_fixed_first_repayment_has_passed_meanwhile_is_examined_anew() -> None:
+    to_pay = ToPay(1, PLAIN.approved_principal, PLAIN.net_disbursal, PLAIN.approved_on, "254712345678")
+    assert isinstance(check_loan(replace(PLAIN, first_repayment_on=DAY), to_pay, today=DAY), Unchanged)
+    assert isinstance(check_loan(replace(PLAIN, first_repayment_on=DAY), to_pay, today=LATER), Changed)
