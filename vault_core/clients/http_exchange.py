@@ -60,10 +60,11 @@ async def exchange(
 
     Causes name the failure and never the URL's query, headers or body. Raises ConfigurationError for a malformed URL.
     """
-    make = _directly if isinstance(http, PooledClient) else _through_httpx
     try:
         async with asyncio.timeout(timeout):
-            return await make(http, method, url, _waits(timeout), headers or {}, params, content)
+            if isinstance(http, PooledClient):
+                return await _directly(http, method, url, _waits(timeout), headers or {}, params, content)
+            return await _through_httpx(http, method, url, _waits(timeout), headers or {}, params, content)
     except _NEVER_LEFT as error:
         return NotSent(_cause(error))
     except TimeoutError:

@@ -77,8 +77,8 @@ async def apply_deliveries(runtime: Runtime, ids: Sequence[UUID], apply: Apply) 
         await set_aside(runtime, ids[0], error)
         return 0
     bad = _bad(effects)
-    for event_id, error in bad.items():
-        _tell(event_id, error)
+    for event_id, cause in bad.items():
+        _tell(event_id, cause)
     return len(effects) - len(bad)
 
 
