@@ -71,6 +71,7 @@ class Pace:
     stk_expire_after: float = 900.0  # then no end of a prompt is waited for any more, though its money still is
     http_timeout: float = 30.0
     mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
+    mifos_writes_at_once: int = 8  # to a partner's Mifos X, per worker; each holds one of the server's database connections
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,9 @@ class StandInConnections:
     def mifos_writes(self, partner_id: UUID) -> asyncio.Semaphore:  # noqa: ARG002 - the interface of Connections
         return self._writes
 
+    async def business_date(self, partner_id: UUID) -> object:
+        return await self.cores[partner_id].business_date()
+
     async def partner(self, partner_id: UUID) -> Partner:
         async with self._runtime.engine.connect() as connection:
             return await load_partner(connection, id=partner_id)

@@ -1,6 +1,7 @@
 """Posting paid disbursements to Mifos X, and what follows: the ledger, the client's text, the partner's."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,13 +28,12 @@ from vault_core.outbox.calls import Again, Call, CallResult, Done, record_result
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner, load_partners
-from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater, execute
+from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater, execute_each
 from vault_core.postings.posting_rows import postings_of
 from vault_core.runtime import Runtime
 
 UNPOSTED = "disbursement_unposted"
-IN_FLIGHT = 40  # calls that share one lease and one recording
-SIDE_BY_SIDE = 2  # so that Mifos X is not left waiting while the last ones are recorded
+IN_FLIGHT = 40  # calls that share one lease
 _NOTHING = GivenUp("it has no intended posting")
 
 
@@ -91,7 +91,7 @@ async def post_disbursements(runtime: Runtime, connections: Connections, calls: 
     it waits, and that is no try. One that fails for a reason nobody foresaw is raised when the others are done
     (vault_core/outbox/apart.py).
     """
-    await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections), side_by_side=SIDE_BY_SIDE)
+    await work_apart(calls, IN_FLIGHT, partial(_post_all, runtime, connections))
 
 
 async def book_seen_posted(connection: AsyncConnection, runtime: Runtime, ids: Sequence[UUID]) -> int:
@@ -110,25 +110,30 @@ async def _post_all(runtime: Runtime, connections: Connections, calls: Sequence[
         return await postings_of(connection, ["disburse"], subjects)
 
     posting_of = await in_transaction(runtime.engine, begin)
-    outcomes = await execute(runtime, connections, list(posting_of.values()))
-    by_subject = {subject: outcomes[posting_id] for subject, posting_id in posting_of.items()}
+    call_of = {posting_of[call.subject]: call for call in calls if call.subject in posting_of}
+    unknown = [call for call in calls if call.subject not in posting_of]
+    if unknown:
+        await _end(runtime, dict.fromkeys(unknown, _NOTHING))
+    async with aclosing(execute_each(runtime, connections, list(call_of))) as answers:
+        async for some in answers:
+            await _end(runtime, {call_of[posting_id]: outcome for posting_id, outcome in some.items()})
 
+
+async def _end(runtime: Runtime, outcomes: Mapping[Call, PostingOutcome]) -> None:
     async def finish(connection: AsyncConnection) -> None:
-        await _finish(connection, runtime, calls, by_subject)
+        await _finish(connection, runtime, outcomes)
 
     await in_transaction(runtime.engine, finish)
 
 
-async def _finish(
-    connection: AsyncConnection, runtime: Runtime, calls: Sequence[Call], by_subject: Mapping[UUID, PostingOutcome]
-) -> None:
-    rows = {row.id: _paid(runtime, row) for row in await connection.execute(_READ, {"ids": list(by_subject)})}
+async def _finish(connection: AsyncConnection, runtime: Runtime, outcomes: Mapping[Call, PostingOutcome]) -> None:
+    rows = {row.id: _paid(runtime, row) for row in await connection.execute(_READ, {"ids": [call.subject for call in outcomes]})}
     partners = await load_partners(connection, list({paid.partner_id for paid in rows.values()}))
     results: dict[Call, CallResult] = {}
     posted: list[_Paid] = []
     lost: list[tuple[_Paid, str]] = []
-    for call in calls:
-        paid, outcome = rows.get(call.subject), by_subject.get(call.subject, _NOTHING)
+    for call, outcome in outcomes.items():
+        paid = rows.get(call.subject)
         results[call] = _result(runtime, call, outcome)
         if paid is None:
             continue

@@ -6,7 +6,7 @@ What was read is kept for half a minute, so that a changed password, URL or stat
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from vault_core.clients.airtouch import AirTouchClient, AirTouchLogin
@@ -20,8 +20,8 @@ from vault_core.partners.credentials import CredentialPurpose, Credentials, open
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 
-MIFOS_WRITES_AT_ONCE = 5  # a partner; its database pool is 10 wide (reference/fineract.md section 8)
 _KEPT_FOR = timedelta(seconds=30)
+_DATE_KEPT_FOR = timedelta(seconds=5)  # less than a posting may wait for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ class Connections:
         self._opened: dict[UUID, _Opened] = {}
         self._retired: list[MifosClient] = []  # replaced while calls may be under way on them; closed at the end
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._writes: defaultdict[UUID, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MIFOS_WRITES_AT_ONCE))
+        self._business_dates: dict[UUID, tuple[date | None, datetime]] = {}
+        at_once = max(1, runtime.pace.mifos_writes_at_once)
+        self._writes: defaultdict[UUID, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
 
     async def partner(self, partner_id: UUID) -> Partner:
         """The partner, at most half a minute old."""
@@ -60,6 +62,15 @@ class Connections:
     async def mifos(self, partner_id: UUID) -> MifosClient:
         """The client of the partner's Mifos X."""
         return (await self._open(partner_id)).mifos
+
+    async def business_date(self, partner_id: UUID) -> date | None:
+        """The business date of the partner's Mifos X, or None if it keeps none, read at most some seconds ago."""
+        read = self._business_dates.get(partner_id)
+        if read is not None and self._runtime.clock.now() < read[1]:
+            return read[0]
+        today = await (await self.mifos(partner_id)).business_date()
+        self._business_dates[partner_id] = (today, self._runtime.clock.now() + _DATE_KEPT_FOR)
+        return today
 
     def mifos_writes(self, partner_id: UUID) -> asyncio.Semaphore:
         """Whose turn it is to write to the partner's Mifos X: one for all that this process does side by side."""
@@ -83,6 +94,7 @@ class Connections:
 
     def forget(self, partner_id: UUID) -> None:
         """Makes the next call read the partner anew. For the process that has just changed it."""
+        self._business_dates.pop(partner_id, None)
         opened = self._opened.pop(partner_id, None)
         if opened is not None:
             self._retired.append(opened.mifos)

@@ -10,10 +10,10 @@ compared to the cent, and the reconciliation of the day compares all of them wit
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
 from uuid import UUID
 
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
@@ -44,9 +44,16 @@ from vault_core.postings.read_back import Found, Unsure, read_back
 from vault_core.runtime import Runtime
 from vault_core.settings import Pace
 
-__all__ = ["GivenUp", "InMifos", "PostingOutcome", "TryLater", "account_number_binding", "execute", "posting_date"]
-
-T = TypeVar("T")
+__all__ = [
+    "GivenUp",
+    "InMifos",
+    "PostingOutcome",
+    "TryLater",
+    "account_number_binding",
+    "execute",
+    "execute_each",
+    "posting_date",
+]
 
 _CALLS_A_KEY = 2  # then the key is replaced: a server that died in a call answers 425 under it for ever
 _BUSY_WAIT = timedelta(seconds=2)
@@ -55,6 +62,7 @@ _FRESH = timedelta(minutes=10)  # a call first made later is preceded by a read:
 _LONGEST_CLOSURE = timedelta(days=5)  # Easter and Christmas with their weekends are four days
 _UNTIL_ITS_DAY_BEGINS = timedelta(hours=2)  # between tries while a tenant's business date lags, so that they last for a day
 _CLOSED = "the tenant takes no posting under the days so far"
+_TOGETHER = 0.5  # seconds: answers that come so close are written back in one transaction
 _ANOTHERS = "another worker took the posting over"
 
 
@@ -83,6 +91,8 @@ class GivenUp:
 
 
 PostingOutcome = InMifos | TryLater | GivenUp
+_Answers = dict[UUID, PostingOutcome]
+_Made = tuple[Written, PostingOutcome]
 
 
 def posting_date(happened_on: date, business_date: date | None, not_before: date | None = None) -> date:
@@ -96,31 +106,55 @@ def posting_date(happened_on: date, business_date: date | None, not_before: date
 
 async def execute(
     runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID], *, look_first: Collection[UUID] = ()
-) -> dict[UUID, PostingOutcome]:
-    """Makes the intended postings, a few at once a partner, never two for one account; answers for every id that exists.
+) -> _Answers:
+    """As `execute_each`, when all of them have answered."""
+    answers: _Answers = {}
+    async with aclosing(execute_each(runtime, connections, posting_ids, look_first=look_first)) as groups:
+        async for some in groups:
+            answers.update(some)
+    return answers
 
-    `look_first`: those whose money moved long ago, so that people may have entered it by hand; they are read back before the
-    first call too. Safe to repeat and to run from several processes; a posting that is over answers as it ended. An error that
-    nobody foresaw is raised after what became of the others is written.
+
+async def execute_each(
+    runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID], *, look_first: Collection[UUID] = ()
+) -> AsyncGenerator[_Answers, None]:
+    """Makes the intended postings, a few at once a partner, never two for one account; answers once for every id that exists.
+
+    Answers come in groups, each when it is written back: those that are there wait for nobody who is slow. `look_first`: those
+    whose money moved long ago, so that people may have entered it by hand; they are read back before the first call too. Safe to
+    repeat and to run from several processes; a posting that is over answers as it ended. An error that nobody foresaw is raised
+    after what became of the others is written. No call goes on unattended when the caller stops listening.
     """
     taken = await take_postings(runtime, posting_ids, _lease(runtime.pace))
-    answers = _known(taken)
+    if known := _known(taken):
+        yield known
     by_partner: dict[UUID, list[CorePosting]] = {}
     for posting in taken.mine:
         by_partner.setdefault(posting.partner_id, []).append(posting)
     look = frozenset(look_first)
-    groups = [_of_partner(runtime, connections, partner_id, mine, taken.until, look) for partner_id, mine in by_partner.items()]
-    for outcomes in await _all(groups):
-        answers.update(outcomes)
-    return answers
+    told: asyncio.Queue[_Answers | None] = asyncio.Queue()
+    parts = [_of_partner(runtime, connections, mine, taken.until, look, told.put_nowait) for mine in by_partner.values()]
+    work = asyncio.gather(*parts, return_exceptions=True)
+    work.add_done_callback(lambda _over: told.put_nowait(None))
+    try:
+        while (some := await told.get()) is not None:
+            yield some
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    finally:
+        await asyncio.wait({work})
+    for error in work.result():
+        if error is not None:
+            raise error
 
 
 def _lease(pace: Pace) -> timedelta:
     return max(timedelta(seconds=pace.outbox_lease), 2 * timedelta(seconds=pace.mifos_write_timeout)) + _LEASE_MARGIN
 
 
-def _known(taken: Taken) -> dict[UUID, PostingOutcome]:
-    answers: dict[UUID, PostingOutcome] = {
+def _known(taken: Taken) -> _Answers:
+    answers: _Answers = {
         posting_id: TryLater("another posting to the account is under way", _BUSY_WAIT) for posting_id in taken.busy
     }
     for posting in taken.over:
@@ -131,75 +165,84 @@ def _known(taken: Taken) -> dict[UUID, PostingOutcome]:
     return answers
 
 
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """As gather, but nothing goes on unattended when one fails: the first error is raised after the last has ended."""
-    done = await asyncio.gather(*work, return_exceptions=True)
-    return [_or_raise(item) for item in done]
-
-
-def _or_raise(item: T | BaseException) -> T:
-    if isinstance(item, BaseException):
-        raise item
-    return item
-
-
 async def _of_partner(
     runtime: Runtime,
     connections: Connections,
-    partner_id: UUID,
     postings: Sequence[CorePosting],
     until: datetime,
     look_first: frozenset[UUID],
-) -> dict[UUID, PostingOutcome]:
+    tell: Callable[[_Answers], None],
+) -> None:
+    """The postings of one partner, all begun as their turns come; `tell` is called with what has been written back."""
+    partner_id = postings[0].partner_id
     turns = connections.mifos_writes(partner_id)
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
-        business_date = await client.business_date()
+        business_date = await connections.business_date(partner_id)
     except VaultError as error:
         away = isinstance(error, Unreachable)
         if away:
             await note_away(runtime, partner_id, str(error))
         cause = f"before the call: {error}"
-        return await _written(runtime, [_unsent(posting, cause, counted=not away) for posting in postings], until)
+        tell(await _written(runtime, [_unsent(posting, cause, counted=not away) for posting in postings], until))
+        return
     poster = _Poster(runtime, partner, client, business_date, until, look_first)
 
-    async def one(posting: CorePosting) -> tuple[Written, PostingOutcome]:
+    async def one(posting: CorePosting) -> _Made:
         async with turns:
             try:
                 return await poster.make(posting)
             except VaultError as error:
                 return _unsent(posting, f"{type(error).__name__}: {error}")
 
-    made = await asyncio.gather(*(one(posting) for posting in postings), return_exceptions=True)
-    ended = [item for item in made if not isinstance(item, BaseException)]
-    if any(written.unsent for written, _ in ended) and await is_away(runtime, connections, partner_id):
-        ended = [(written, _uncounted(outcome) if written.unsent else outcome) for written, outcome in ended]
-    outcomes = await _written(runtime, ended, until)
-    for item in made:
-        _or_raise(item)
-    return outcomes
+    async def note(ended: Iterable[asyncio.Task[_Made]]) -> None:
+        made = [call.result() for call in ended if call.exception() is None]
+        if any(written.unsent for written, _ in made) and await is_away(runtime, connections, partner_id):
+            made = [(written, _uncounted(outcome) if written.unsent else outcome) for written, outcome in made]
+        if made:
+            tell(await _written(runtime, made, until))
+
+    calls = [asyncio.create_task(one(posting)) for posting in postings]
+    await _note_as_they_end(calls, note)
+    for call in calls:
+        call.result()
 
 
-async def _written(
-    runtime: Runtime, made: Sequence[tuple[Written, PostingOutcome]], until: datetime
-) -> dict[UUID, PostingOutcome]:
+async def _note_as_they_end(
+    calls: Iterable[asyncio.Task[_Made]], note: Callable[[Iterable[asyncio.Task[_Made]]], Awaitable[None]]
+) -> None:
+    """Has `note` write what has ended, now and then and together, until all have; none goes on unattended when that fails."""
+    open_calls = set(calls)
+    try:
+        while open_calls:
+            ended, open_calls = await asyncio.wait(open_calls, timeout=_TOGETHER)
+            await note(ended)
+    except asyncio.CancelledError:
+        for call in open_calls:
+            call.cancel()
+        raise
+    finally:
+        await asyncio.gather(*open_calls, return_exceptions=True)
+
+
+async def _written(runtime: Runtime, made: Sequence[_Made], until: datetime) -> _Answers:
     kept = await write_back(runtime, [item for item, _ in made], until)
     return {item.posting_id: outcome if item.posting_id in kept else TryLater(_ANOTHERS, _BUSY_WAIT) for item, outcome in made}
 
 
-def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None = None) -> tuple[Written, PostingOutcome]:
+def _open(posting: CorePosting, outcome: TryLater | GivenUp, new_key: str | None = None) -> _Made:
     return Written(posting.id, "unknown", outcome.cause, new_key=new_key), outcome
 
 
-def _in_doubt(posting: CorePosting, cause: str) -> tuple[Written, PostingOutcome]:
+def _in_doubt(posting: CorePosting, cause: str) -> _Made:
     if posting.tries or posting.kind == "disburse":
         return _open(posting, GivenUp(cause))
     # No call was ever made for it: what stands there in its place somebody else entered.
     return Written(posting.id, "refused", cause), GivenUp(cause, unposted=True)
 
 
-def _unsent(posting: CorePosting, cause: str, *, called: bool = False, counted: bool = True) -> tuple[Written, PostingOutcome]:
+def _unsent(posting: CorePosting, cause: str, *, called: bool = False, counted: bool = True) -> _Made:
     """Nothing was written to Mifos X this time. That a checker has an earlier command is not forgotten over that.
 
     `called`: a further call was counted and did not leave. (A first one is counted when it is claimed.)
@@ -224,7 +267,7 @@ class _Poster:
     until: datetime  # the end of the lease
     look_first: frozenset[UUID]
 
-    async def make(self, posting: CorePosting) -> tuple[Written, PostingOutcome]:
+    async def make(self, posting: CorePosting) -> _Made:
         """One posting: straight on the first call, after a read-back on a further one.
 
         A tranche is read back before its first call too: the server counts none, and would take one by hand and ours. So is
@@ -303,7 +346,7 @@ class _Poster:
         send = {"disburse": self.client.disburse, "repayment": self.client.repay, "deposit": self.client.deposit}[posting.kind]
         return await send(posting.account_id, write)
 
-    async def _judge(self, posting: CorePosting, day: date, outcome: Outcome[Posted]) -> tuple[Written, PostingOutcome]:
+    async def _judge(self, posting: CorePosting, day: date, outcome: Outcome[Posted]) -> _Made:
         match outcome:
             case Accepted(value=posted):
                 transaction = posted.transaction_id
@@ -322,7 +365,7 @@ class _Poster:
             case Unknown():
                 return _open(posting, TryLater(outcome.cause))
 
-    async def _under_its_expected_day(self, posting: CorePosting, day: date, refused: Refused) -> tuple[Written, PostingOutcome]:
+    async def _under_its_expected_day(self, posting: CorePosting, day: date, refused: Refused) -> _Made:
         """The product takes the disbursal under the loan's expected day only: under that it is posted, once the day has come."""
         cause = f"{refused.code}: {refused.reason}"
         new_key = self.runtime.new_id().hex
@@ -336,7 +379,7 @@ class _Poster:
         wait = self._until_tomorrow() if expected > self._today() else None
         return later, TryLater(f"{cause}; it is posted under the loan's expected day, {expected}", wait)
 
-    def _refused_for_now(self, posting: CorePosting, day: date, refused: Refused) -> tuple[Written, PostingOutcome]:
+    def _refused_for_now(self, posting: CorePosting, day: date, refused: Refused) -> _Made:
         new_key = self.runtime.new_id().hex if key_is_burnt(refused) else None
         cause = f"{refused.code}: {refused.reason}"
         if is_closed_day(refused):

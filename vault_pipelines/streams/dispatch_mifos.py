@@ -7,6 +7,7 @@ from vault_core.collections.posting import post_collections
 from vault_core.collections.undoing import undo_postings
 from vault_core.disbursements.posting import post_disbursements
 from vault_core.outbox.calls import MIFOS_TOPIC
+from vault_pipelines.streams.call_flow import CallFlow
 from vault_pipelines.streams.edge import CallHandler, Edge
 from vault_pipelines.streams.raw_topic import raw_topic
 from vault_pipelines.streams.tempo import CALLS_AT_ONCE, WITHIN_SECONDS
@@ -20,9 +21,10 @@ HANDLERS: dict[str, CallHandler] = {
 
 def register(app: faust.App, edge: Edge) -> None:
     """Adds the agent to `app`."""
+    flow = CallFlow(edge, MIFOS_TOPIC, HANDLERS)
 
     async def dispatch_mifos(stream: faust.Stream[bytes]) -> None:
         async for batch in stream.take_events(CALLS_AT_ONCE, within=WITHIN_SECONDS):
-            await edge.make_calls(MIFOS_TOPIC, batch, HANDLERS)
+            await flow.take(batch)
 
     app.agent(raw_topic(app, MIFOS_TOPIC), name="dispatch_mifos", concurrency=1)(dispatch_mifos)

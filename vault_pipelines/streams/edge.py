@@ -77,6 +77,7 @@ class Edge:
         self._produce = produce
         self._patience = patience or Patience()
         self._open = AsyncExitStack()
+        self._before_close: list[Callable[[], Awaitable[None]]] = []
         self._runtime: Runtime | None = None
         self._connections: Connections | None = None
 
@@ -86,8 +87,14 @@ class Edge:
         self._connections = Connections(self._runtime)
         self._open.push_async_callback(self._connections.aclose)
 
+    def before_close(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Has `act` done when the worker stops, while the runtime is still open."""
+        self._before_close.append(act)
+
     async def close(self) -> None:
         """Closes it."""
+        for act in self._before_close:
+            await act()
         await self._open.aclose()
 
     @property
@@ -114,15 +121,9 @@ class Edge:
     async def make_calls(self, topic: str, messages: Sequence[Message], handlers: Mapping[str, CallHandler]) -> None:
         """Makes the outbox calls that `messages` name; calls of one key one after another, as the outbox asks."""
         reach("before take", topic)
-        found = await self._read(topic, messages, call_id_of)
-        for wave in waves(found):
-            try:
-                calls = await self._patiently(partial(claim_calls, self.runtime, wave), self._patience.service)
-            except MAY_PASS as error:
-                log.warning("calls left to the relay", topic=topic, calls=len(wave), cause=cause_of(error))
+        for wave in waves(await self.read_calls(topic, messages)):
+            if not await self.make(topic, wave, handlers):
                 return
-            for kind in dict.fromkeys(call.kind for call in calls):
-                await self._make([call for call in calls if call.kind == kind], handlers.get(kind, _nobody_handles))
         reach("after take", topic)
 
     async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> bool:
@@ -133,6 +134,21 @@ class Edge:
             await self._patiently(partial(handler, self.runtime, self.connections, ids), self._patience.service)
         except MAY_PASS as error:
             log.warning("deliveries left to the sweep", topic=topic, deliveries=len(ids), cause=cause_of(error))
+    async def read_calls(self, topic: str, messages: Sequence[Message]) -> list[tuple[UUID, bytes | None]]:
+        """The calls that `messages` name, with their ordering keys; a message that names none goes to the dead letters."""
+        return await self._read(topic, messages, call_id_of)
+
+    async def make(self, topic: str, ids: Sequence[UUID], handlers: Mapping[str, CallHandler]) -> bool:
+        """Claims those of the calls `ids` that are due, and makes them. False: they could not be claimed, and are due still."""
+        try:
+            calls = await self._patiently(partial(claim_calls, self.runtime, ids), self._patience.service)
+        except MAY_PASS as error:
+            log.warning("calls left to the relay", topic=topic, calls=len(ids), cause=cause_of(error))
+            return False
+        for kind in dict.fromkeys(call.kind for call in calls):
+            await self._make([call for call in calls if call.kind == kind], handlers.get(kind, _nobody_handles))
+        return True
+
             return False
         except Exception as error:  # noqa: BLE001 - the edge of a stream: the cause is recorded, row by row
             if len(ids) > 1:

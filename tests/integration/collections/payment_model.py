@@ -290,5 +290,8 @@ class Outside:
     async def mifos(self, _partner_id: UUID) -> Core:
         return self.core
 
+    async def business_date(self, _partner_id: UUID) -> Any:
+        return await self.core.business_date()
+
     def mifos_writes(self, _partner_id: UUID) -> Any:
         return self._writes

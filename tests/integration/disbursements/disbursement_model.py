@@ -231,5 +231,8 @@ class Outside:
     async def mifos(self, _partner_id: UUID) -> Core:
         return self.core
 
+    async def business_date(self, _partner_id: UUID) -> Any:
+        return await self.core.business_date()
+
     def mifos_writes(self, _partner_id: UUID) -> asyncio.Semaphore:
         return self._writes
