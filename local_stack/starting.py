@@ -19,6 +19,7 @@ from local_stack.topics import ensure_topics
 from local_stack.waiting import wait_for
 from vault_core.database import APP_ROLE, open_owner_engine
 from vault_core.errors import ConfigurationError, Unreachable
+from vault_core.settings import read_pace
 
 Report = Callable[[str, str], None]  # (part or step, what is happening to it)
 _READY_SECONDS = 120.0
@@ -126,7 +127,7 @@ def _migrate(plan: Plan) -> None:
 
     owner = open_owner_engine(plan.owner_database_url())
     try:
-        migrate(owner, now=datetime.now(UTC))
+        migrate(owner, now=datetime.now(UTC), assign_alone_up_to=read_pace(plan.environment).assign_alone_up_to)
     except OperationalError as error:
         raise Unreachable(f"the database does not answer: {str(error.orig).strip()}") from error
     except DBAPIError as error:

@@ -30,9 +30,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON with documented k
 
 
 def aliases(partner: PartnerName, json_: Json = False) -> None:
-    """References that people said stand for an account.
+    """References that people said stand for an account. What one person said routes no payment above one person's limit.
 
-    JSON: [{"reference", "kind", "account_id", "account_no", "added_by", "added_at"}], reference masked
+    JSON: [{"reference", "kind", "account_id", "account_no", "added_by", "added_at", "agreed_by"}], reference masked
     """
 
     async def work(runtime: Runtime) -> Sequence[Alias]:
@@ -45,10 +45,10 @@ def aliases(partner: PartnerName, json_: Json = False) -> None:
     elif not found:
         console.print(f"{partner} has no aliases")
     else:
-        table = Table("reference", "account", "added by", "when")
+        table = Table("reference", "account", "added by", "when", "agreed by")
         for one in found:
             when = f"{one.added_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
-            table.add_row(mask_reference(one.reference), f"{one.kind} {one.account_no}", one.added_by, when)
+            table.add_row(mask_reference(one.reference), f"{one.kind} {one.account_no}", one.added_by, when, one.agreed_by or "")
         console.print(table)
 
 
@@ -58,22 +58,26 @@ def alias(
     loan: Annotated[str | None, typer.Option(help="Number or external id of the loan it stands for.")] = None,
     savings: Annotated[str | None, typer.Option(help="Number or external id of the savings account it stands for.")] = None,
 ) -> None:
-    """From now on payments with REFERENCE are for this account. It takes the place of an alias of the same reference."""
+    """From now on payments with REFERENCE are for this account. It takes the place of an alias of the same reference.
 
-    async def work(runtime: Runtime) -> FoundAccount:
+    One person's word: a payment above one person's limit goes to suspense still, until another login says the same.
+    """
+
+    async def work(runtime: Runtime) -> tuple[FoundAccount, bool]:
         if (loan is None) == (savings is None):
             raise InvalidInput("give one account: --loan NUMBER or --savings NUMBER")
         owner = await _partner(runtime, partner)
         kind, number = ("loan", loan) if loan is not None else ("savings", savings or "")
         account = await _account(runtime, owner, kind, number)
 
-        async def add(connection: AsyncConnection) -> None:
-            await add_alias(connection, runtime, owner.id, reference, account, actor=actor())
+        async def add(connection: AsyncConnection) -> bool:
+            return await add_alias(connection, runtime, owner.id, reference, account, actor=actor())
 
-        await in_transaction(runtime.engine, add)
-        return account
+        return account, await in_transaction(runtime.engine, add)
 
-    console.print(f"payments with that reference are for {name_of(run(work))} of {partner}", markup=False)
+    account, agreed = run(work)
+    more = "" if agreed else "; above one person's limit they go to suspense, until another login says the same"
+    console.print(f"payments with that reference are for {name_of(account)} of {partner}{more}", markup=False)
 
 
 def unalias(partner: PartnerName, reference: Reference) -> None:
@@ -115,4 +119,5 @@ def _as_json(one: Alias) -> dict[str, object]:
         "account_no": one.account_no,
         "added_by": one.added_by,
         "added_at": one.added_at.isoformat(),
+        "agreed_by": one.agreed_by,
     }

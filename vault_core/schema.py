@@ -15,11 +15,14 @@ from sqlalchemy import Engine, text
 from vault_core.database import run_sql
 from vault_core.partitions import CUT, partitions_around
 
+_LIMIT = text("UPDATE person_limits SET alone_up_to_cents = :cents WHERE what = 'assign'")
 _MIGRATION_LOCK = 7_266_331_001  # any constant: one migration at a time on a database
 
 
-def migrate(owner: Engine, *, now: datetime) -> None:
+def migrate(owner: Engine, *, now: datetime, assign_alone_up_to: int | None = None) -> None:
     """Applies the missing revisions, puts the functions in place, makes the partitions around `now` (aware).
+
+    `assign_alone_up_to`: what one person may decide alone about a payment, in KES; None leaves what stands there.
 
     Idempotent; concurrent calls take turns.
     """
@@ -35,6 +38,8 @@ def migrate(owner: Engine, *, now: datetime) -> None:
             for partition in partitions_around(now):
                 connection.execute(CUT, partition.arguments())
             connection.execute(text("SELECT ledger_adopt_server()"))
+            if assign_alone_up_to is not None:
+                connection.execute(_LIMIT, {"cents": assign_alone_up_to * 100})
             connection.commit()
         finally:
             connection.rollback()

@@ -59,19 +59,20 @@ class Pace:
     mirror_renew_every: float = 60.0  # how often accounts made since are read from a partner's Mifos X
     mirror_read_every: float = 3600.0  # how often all of them are
     mirror_believed_for: float = 900.0  # after its last renewal the mirror is not believed that an account does not exist
-    assign_alone_up_to: int = 50_000  # KES; above it a second person agrees to a payment's account, unless its partner says else
+    assign_alone_up_to: int = 50_000  # KES; above it a second person agrees to a payment's account; a partner may have less
     confirmation_late_after: float = 600.0  # a customer's payment that was not confirmed by then has lost its confirmation
     balance_gap_after: float = 120.0  # a payment's balance is held against the others' when so long has passed since
     pull_every: float = 900.0  # how often M-Pesa is asked which payments a pay bill took
     pull_again: float = 3600.0  # how far each such window reaches back into the one before
+    feed_answers_kept: float = 90.0  # days that pull answers and validations are kept on which no payment rests
     missed_most: int = 5  # payments of one window without confirmation: from here on a case
     missed_share: float = 0.02  # the same as a share of the payments of the window
     stk_query_after: float = 75.0  # first question about a prompt to pay that was taken
     stk_query_spacing: float = 60.0
     stk_expire_after: float = 900.0  # then no end of a prompt is waited for any more, though its money still is
     http_timeout: float = 30.0
-    mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
     mifos_writes_at_once: int = 8  # to a partner's Mifos X, per worker; each holds one of the server's database connections
+    mifos_write_timeout: float = 75.0  # inline close-of-business can hold a write for long (reference/fineract.md section 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         portal_url=_portal(environment.get("VAULT_PORTAL_URL", "")),
         reports_dir=Path(environment.get("VAULT_REPORTS_DIR", str(home / "reports"))),
         clock_offset=timedelta(seconds=_number(environment, "VAULT_CLOCK_OFFSET_SECONDS", 0.0)),
-        pace=_pace(environment),
+        pace=read_pace(environment),
         fault_point=read_wish(environment.get("VAULT_FAULT_POINT", ""), public_url),
     )
 
@@ -129,7 +130,8 @@ def _portal(url: str) -> str | None:
     return url or None
 
 
-def _pace(environment: Mapping[str, str]) -> Pace:
+def read_pace(environment: Mapping[str, str]) -> Pace:
+    """The waiting times and bounds from `environment`. Raises ConfigurationError naming the variable that is wrong."""
     chosen: dict[str, float | int | FirstServed] = {}
     for setting in fields(Pace):
         name = f"VAULT_{setting.name.upper()}"

@@ -13,23 +13,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import FoundAccount
 from vault_core.collections.candidates import Payer, with_candidates
+from vault_core.collections.deciding import alone_up_to
 from vault_core.collections.matching import (
     KnownAccount,
     Match,
+    Matched,
     Named,
     Unmatched,
     compact,
     decide,
     find_named,
     match,
+    name_of,
     read_reference,
     search_terms,
 )
 from vault_core.collections.mirror import Question, ask_about, find_known, find_near, load_freshness
 from vault_core.collections.mirror_writing import phone_hash
 from vault_core.errors import NotFound, VaultError
+from vault_core.money import Money
 from vault_core.partners.collection_settings import CollectionSettings, load_collection_settings
 from vault_core.partners.connections import Connections
+from vault_core.partners.person_limits import load_assign_limit
 from vault_core.runtime import Runtime
 
 _MOST_OPEN = 4  # accounts of one client: more than one can only be ambiguous
@@ -49,6 +54,11 @@ class Payment(Protocol):
         ...
 
     @property
+    def amount(self) -> Money:
+        """What was paid."""
+        ...
+
+    @property
     def bill_reference(self) -> str:
         """As typed."""
         ...
@@ -56,12 +66,17 @@ class Payment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A payment with what the mirror knows of its reference. `believed`: the mirror is whole and young."""
+    """A payment with what the mirror knows of its reference. `believed`: the mirror is whole and young.
+
+    `alone_up_to`: what one person may assign alone.
+    """
 
     question: Question
     settings: CollectionSettings
     known: list[KnownAccount]
     believed: bool
+    amount: Money
+    alone_up_to: Money
     typed: str = field(repr=False)
 
 
@@ -77,12 +92,20 @@ async def look_up(runtime: Runtime, connections: Connections, payments: Sequence
     partners = sorted({one.partner_id for one in payments})
     async with runtime.engine.connect() as connection:
         settings = await load_collection_settings(connection, partners)
-        freshness = await load_freshness(connection, partners)
+        freshness, limit = await load_freshness(connection, partners), await load_assign_limit(connection)
         questions = [_ask(runtime, one, settings[one.partner_id]) for one in payments]
         found = await find_known(connection, questions)
     now, for_ = runtime.clock.now(), timedelta(seconds=runtime.pace.mirror_believed_for)
     asked = [
-        _Asked(question, settings[one.partner_id], known, freshness[one.partner_id].holds(now, for_), one.bill_reference)
+        _Asked(
+            question,
+            settings[one.partner_id],
+            known,
+            freshness[one.partner_id].holds(now, for_),
+            one.amount,
+            alone_up_to(settings[one.partner_id], runtime.pace, limit),
+            one.bill_reference,
+        )
         for one, question, known in zip(payments, questions, found, strict=True)
     ]
     matches = await asyncio.gather(*(_match(runtime, connections, one) for one in asked))
@@ -104,8 +127,8 @@ async def _match(runtime: Runtime, connections: Connections, asked: _Asked) -> M
             known = [*known, *(one for one in searched if one.key not in {each.key for each in known})]
         named = find_named(question.reference, known, asked.settings, phone_hash=question.phone_hash)
         confirmed = None if named is None else await _confirm(runtime, client, asked, named)
-        if confirmed is not None:
-            return confirmed
+        if named is not None and confirmed is not None:
+            return _said_by_enough(confirmed, named, asked)
         searched = await _search(client, asked) if searched is None else searched
         return match(question.reference, searched, asked.settings)
     except VaultError as error:
@@ -129,6 +152,22 @@ async def _confirm(runtime: Runtime, client: MifosClient, asked: _Asked, named: 
     question = asked.question
     still = find_named(question.reference, renewed, asked.settings, phone_hash=question.phone_hash)
     return None if still is None else decide([one.account for one in still.accounts], by_person=still.by_person)
+
+
+def _said_by_enough(found: Match, named: Named, asked: _Asked) -> Match:
+    """`found`, unless only one person's word leads to it and the payment is above what one person may assign alone."""
+    if not isinstance(found, Matched) or asked.amount <= asked.alone_up_to:
+        return found
+    account, question = found.account, asked.question
+    said_by = next((one.said_alone_by for one in named.accounts if one.key == (account.kind, account.id)), None)
+    without = [replace(one, alias=False) for one in named.accounts]
+    if said_by is None or find_named(question.reference, without, asked.settings, phone_hash=question.phone_hash) is not None:
+        return found
+    why = (
+        f"the reference stands for {name_of(account)} by the word of {said_by} alone, and {asked.amount} is above "
+        f"{asked.alone_up_to}, up to which one person decides"
+    )
+    return Unmatched(why, bearers=(account,))
 
 
 def _renewed(known: KnownAccount | None, account: FoundAccount, owner: KnownAccount | None) -> KnownAccount:

@@ -1,4 +1,8 @@
-"""References that people said stand for an account: a nickname, a shop, somebody's phone."""
+"""References that people said stand for an account: a nickname, a shop, somebody's phone.
+
+What one person said routes a payment of no more than that person may assign alone; above it the payment goes to suspense with the
+account as its candidate (account_lookup.py). Once another person has said the same, it routes any payment.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -47,6 +51,7 @@ class Alias:
     account_no: str
     added_by: str
     added_at: datetime
+    agreed_by: str | None  # who else said so
 
 
 _ADD = text(
@@ -62,15 +67,16 @@ _END = text(
     WHERE partner_id = :partner_id AND reference_hash = :hash AND removed_at IS NULL RETURNING id, kind, account_id, account_no
     """
 )
+_AGREE = text("UPDATE account_aliases SET agreed_by = :actor, agreed_at = :now WHERE id = :id")
 _IN_FORCE = text(
     """
-    SELECT id, reference_sealed, kind, account_id, account_no, added_by, added_at FROM account_aliases
+    SELECT id, reference_sealed, kind, account_id, account_no, added_by, added_at, agreed_by FROM account_aliases
     WHERE partner_id = :partner_id AND removed_at IS NULL ORDER BY added_at, id
     """
 )
 _STANDING = text(
     """
-    SELECT kind, account_id, account_no FROM account_aliases
+    SELECT id, kind, account_id, account_no, added_by, agreed_by FROM account_aliases
     WHERE partner_id = :partner_id AND reference_hash = :hash AND removed_at IS NULL
     """
 )
@@ -83,27 +89,44 @@ def alias_hash(sealer: Sealer, reference: str) -> bytes:
 
 
 async def add_alias(
-    connection: AsyncConnection, runtime: Runtime, partner_id: UUID, reference: str, account: AliasedAccount, *, actor: str
-) -> None:
+    connection: AsyncConnection,
+    runtime: Runtime,
+    partner_id: UUID,
+    reference: str,
+    account: AliasedAccount,
+    *,
+    actor: str,
+    agreed_by: str | None = None,
+) -> bool:
     """From now on `reference` stands for `account`, in the caller's transaction. It takes the place of another; audited.
 
-    The same again changes nothing. Raises InvalidInput for an empty reference.
+    `agreed_by`: another person who agreed to it. The same again from another person is such a word; from the same one it changes
+    nothing. Returns whether two people have said so. Raises InvalidInput for an empty reference.
     """
     if not compact(reference):
         raise InvalidInput("an empty reference can stand for no account")
     await connection.execute(_TURN, {"partner_id": str(partner_id)})
     key = {"partner_id": partner_id, "hash": alias_hash(runtime.sealer, reference)}
+    row = {"kind": account.kind, "account_id": account.id, "account_no": account.account_no}
     standing = (await connection.execute(_STANDING, key)).one_or_none()
-    if standing is not None and (standing.kind, standing.account_id) == (account.kind, account.id):
-        return
     now = runtime.clock.now()
+    if standing is not None and (standing.kind, standing.account_id) == (account.kind, account.id):
+        other = next((one for one in (actor, agreed_by) if one not in {None, standing.added_by}), None)
+        if standing.agreed_by is None and other is not None:
+            await connection.execute(_AGREE, {"id": standing.id, "actor": other, "now": now})
+            await _record(connection, runtime, partner_id, "collections.alias_agreed", reference, None, row, other)
+        return (standing.agreed_by or other) is not None
     await connection.execute(_END, {**key, "actor": actor, "now": now})
     alias_id = runtime.new_id()
-    row = {"kind": account.kind, "account_id": account.id, "account_no": account.account_no}
     sealed = runtime.sealer.seal(reference, bound_to=_binding(alias_id))
     await connection.execute(_ADD, {**key, **row, "id": alias_id, "sealed": sealed, "actor": actor, "now": now})
-    before = None if standing is None else dict(standing._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's names
-    await _record(connection, runtime, partner_id, "collections.alias_added", reference, before, row, actor)
+    if agreed_by is not None:
+        await connection.execute(_AGREE, {"id": alias_id, "actor": agreed_by, "now": now})
+    before = None if standing is None else {name: getattr(standing, name) for name in row}
+    await _record(
+        connection, runtime, partner_id, "collections.alias_added", reference, before, row | {"agreed_by": agreed_by}, actor
+    )
+    return agreed_by is not None
 
 
 async def remove_alias(connection: AsyncConnection, runtime: Runtime, partner_id: UUID, reference: str, *, actor: str) -> None:
@@ -127,6 +150,7 @@ async def list_aliases(connection: AsyncConnection, runtime: Runtime, partner_id
             account_no=row.account_no,
             added_by=row.added_by,
             added_at=row.added_at,
+            agreed_by=row.agreed_by,
         )
         for row in await connection.execute(_IN_FORCE, {"partner_id": partner_id})
     ]

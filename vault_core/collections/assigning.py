@@ -18,16 +18,18 @@ from vault_core.collections.decision_rows import (
 )
 from vault_core.collections.finding import find_collection
 from vault_core.collections.intended_posting import Target, intend_assigned
+from vault_core.collections.matching import compact
 from vault_core.collections.named_account import NamedAccount, read_account, read_named, why_not_taken
 from vault_core.collections.overpayment import Overpayment
 from vault_core.collections.pending import PendingCollection
 from vault_core.collections.reversal_rows import write_request
 from vault_core.database import in_transaction
-from vault_core.errors import Conflict
+from vault_core.errors import Conflict, InvalidInput
 from vault_core.money import Money
 from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, write_calls
 from vault_core.partners.collection_settings import CollectionSettings, load_collection_settings
 from vault_core.partners.connections import Connections
+from vault_core.partners.person_limits import load_assign_limit
 from vault_core.runtime import Runtime
 
 UNDO_CALL = "collection.undo"
@@ -144,17 +146,19 @@ async def _decide_on_account(runtime: Runtime, connections: Connections, kind: D
     reason = checked_reason(wish.reason)
     async with runtime.engine.connect() as connection:
         seen = await find_collection(connection, runtime, wish.receipt, short_code=wish.short_code)
-        settings = await _settings(connection, seen)
+        settings, limit = await _settings(connection, seen), await load_assign_limit(connection)
     refused = why_not_decided(kind, seen)
     if refused is not None:
         raise Conflict(f"payment {seen.receipt}: {refused}")
+    if wish.remember and not compact(seen.bill_reference):
+        raise InvalidInput(f"payment {seen.receipt} came without a reference, so there is none to remember: leave out --remember")
     amount = seen.unposted if kind == "assign" else seen.amount
     target = None
     if wish.account is not None:
         named = await read_named(await connections.mifos(seen.partner_id), wish.account)
         _require_taken(seen, named, amount, settings, post_all=wish.post_all)
         target = named.target
-    second = amount > alone_up_to(settings, runtime.pace)
+    second = amount > alone_up_to(settings, runtime.pace, limit)
     proposal = Proposal(kind, target, amount, reason, second, wish.post_all, wish.remember)
 
     async def work(connection: AsyncConnection) -> Decision:
@@ -180,7 +184,9 @@ async def _carry_out(
             assert target is not None  # noqa: S101 - an assignment has one, by the table
             await intend_assigned(connection, runtime, one, target, post_all=decision.post_all)
     if decision.remember and target is not None:
-        await add_alias(connection, runtime, one.partner_id, one.bill_reference, target, actor=actor)
+        said_by = decision.proposed_by
+        agreed_by = None if actor == said_by else actor
+        await add_alias(connection, runtime, one.partner_id, one.bill_reference, target, actor=said_by, agreed_by=agreed_by)
 
 
 def _undo_call(one: PendingCollection, decision_id: UUID) -> NewCall:

@@ -1,7 +1,8 @@
 """What people decide about payments: to which account one goes, that it went to the wrong one, that M-Pesa gives it back.
 
 The rules are pure. Above a limit (the partner's, or the installation's), and for money that leaves M-Pesa always, what one person
-proposed waits until another one agrees; the table itself refuses an approval by the proposer.
+proposed waits until another one agrees. The tables themselves refuse an approval by the proposer, and one person's decision above
+the limit (functions/10_postings_and_decisions.sql).
 """
 
 from datetime import datetime, timedelta
@@ -53,9 +54,10 @@ def _why_not_assigned(one: PendingCollection) -> str | None:
     return None if one.unposted > ZERO else "all of it is in Mifos X: `vault collections resume` books it"
 
 
-def alone_up_to(settings: CollectionSettings, pace: Pace) -> Money:
-    """Up to which amount one person may decide alone."""
-    return Money.shillings(pace.assign_alone_up_to) if settings.assign_alone_up_to is None else settings.assign_alone_up_to
+def alone_up_to(settings: CollectionSettings, pace: Pace, installation: Money) -> Money:
+    """Up to which amount one person may decide alone: the partner's limit, or the process's, never more than `installation`."""
+    own = Money.shillings(pace.assign_alone_up_to) if settings.assign_alone_up_to is None else settings.assign_alone_up_to
+    return min(own, installation)
 
 
 def why_not_approved(decision: Decision, actor: str, now: datetime) -> str | None:

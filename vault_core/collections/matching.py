@@ -53,12 +53,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
-    """An account with what else it can be recognised by. `alias`: people said that the reference stands for it."""
+    """An account with what else it can be recognised by.
+
+    `alias`: people said that the reference stands for it; `said_alone_by`: who, where it was one person.
+    """
 
     account: FoundAccount
     client_no: str | None = None
     phone_hash: bytes | None = field(default=None, repr=False)
     alias: bool = False
+    said_alone_by: str | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -52,19 +52,19 @@ _COLUMNS = """partner_id, kind, account_id, account_no, external_id, product_id,
 # A limit in each part keeps one crowded key from making the others wait.
 _FIND = text(
     f"""
-    SELECT told.n, false AS alias, found.*
+    SELECT told.n, false AS alias, CAST(NULL AS text) AS said_alone_by, found.*
     FROM unnest(CAST(:key_ns AS int[]), CAST(:key_partners AS uuid[]), CAST(:keys AS text[])) AS told(n, partner, key)
     CROSS JOIN LATERAL (
         (SELECT {_COLUMNS} FROM mifos_accounts WHERE partner_id = told.partner AND number_key = told.key LIMIT :most)
         UNION (SELECT {_COLUMNS} FROM mifos_accounts WHERE partner_id = told.partner AND external_key = told.key LIMIT :most)
         UNION (SELECT {_COLUMNS} FROM mifos_accounts WHERE partner_id = told.partner AND client_no = told.key LIMIT :most)) found
     UNION ALL
-    SELECT told.n, false, found.*
+    SELECT told.n, false, NULL, found.*
     FROM unnest(CAST(:phone_ns AS int[]), CAST(:phone_partners AS uuid[]), CAST(:phones AS bytea[])) AS told(n, partner, hash)
     CROSS JOIN LATERAL (
         SELECT {_COLUMNS} FROM mifos_accounts WHERE partner_id = told.partner AND phone_hash = told.hash LIMIT :most) found
     UNION ALL
-    SELECT told.n, true, found.*
+    SELECT told.n, true, CASE WHEN a.agreed_by IS NULL THEN a.added_by END, found.*
     FROM unnest(CAST(:alias_ns AS int[]), CAST(:alias_partners AS uuid[]), CAST(:aliases AS bytea[])) AS told(n, partner, hash)
     JOIN account_aliases a ON a.partner_id = told.partner AND a.reference_hash = told.hash AND a.removed_at IS NULL
     CROSS JOIN LATERAL (
@@ -99,9 +99,10 @@ async def find_known(connection: AsyncConnection, questions: Sequence[Question])
     told = {**_arrays(keys, "key", "keys"), **_arrays(phones, "phone", "phones"), **_arrays(aliases, "alias", "aliases")}
     found: list[dict[tuple[str, int], KnownAccount]] = [{} for _ in questions]
     for row in await connection.execute(_FIND, {**told, "most": _MOST_ACCOUNTS}):
-        known = _known(row, None)
+        known = replace(_known(row, None), alias=row.alias, said_alone_by=row.said_alone_by)
         before = found[row.n].get(known.key)
-        found[row.n][known.key] = replace(known, alias=row.alias or (before is not None and before.alias))
+        if before is None or row.alias:
+            found[row.n][known.key] = known
     return [list(each.values()) for each in found]
 
 

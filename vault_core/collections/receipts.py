@@ -12,6 +12,7 @@ from vault_core.collections.pending import LivingPosting, PendingCollection
 from vault_core.errors import InvalidInput, NotFound
 from vault_core.money import ZERO, Money
 from vault_core.notifications.messages import NewMessage
+from vault_core.notifications.templates import render
 from vault_core.partners.partner import Partner
 from vault_core.phones import normalise_phone
 
@@ -27,6 +28,11 @@ class ToldAccount:
     overpaid: Money
     client_id: int | None
     loan_seen: tuple[int, AccountState] | None = None  # of a loan: its id and the state that it is in now
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What a text says of it."""
+        return {"amount": str(self.amount), "kind": self.kind, "account": self.account_no, "balance": self.balance_words}
 
     @property
     def balance_words(self) -> str:
@@ -59,17 +65,12 @@ class Receipt:
         """The text to write, once a receipt; None without a phone."""
         if self.phone is None:
             return None
-        first = self.accounts[0]
-        values = {
-            "amount": str(self.amount),
-            "kind": first.kind,
-            "account": first.account_no,
-            "receipt": self.receipt,
-            "balance": first.balance_words,
-        }
-        for rest in self.accounts[1:]:
-            values |= {"repaid": str(first.amount), "rest": str(rest.amount), "rest_kind": rest.kind}
-            values |= {"rest_account": rest.account_no, "rest_balance": rest.balance_words}
+        own = self.accounts[0].client_id
+        shares = [
+            render("payment_share" if share.client_id == own else "payment_share_of_another", share.values, partner="")
+            for share in self.accounts
+        ]
+        values = self.accounts[0].values | {"amount": str(self.amount), "receipt": self.receipt, "shares": "; ".join(shares)}
         return NewMessage(
             partner=partner,
             business_key=f"receipt:{self.short_code}:{self.receipt}{self.turn}",

@@ -14,7 +14,7 @@ from vault_core.notifications.segments import GSM7_CHARACTERS, parts
 
 DEFAULT_LANGUAGE = "en"
 _LONGEST_VALUE = 60
-_LONGEST_WHOLE = 160  # a top-up page under the longest portal address that settings take
+_LONGEST_WHOLE = 480  # a top-up page under the longest portal address that settings take; the shares of one payment
 
 # Written by keyboards and spreadsheets in names and amounts; none of these decomposes into a GSM-7 letter by itself.
 _LOOKALIKES = str.maketrans(
@@ -100,14 +100,14 @@ TEMPLATES: Mapping[str, Template] = {
             "payment_received",
             {"en": "Received {amount} for {kind} {account}. Receipt {receipt}. New balance {balance}. Thank you. {partner}"},
         ),
-        # The same for one that was more than was owed.
+        # The same for one that several accounts share: of each one sentence of the next.
         Template(
             "payment_shared",
-            {
-                "en": "Received {amount}. Receipt {receipt}: {repaid} for {kind} {account}, new balance {balance}; {rest} for "
-                "{rest_kind} {rest_account}, new balance {rest_balance}. Thank you. {partner}"
-            },
+            {"en": "Received {amount}. Receipt {receipt}: {shares}. Thank you. {partner}"},
+            whole=frozenset({"shares"}),
         ),
+        Template("payment_share", {"en": "{amount} for {kind} {account}, new balance {balance}"}),
+        Template("payment_share_of_another", {"en": "{amount} for {kind} {account}"}),
     )
 }
 

@@ -13,6 +13,7 @@ from vault_core.database import in_transaction
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
 from vault_core.partners.partner import Partner
+from vault_core.partners.person_limits import load_assign_limit
 from vault_core.runtime import Runtime
 
 RULES = ("alias", "loan_number", "savings_number", "external_id", "prefix", "client_number", "phone")
@@ -52,7 +53,7 @@ class CollectionSettings:
     least: Money | None = None
     most: Money | None = None
     overpayment: str = "post_all"  # more than is owed on a loan: all to the loan, the rest to the client's savings, or suspense
-    assign_alone_up_to: Money | None = None  # above it a second person agrees to an account; None: as the installation says
+    assign_alone_up_to: Money | None = None  # above it a second person agrees to an account; None: the installation's limit
 
     def __post_init__(self) -> None:
         if self.least is not None and self.least <= Money(0):
@@ -131,7 +132,13 @@ async def load_collection_settings(connection: AsyncConnection, ids: Sequence[UU
 
 
 async def write_collection_settings(connection: AsyncConnection, partner_id: UUID, settings: CollectionSettings) -> None:
-    """Writes all of a partner's settings, in the caller's transaction."""
+    """Writes all of a partner's settings, in the caller's transaction. Raises InvalidInput for one above the installation's."""
+    limit = await load_assign_limit(connection)
+    if settings.assign_alone_up_to is not None and settings.assign_alone_up_to > limit:
+        raise InvalidInput(
+            f"assign_alone_up_to {settings.assign_alone_up_to} is above {limit}, the limit of this installation, which "
+            "VAULT_ASSIGN_ALONE_UP_TO and `vault up` change"
+        )
     await connection.execute(_WRITE, {"partner_id": partner_id, **settings.to_json()})
 
 

@@ -13,6 +13,7 @@ from vault_core.collections.assigning import lapse_decisions
 from vault_core.collections.balance_gaps import check_balances
 from vault_core.collections.mirror_refresh import refresh_mirrors
 from vault_core.collections.pull_sweeping import sweep_pulls
+from vault_core.collections.purging import purge_feed_answers
 from vault_core.collections.reversal_sending import advance_reversals
 from vault_core.collections.stk_following import follow_prompts
 from vault_core.database import in_transaction
@@ -84,6 +85,7 @@ def jobs(edge: Edge, produce: Produce, *, heartbeat: Path | None) -> list[Job]:
         Job("refresh account mirrors", lambda: refresh_mirrors(edge.runtime, edge.connections), idle=3.0, busy=1.0),
         Job("pull payments", lambda: sweep_pulls(edge.runtime, edge.connections), idle=2.0, busy=0.5),
         Job("check balances", lambda: check_balances(edge.runtime), idle=10.0, busy=10.0),
+        Job("purge feed answers", lambda: purge_feed_answers(edge.runtime), idle=3600.0, busy=5.0),
         Job("watch wallets", lambda: watch_wallets(edge.runtime), idle=5.0, busy=5.0),
         Job("lapse adjustments", lambda: lapse_adjustments(edge.runtime), idle=60.0, busy=1.0),
         Job("send reversals", lambda: advance_reversals(edge.runtime, edge.connections), idle=2.0, busy=0.5),

@@ -131,6 +131,14 @@ async def test_what_the_payer_typed_is_remembered_only_when_asked(office):
     assert await office.posted_to("loans", 12) == [(receipt, 20_00), (again, 30_00)]
 
 
+async def test_what_has_no_reference_cannot_be_remembered_and_that_is_said_before_anything_is_proposed(office):
+    receipt = await office.customer_pays(60_000_00, " ")
+    with pytest.raises(InvalidInput, match="without a reference, so there is none to remember"):
+        await office.assign(receipt, "savings:000000022", remember=True)
+    assert await office.rows("SELECT id FROM collection_decisions") == []
+    assert (await office.assign(receipt, "savings:000000022")).state == "proposed"
+
+
 async def test_a_worker_that_comes_late_with_the_old_refusal_does_not_disturb_the_new_posting(office):
     receipt = await office.customer_pays(20_00, "nobody")
     await office.assign(receipt, "loan:000000012")

@@ -33,6 +33,33 @@ END $$;
 CREATE OR REPLACE TRIGGER one_way BEFORE UPDATE ON collection_decisions
     FOR EACH ROW EXECUTE FUNCTION collection_decision_goes_one_way();
 
+-- One person decides alone up to the installation's limit, or the partner's lower one: the application can write neither away
+-- (vault_core/partners/person_limits.py). What a decision is about is counted here, not told.
+CREATE OR REPLACE FUNCTION collection_decision_has_its_people() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    paid collections%ROWTYPE;
+    due bigint;
+    alone bigint;
+BEGIN
+    SELECT * INTO STRICT paid FROM collections WHERE id = NEW.collection_id FOR NO KEY UPDATE;
+    SELECT paid.amount_cents - coalesce(sum(amount_cents) FILTER (WHERE NEW.kind = 'assign'), 0) INTO due FROM core_postings
+    WHERE subject_id = paid.id AND kind IN ('repayment', 'deposit') AND state NOT IN ('refused', 'undone');
+    IF (NEW.partner_id, NEW.amount_cents) IS DISTINCT FROM (paid.partner_id, due) THEN
+        RAISE EXCEPTION 'a decision to % payment % is about % cents of its partner, not %', NEW.kind, paid.receipt, due, NEW.amount_cents
+            USING ERRCODE = 'PV002';
+    END IF;
+    SELECT least(l.alone_up_to_cents, s.assign_alone_up_to_cents) INTO STRICT alone
+    FROM person_limits l LEFT JOIN collection_settings s ON s.partner_id = paid.partner_id WHERE l.what = 'assign';
+    IF NOT NEW.second_person AND due > alone THEN
+        RAISE EXCEPTION 'payment % is of % cents, above the % that one person decides on alone', paid.receipt, due, alone
+            USING ERRCODE = 'PV002';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER has_its_people BEFORE INSERT ON collection_decisions
+    FOR EACH ROW EXECUTE FUNCTION collection_decision_has_its_people();
+
 -- M-Pesa is asked to give back only what two people agreed on, whole, of that very payment.
 CREATE OR REPLACE FUNCTION reversal_was_agreed_on() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public, pg_temp AS $$
