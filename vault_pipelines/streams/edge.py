@@ -111,11 +111,19 @@ class Edge:
             raise RuntimeError("the edge is used before the worker started")
         return self._connections
 
-    async def apply(self, topic: str, messages: Sequence[Message], handler: DeliveryHandler) -> None:
-        """Applies the stored deliveries that `messages` name. When it returns, each is applied, an exception, or the sweep's."""
+    async def apply(
+        self, topic: str, messages: Sequence[Message], handler: DeliveryHandler, *, together: int | None = None
+    ) -> None:
+        """Applies the stored deliveries that `messages` name. When it returns, each is applied, an exception, or the sweep's.
+
+        `together`: so many in one transaction and the rest beside them, in any order, so that one is computed while the database
+        works on another. None: all in one.
+        """
         reach("before take", topic)
         found = await self._read(topic, messages, event_id_of)
-        await self._apply(topic, list(dict.fromkeys(event_id for event_id, _ in found)), handler)
+        ids = list(dict.fromkeys(event_id for event_id, _ in found))
+        step = together or max(1, len(ids))
+        await asyncio.gather(*(self._apply(topic, ids[start : start + step], handler) for start in range(0, len(ids), step)))
         reach("after take", topic)
 
     async def make_calls(self, topic: str, messages: Sequence[Message], handlers: Mapping[str, CallHandler]) -> None:
@@ -126,14 +134,6 @@ class Edge:
                 return
         reach("after take", topic)
 
-    async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> bool:
-        """Applies `ids`; False if what may pass did not pass in time, so that going on would only wait again."""
-        if not ids:
-            return True
-        try:
-            await self._patiently(partial(handler, self.runtime, self.connections, ids), self._patience.service)
-        except MAY_PASS as error:
-            log.warning("deliveries left to the sweep", topic=topic, deliveries=len(ids), cause=cause_of(error))
     async def read_calls(self, topic: str, messages: Sequence[Message]) -> list[tuple[UUID, bytes | None]]:
         """The calls that `messages` name, with their ordering keys; a message that names none goes to the dead letters."""
         return await self._read(topic, messages, call_id_of)
@@ -149,6 +149,12 @@ class Edge:
             await self._make([call for call in calls if call.kind == kind], handlers.get(kind, _nobody_handles))
         return True
 
+    async def _apply(self, topic: str, ids: list[UUID], handler: DeliveryHandler) -> bool:
+        """Applies `ids`; False if what may pass did not pass in time, so that going on would only wait again."""
+        try:
+            await self._patiently(partial(handler, self.runtime, self.connections, ids), self._patience.service)
+        except MAY_PASS as error:
+            log.warning("deliveries left to the sweep", topic=topic, deliveries=len(ids), cause=cause_of(error))
             return False
         except Exception as error:  # noqa: BLE001 - the edge of a stream: the cause is recorded, row by row
             if len(ids) > 1:
