@@ -17,6 +17,7 @@ from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
 from vault_core.disbursements.hooks import handle_mifos_events
 from vault_core.disbursements.tranches import APPROVED
+from vault_core.disbursements.undone_disbursals import note_not_approved
 from vault_core.errors import VaultError
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
@@ -79,15 +80,14 @@ async def poll_due(runtime: Runtime, connections: Connections) -> list[PollRepor
 
 
 async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, name: str) -> PollReport:
-    approved = found = 0
-    error = None
+    loans: list[ApprovedLoan] = []
+    found, error, read_at = 0, None, runtime.clock.now()
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
         await refresh_products(runtime, connections, partner)
         read_at = runtime.clock.now()
         loans, unreadable = await _all_approved(client, partner)
-        approved = len(loans)
         found = await _take_in(runtime, client, partner_id, loans, read_at)
         if unreadable:
             error = f"{len(unreadable)} approved loans were not understood and are not paid: {'; '.join(unreadable)}"[:1000]
@@ -97,9 +97,11 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
 
     async def record(connection: AsyncConnection) -> None:
         await connection.execute(_RECORD, {"id": partner_id, "error": error})
+        if error is None:
+            await note_not_approved(connection, partner_id, [loan.id for loan in loans], read_at)
 
     await in_transaction(runtime.engine, record)
-    return PollReport(name, approved, found, error)
+    return PollReport(name, len(loans), found, error)
 
 
 async def _all_approved(client: MifosClient, partner: Partner) -> tuple[list[ApprovedLoan], list[str]]:

@@ -10,19 +10,18 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.clock import business_day
 from vault_core.disbursements.candidates import product_rules
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanDays, LoanFacts, Ready, examine
 from vault_core.disbursements.holding import next_look
 from vault_core.disbursements.tranches import NoPart, Part, PartFound, WrongState, part_of
+from vault_core.disbursements.undone_disbursals import tell_undone
 from vault_core.errors import NotFound
 from vault_core.runtime import Runtime
 
 FoundBy = Literal["poll", "hook"]
 
-UNDONE = "disbursal_undone"
 _CLIENT_READS_AT_ONCE = 16
 
 
@@ -100,7 +99,7 @@ async def new_ones(
     """Those of the approved `loans` that have no disbursement yet and are of an enabled product. `read_at`: when reading began.
 
     A known one that was held because it was not approved is looked at again. One that we posted as disbursed before it was read
-    as approved was undone in Mifos X: it is not paid again, a person gets a case.
+    as approved was undone in Mifos X: it is not paid again, a person gets a case, once.
     """
     rules = await product_rules(connection, partner_id, [loan.product_id for loan in loans])
     enabled = [loan for loan in loans if (product := rules.get(loan.product_id)) is not None and product.enabled]
@@ -112,7 +111,7 @@ async def new_ones(
     undone = [
         loan for loan in loans if loan.id in known and known[loan.id].state == "disbursed" and known[loan.id].posted_at <= read_at
     ]
-    await open_cases(connection, runtime.clock, runtime.new_id, [undone_case(partner_id, loan) for loan in undone])
+    await tell_undone(connection, runtime, partner_id, undone)
     return [loan for loan in enabled if loan.id not in known]
 
 
@@ -206,18 +205,3 @@ def _plan(found: PartFound, today: date) -> Held | None:
             )
         case Part():
             return None
-
-
-def undone_case(partner_id: UUID, loan: ApprovedLoan) -> NewCase:
-    """What a person is told of a loan whose disbursal, paid and posted by us, was undone in Mifos X."""
-    return NewCase(
-        kind=UNDONE,
-        subject=f"loan {loan.account_no} of {partner_id}",
-        partner_id=partner_id,
-        amount=loan.net_disbursal,
-        evidence={
-            "loan_id": loan.id,
-            "what": f"paid and posted by us; Mifos X has it in status {loan.status_id} now: a disbursal was undone there",
-            "do": "have the first payout returned before a second one, or post the disbursal again by hand if it stands",
-        },
-    )

@@ -10,13 +10,13 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import open_cases
 from vault_core.clients.mifos import ApprovedLoan
 from vault_core.database import in_transaction
-from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, undone_case, with_phones
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
 from vault_core.disbursements.hook_hints import LoanHint, read_hook
 from vault_core.disbursements.sending import send_ready
 from vault_core.disbursements.tranches import APPROVED, is_closed
+from vault_core.disbursements.undone_disbursals import note_standing, tell_undone
 from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, TransientError
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
@@ -127,7 +127,9 @@ async def _note_undone(runtime: Runtime, partner_id: UUID, loan: ApprovedLoan, r
         posted = [row.tranche for row in await connection.execute(_OURS, values) if row.state == "disbursed"]
         undone = bool(posted) and not is_closed(loan) and loan.disbursals < max(posted)
         if undone:
-            await open_cases(connection, runtime.clock, runtime.new_id, [undone_case(partner_id, loan)])
+            await tell_undone(connection, runtime, partner_id, [loan])
+        elif posted and loan.status_id != APPROVED:
+            await note_standing(connection, partner_id, [loan.id], read_at)
         return undone
 
     return await in_transaction(runtime.engine, work)

@@ -10,11 +10,11 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
-from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.database import in_transaction
-from vault_core.disbursements.found_loans import FoundLoan, insert_found, undone_case, with_phones
+from vault_core.disbursements.found_loans import FoundLoan, insert_found, with_phones
 from vault_core.disbursements.tranches import has_next, is_closed, is_over
+from vault_core.disbursements.undone_disbursals import note_standing, tell_undone
 from vault_core.errors import Unreachable, VaultError
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
@@ -40,7 +40,8 @@ class _Look:
     of: _Disbursed
     found: FoundLoan | None
     again: bool
-    undone: NewCase | None = None
+    undone: ApprovedLoan | None = None
+    stands: bool = False
 
 
 _DUE = text(
@@ -69,6 +70,7 @@ async def find_next_tranches(runtime: Runtime, connections: Connections) -> int:
 
 
 async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UUID, due: Sequence[_Disbursed]) -> int:
+    read_at = runtime.clock.now()
     looks = await _look_at_all(connections, partner_id, due)
 
     async def work(connection: AsyncConnection) -> int:
@@ -76,8 +78,8 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
         over = [look.of.id for look in looks if not look.again]
         await connection.execute(_LOOKED, {"ids": over, "again_at": None})
         await connection.execute(_LOOKED, {"ids": [look.of.id for look in looks if look.again], "again_at": again_at})
-        undone = [look.undone for look in looks if look.undone is not None]
-        await open_cases(connection, runtime.clock, runtime.new_id, undone)
+        await tell_undone(connection, runtime, partner_id, [look.undone for look in looks if look.undone is not None])
+        await note_standing(connection, partner_id, [look.of.loan_id for look in looks if look.stands], read_at)
         found = [look.found for look in looks if look.found is not None]
         return len(await insert_found(connection, runtime, partner_id, found, "poll"))
 
@@ -98,7 +100,7 @@ async def _look_at_all(connections: Connections, partner_id: UUID, due: Sequence
 
 async def _look_or_later(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
     try:
-        return await _look(client, partner_id, item)
+        return await _look(client, item)
     except Unreachable:
         raise
     except VaultError as error:  # a loan that is hidden from our user, too: it may be shown again
@@ -106,11 +108,11 @@ async def _look_or_later(client: MifosClient, partner_id: UUID, item: _Disbursed
         return _Look(item, None, again=True)
 
 
-async def _look(client: MifosClient, partner_id: UUID, item: _Disbursed) -> _Look:
+async def _look(client: MifosClient, item: _Disbursed) -> _Look:
     loan = await client.loan(item.loan_id)
     if loan.disbursals < item.tranche and not is_closed(loan):
-        return _Look(item, None, again=True, undone=undone_case(partner_id, loan))
+        return _Look(item, None, again=True, undone=loan)
     if has_next(loan):
         (found,) = await with_phones(client, [loan], number=item.tranche + 1)
-        return _Look(item, found, again=False)
-    return _Look(item, None, again=not is_over(loan))
+        return _Look(item, found, again=False, stands=True)
+    return _Look(item, None, again=not is_over(loan), stands=True)

@@ -9,6 +9,7 @@ from tests.integration.disbursements.test_posting_disbursements import paid
 from tests.integration.disbursements.test_taking_back import booked_as_paid, taken_back
 from tests.integration.disbursements.test_tranche_loans import PRODUCTS, look, pay_what_is_ready
 from tests.integration.disbursements.test_unposted_loans import by_hand, command, handed_over
+from vault_core.cases.closing import close_by_hand
 from vault_core.clock import business_day
 from vault_core.disbursements.hooks import handle_mifos_events
 from vault_core.disbursements.undo_watch import look_for_undone
@@ -33,6 +34,61 @@ async def test_an_undone_disbursal_is_a_case_at_once_and_is_not_paid_again(open_
         await day.poll()
         await day.send()
         assert len(await day.payments()) == 1
+
+
+async def the_case_is_closed(day: Day) -> None:
+    (case,) = await day.rows("SELECT id FROM cases WHERE closed_at IS NULL")
+    words = {"reason": "the money came back", "evidence": "M-Pesa portal, reversal seen, 24 Nov"}
+    await close_by_hand(day.runtime, case["id"], **words, actor="ops:test")
+    assert await day.cases() == []
+
+
+async def test_a_case_that_a_person_closed_is_not_opened_again_for_the_same_undoing(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await hooked(day)
+        await paid(day)
+        await day.post()
+        day.clock.pass_time(seconds=1)
+        await command(day, "undodisbursal")
+        await day.poll()
+        await the_case_is_closed(day)
+        assert await day.hear("mifos_hook") == 1  # of the same undoing, late
+        for _ in range(3):
+            day.clock.pass_time(minutes=6)
+            await day.poll()
+        assert await day.cases() == []
+        await by_hand(day, "BYHAND1234")
+        day.clock.pass_time(minutes=6)
+        await day.poll()
+        assert await day.cases() == []
+        await command(day, "undodisbursal")
+        day.clock.pass_time(minutes=6)
+        await day.poll()
+        assert await day.cases() == ["disbursal_undone"]  # another undoing
+
+
+async def test_an_undone_tranche_is_told_once_and_again_only_after_it_stood_again(open_day) -> None:
+    tranches = [{"principal_cents": 600_000}, {"principal_cents": 400_000}]
+    async with open_day([loan(1, 1_000_000, tranches=tranches)], products=[dict(each) for each in PRODUCTS]) as day:
+        await day.fund(1000)
+        await day.poll()
+        await pay_what_is_ready(day)
+        day.clock.pass_time(seconds=1)
+        await command(day, "undodisbursal")
+        await look(day)
+        await the_case_is_closed(day)
+        for _ in range(2):
+            day.clock.pass_time(hours=2)
+            await look(day)
+            await day.poll()
+        assert await day.cases() == []
+        await by_hand(day, "BYHAND1234", "6000")
+        day.clock.pass_time(hours=2)
+        await look(day)
+        await command(day, "undodisbursal")
+        day.clock.pass_time(hours=2)
+        await day.poll()
+        assert await day.cases() == ["disbursal_undone"]
 
 
 async def test_a_tranche_undone_after_the_last_one_was_looked_at_is_a_case_at_once(open_day) -> None:
