@@ -36,6 +36,7 @@ from vault_core.notifications.wallet_texts import tell_wallet_short
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.partners.system_fees import SystemFee, load_system_fees
 from vault_core.runtime import Runtime
+from vault_core.settings import Pace
 from vault_core.wallets.alerts import raise_alert
 from vault_core.wallets.charges import ChargeQuote, TariffBook
 
@@ -100,7 +101,7 @@ _SENDING = text(
     """
 )
 _UNDER_WAY = text(
-    "SELECT count(*) FROM disbursement_attempts WHERE partner_id = :partner_id AND state = 'written' AND send_by > :now"
+    "SELECT count(*) FROM disbursement_attempts WHERE partner_id = :partner_id AND state = 'written' AND send_by > :over"
 )
 _AWAIT = text("UPDATE disbursements SET state = 'unknown' WHERE id = ANY(:ids)")
 _REVIEW = text(
@@ -110,6 +111,14 @@ _REVIEW = text(
     WHERE id = ANY(:ids)
     """
 )
+
+
+def most_under_way(pace: Pace) -> int:
+    """How many instructions of a partner may be written and not answered at once, over all processes.
+
+    Only what is written is sent, so that M-Pesa never has more requests of a short code at a time.
+    """
+    return max(pace.b2c_in_flight, 1)
 
 
 async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: Selection, most: int) -> Claim:
@@ -127,9 +136,9 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
         await take_turns(connection, partner_id)
         if which.batch_id is not None:
             await note_work(connection, runtime, which.batch_id)
-        now = runtime.clock.now()
-        under_way = (await connection.execute(_UNDER_WAY, {"partner_id": partner_id, "now": now})).scalar_one()
-        room = min(most, max(2 * runtime.pace.b2c_in_flight, 2) - under_way)
+        over = runtime.clock.now() - timedelta(seconds=runtime.pace.http_timeout)  # what was begun at `send_by` is given up then
+        under_way = (await connection.execute(_UNDER_WAY, {"partner_id": partner_id, "over": over})).scalar_one()
+        room = min(most, most_under_way(runtime.pace) - under_way)
         if room <= 0:
             return Claim(full=True)
         candidates = await lock_ready(connection, runtime, partner_id, which, room)

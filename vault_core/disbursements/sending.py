@@ -16,7 +16,7 @@ from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
-from vault_core.disbursements.claim import Claimed, claim
+from vault_core.disbursements.claim import Claimed, claim, most_under_way
 from vault_core.disbursements.eligibility import Held
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_client, check_loan
 from vault_core.disbursements.send_pace import SendPace
@@ -122,7 +122,6 @@ class _Sender:
         self._tariffs = tariffs
         self._report = report
         self._reads = asyncio.Semaphore(MIFOS_READS_AT_ONCE)
-        self._pays = asyncio.Semaphore(runtime.pace.b2c_in_flight)
         self._answers: asyncio.Queue[Answered] = asyncio.Queue()
         self._gate = SendingGate(runtime, partner.id)
         self._pace = SendPace(runtime, partner.id)
@@ -155,7 +154,7 @@ class _Sender:
             raise _first_cause(failed) from failed
 
     async def _claim_and_send(self, which: Selection) -> None:
-        room = max(2 * self._runtime.pace.b2c_in_flight, 2)  # half of them read their loan while the other half is paid
+        room = most_under_way(self._runtime.pace)
         under_way: set[asyncio.Task[None]] = set()
         more = True
         async with asyncio.TaskGroup() as group:
@@ -201,20 +200,19 @@ class _Sender:
             check = check_client(person, wanted)
         if not isinstance(check, Unchanged):
             return check
-        async with self._pays:
-            if (shut := await self._turn()) is not None:
-                return shut
-            left = (item.send_by - self._runtime.clock.now()).total_seconds()
-            if left <= 0:
-                return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)
-            if loan.top_up and business_day(self._runtime.clock.now()) != today:
-                return Refused("not_sent", "a day's interest came to the older loan since it was read", Refusal.RETRY_LATER)
-            try:
-                # Waiting for an access token can take long, too. Recovery counts on nobody sending it after this.
-                async with asyncio.timeout(left + self._runtime.pace.http_timeout):
-                    return await self._pay(item)
-            except TimeoutError:
-                return Unknown("given up at the end of its time: it may or may not have been sent")
+        if (shut := await self._turn()) is not None:
+            return shut
+        left = (item.send_by - self._runtime.clock.now()).total_seconds()
+        if left <= 0:
+            return Refused("not_sent", "its turn came too late after its claim", Refusal.RETRY_LATER)
+        if loan.top_up and business_day(self._runtime.clock.now()) != today:
+            return Refused("not_sent", "a day's interest came to the older loan since it was read", Refusal.RETRY_LATER)
+        try:
+            # Waiting for an access token can take long, too. Recovery counts on nobody sending it after this.
+            async with asyncio.timeout(left + self._runtime.pace.http_timeout):
+                return await self._pay(item)
+        except TimeoutError:
+            return Unknown("given up at the end of its time: it may or may not have been sent")
 
     async def _pay(self, item: Claimed) -> Outcome[B2CAck] | Held:
         shut: Held | None = None

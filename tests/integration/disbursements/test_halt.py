@@ -35,7 +35,7 @@ async def go_on(day: Day) -> None:
     assert await end_halt(day.runtime, reason="float bought", actor="ops:asha") is not None
 
 
-async def start_sender(day: Day, database_url: str, batch: str) -> asyncio.subprocess.Process:
+async def start_sender(day: Day, database_url: str, batch: str, **settings: str) -> asyncio.subprocess.Process:
     environment = {
         "PATH": os.environ["PATH"],
         "VAULT_DATABASE_URL": database_url,
@@ -44,6 +44,7 @@ async def start_sender(day: Day, database_url: str, batch: str) -> asyncio.subpr
         "VAULT_PUBLIC_URL": day.runtime.public_url,
         "VAULT_B2C_IN_FLIGHT": "16",
         "VAULT_B2C_PER_SECOND": "40",  # so that many are claimed and wait for their turn when the stop comes
+        **settings,
     }
     command = (sys.executable, "-m", "tests.integration.disbursements.sender_process", batch)
     return await asyncio.create_subprocess_exec(*command, cwd=REPOSITORY, env=environment)

@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
-from tests.integration.disbursements.conftest import loan
+from tests.integration.disbursements.conftest import client, loan
+from tests.integration.disbursements.test_halt import start_sender
 from vault_core.database import in_transaction
+from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import claim
 from vault_core.disbursements.send_pace import SendPace, slow_down
@@ -66,6 +68,25 @@ async def test_no_more_is_claimed_than_may_be_under_way_over_all_processes(open_
             tariffs = await load_tariffs(connection)
         first = await claim(runtime, tariffs, day.partner.id, everything, 100)
         again = await claim(runtime, tariffs, day.partner.id, everything, 100)
-        assert (len(first.claimed), again.claimed, again.full, again.is_empty) == (4, (), True, False)
-        day.clock.pass_time(seconds=runtime.pace.send_within + 1)  # their sender died: they are recovery's, and in nobody's way
-        assert len((await claim(runtime, tariffs, day.partner.id, everything, 100)).claimed) == 3
+        assert (len(first.claimed), again.claimed, again.full, again.is_empty) == (2, (), True, False)
+        day.clock.pass_time(seconds=runtime.pace.send_within + 1)  # the last moment to begin is over, but not what began at it
+        assert (await claim(runtime, tariffs, day.partner.id, everything, 100)).full
+        day.clock.pass_time(seconds=runtime.pace.http_timeout)  # their sender died: they are recovery's, and in nobody's way
+        assert len((await claim(runtime, tariffs, day.partner.id, everything, 100)).claimed) == 2
+
+
+async def test_two_processes_have_no_more_requests_at_m_pesa_at_once_than_one_may(open_day, database_url: str) -> None:
+    numbers, latency = range(1, 61), timedelta(milliseconds=300)
+    async with open_day([loan(number) for number in numbers], [client(number) for number in numbers]) as day:
+        await day.control("settings", {"b2c_latency_ms": latency // timedelta(milliseconds=1)})
+        await day.fund(5000)
+        await day.poll()
+        (batch,) = await form_batches(day.runtime)
+        pace = {"VAULT_B2C_IN_FLIGHT": "6", "VAULT_B2C_PER_SECOND": "1000"}
+        senders = [await start_sender(day, database_url, str(batch.id), **pace) for _ in range(2)]
+        assert [await sender.wait() for sender in senders] == [0, 0]
+        taken = sorted(datetime.fromisoformat(payment["at"]) for payment in await day.payments())
+        # Each was at M-Pesa for at least its latency before it was taken.
+        at_once = [sum(moment <= other < moment + latency for other in taken) for moment in taken]
+        assert len(taken) == len(numbers)
+        assert 3 <= max(at_once) <= 6
