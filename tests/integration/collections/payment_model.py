@@ -15,7 +15,7 @@ from vault_core.clients.daraja_stk import Fate, StkAck, StkFate, StkPrompt, StkQ
 from vault_core.clients.mifos import ApprovedLoan, CoreWrite, LoanTransaction, Posted, SavingsAccount
 from vault_core.clients.mifos_errors import CONFLICT
 from vault_core.clients.mifos_values import AccountState, FoundAccount, MifosPerson
-from vault_core.errors import NotFound
+from vault_core.errors import NotFound, RemoteBusy
 from vault_core.money import ZERO, Money
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.partner import Partner
@@ -68,13 +68,20 @@ class Core:
     async def business_date(self) -> date | None:
         return None
 
+    def _read(self) -> None:
+        if self.mood == "cannot be read":
+            raise RemoteBusy("HTTP 503")
+
     async def client(self, client_id: int) -> MifosPerson:
+        self._read()
         return MifosPerson(client_id, "Wanjiku Kamau", f"071200000{client_id}")
 
     async def find_accounts(self, name: str) -> list[FoundAccount]:
+        self._read()
         return [self.found(*NUMBERS[name])] if name in NUMBERS else []
 
     async def account(self, kind: str, account_id: int) -> FoundAccount:
+        self._read()
         if (kind, account_id) not in self.rows:
             raise NotFound("no such account")
         return self.found(kind, account_id)
@@ -84,6 +91,7 @@ class Core:
         return [key for key, owner in owners.items() if owner == client_id]
 
     async def loan(self, loan_id: int) -> ApprovedLoan:
+        self._read()
         paid = self.balance("loan", loan_id)
         status = 700 if paid > OWED else 600 if paid == OWED else 300
         return ApprovedLoan(
@@ -94,6 +102,7 @@ class Core:
         )  # fmt: skip
 
     async def savings_account(self, savings_id: int) -> SavingsAccount:
+        self._read()
         rows = self.rows["savings", savings_id]
         return SavingsAccount(
             savings_id, f"{savings_id:09d}", self.balance("savings", savings_id), True, SAVINGS[savings_id], None, rows

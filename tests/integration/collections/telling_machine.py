@@ -31,7 +31,7 @@ from vault_core.collections.stk_following import follow_prompts
 from vault_core.collections.stk_results import handle_stk_results
 from vault_core.collections.validating import answer_questions, load_validated_partners, read_question
 from vault_core.database import in_transaction, open_async_engine
-from vault_core.errors import Conflict, NotFound
+from vault_core.errors import Conflict, NotFound, RemoteBusy
 from vault_core.identifiers import id_maker
 from vault_core.money import Money
 from vault_core.partners.collection_settings import OVERPAYMENTS, set_collection_settings
@@ -309,7 +309,7 @@ class Telling(RuleBasedStateMachine):
     def _perhaps_dying(self, death: int | None, work: Callable[[], Awaitable[Any]]) -> bool:
         """Whether the work was done to its end; a person who is refused has been told so, and nothing else may go wrong."""
         with dies_at(death):
-            with suppress(Conflict, NotFound):
+            with suppress(Conflict, NotFound, RemoteBusy):
                 self.run(work())
             return True
         return False

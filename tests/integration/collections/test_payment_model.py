@@ -27,12 +27,13 @@ from tests.integration.collections.telling_machine import (
 from tests.state_machines import run_on_database
 from vault_core.collections.assigning import Wish, approve, assign, lapse_decisions, move, reject, reverse
 from vault_core.collections.resuming import resume_collections
+from vault_core.collections.reversal_seen import as_given_back, state_reversal
 from vault_core.collections.reversal_sending import advance_reversals
 from vault_core.money import ZERO, Money
 from vault_core.outbox.calls import claim_calls
 from vault_core.query_answers import handle_query_results
 
-MOODS = (*("well",) * 4, "lost on the way back", "away", "conflict", "refuses", "dies before", "dies after")
+MOODS = (*("well",) * 4, "lost on the way back", "away", "conflict", "refuses", "cannot be read", "dies before", "dies after")
 ACCOUNTS = [f"{kind}:{number}" for number, (kind, _) in NUMBERS.items()]
 PEOPLE = st.sampled_from((ANNE, BEN))
 CALLS = ("collection.post", "collection.undo")
@@ -74,6 +75,12 @@ class Paying(Telling):
         self.outside.core.mood = mood
         for kind in CALLS:
             self._perhaps_dying(death, lambda kind=kind: self._work(kind))
+
+    @rule(mood=st.sampled_from(("lost on the way back", "away", "refuses", "cannot be read")))
+    def mifos_x_is_unwell_for_long(self, mood: str) -> None:
+        for _ in range(PACE.outbox_max_tries):
+            self.a_worker_works(mood, None)
+            self.clock.pass_time(minutes=31)
 
     @rule(pays=st.lists(st.tuples(SHILLINGS, REFERENCES), min_size=1, max_size=3))
     def payments_come_and_are_worked_on(self, pays: list[tuple[int, str]]) -> None:
@@ -125,6 +132,16 @@ class Paying(Telling):
     @rule(data=st.data())
     def a_queue_time_out_comes(self, data: Any) -> None:
         self.run(self._answer("query_timeout", b"", data.draw(st.sampled_from(self.outside.bank.asked)).reference))
+
+    @precondition(lambda self: self.outside.bank.asked)
+    @rule(data=st.data(), person=PEOPLE, death=DEATHS)
+    def somebody_looks_in_the_portal(self, data: Any, person: str, death: int | None) -> None:
+        receipt = data.draw(st.sampled_from(sorted({asked.receipt for asked in self.outside.bank.asked})))
+        own = [asked.own for asked in self.outside.bank.asked if asked.receipt == receipt and asked.code == "0"]
+        seen = as_given_back(own[0], self.clock.now()) if own else None
+        self._perhaps_dying(
+            death, lambda: state_reversal(self.runtime, receipt, seen, evidence="the portal's page", actor=person)
+        )
 
     @rule(minutes=st.sampled_from((1, 6, 90)))
     def time_passes(self, minutes: int) -> None:
