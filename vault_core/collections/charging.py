@@ -69,7 +69,7 @@ _WRITE = text(
     FROM unnest(CAST(:ids AS uuid[]), CAST(:partners AS uuid[]), CAST(:subjects AS uuid[]), CAST(:names AS text[]),
                 CAST(:amounts AS bigint[]), CAST(:bands AS bigint[]), CAST(:fees AS uuid[]), CAST(:transactions AS uuid[]))
          AS line(id, partner_id, subject_id, name, amount, band, fee, transaction_id)
-    LEFT JOIN ledger_transactions t ON t.id = line.transaction_id
+    LEFT JOIN ledger_transactions t ON t.id = line.transaction_id AND t.id = ANY(:transactions)
     ON CONFLICT (subject_kind, subject_id, round, line) DO NOTHING
     """
 )
