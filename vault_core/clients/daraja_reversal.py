@@ -99,6 +99,15 @@ def read_reversal_status(said: MpesaResult, receipt: str, amount: Money) -> Reve
     return _reversed(said, said.receipt, amount, receipt, ("FinalisedTime", "FinalizedTime"))
 
 
+def charge_words(said: MpesaResult) -> str:
+    """What the result says that M-Pesa took for the reversal, for a person; empty for nothing.
+
+    No price list has it and no sample shows it. M-Pesa takes it from the pay bill's own charges account, as all its fees there.
+    """
+    told = said.parameters.get("Charge", "").strip()
+    return "" if not told.strip("0.") else f"M-Pesa's charge: {told[:40]}"
+
+
 def _reversed(
     said: MpesaResult, own: str | None, amount: Money, original: str, times: tuple[str, ...]
 ) -> SaysReversed | SaysNothing:

@@ -13,6 +13,7 @@ from vault_core.clients.daraja_reversal import (
     ReversalVerdict,
     SaysNotReversed,
     SaysReversed,
+    charge_words,
     read_reversal_result,
     read_reversal_status,
 )
@@ -141,8 +142,9 @@ async def _settle(
 ) -> str:
     if isinstance(verdict, SaysReversed):
         given_back = GivenBack(verdict.receipt, verdict.at or delivery.received_at)
+        words = "; ".join(filter(None, (said.text, charge_words(said))))
         return await book_given_back(
-            connection, runtime, request.id, given_back, code=said.code, words=said.text, event_id=delivery.id
+            connection, runtime, request.id, given_back, code=said.code, words=words, event_id=delivery.id
         )
     if isinstance(verdict, SaysNotReversed):
         words = f"{said.code}: {said.text}" if said.transaction_status is None else f"M-Pesa has it as {said.transaction_status}"

@@ -180,6 +180,27 @@ async def test_a_question_that_says_failed_never_overrides_a_success(till):
     assert await kinds(till) == []
 
 
+async def test_where_the_callback_is_lost_the_question_tells_each_refusal_and_time_ends_what_it_does_not_tell(till):
+    phones = {code: f"25471200{code.zfill(4)}" for code in ("1", "17", "1019", "1032", "1037", "2001", "4444")}
+    customers = [{"phone": phone, "name": "Jane Wanjiku", "stk_result": code} for code, phone in phones.items()]
+    await till.umoja.control("setup", {"mpesa": {"customers": customers}})
+    await till.faults(stk_callback_lost={"rate": 1.0, "per_unit": 9})
+    requests = {code: await till.ask(phone=phone) for code, phone in phones.items()}
+    unlisted = requests.pop("4444")
+    await till.look(seconds=76)
+
+    for code, request in requests.items():
+        ended = await till.state(request)
+        assert (ended.state, ended.callback_code, ended.query_code) == (StkState.DECLINED, None, code)
+        assert (ended.reason or "").startswith(f"{code}: ")
+        assert ended.ended_at is not None
+    assert (await till.state(unlisted)).state is StkState.PROMPTED  # a code that nobody documents is no verdict
+    await till.look(seconds=900)
+    assert (await till.state(unlisted)).state is StkState.EXPIRED
+    assert {(await till.state(one)).state for one in requests.values()} == {StkState.DECLINED}
+    assert (await booked(till), await kinds(till)) == ([], [])
+
+
 async def test_an_expired_request_is_not_called_unpaid_and_late_money_is_booked(till):
     await till.umoja.control("settings", {"result_delay_ms": 3_000})
     request = await till.ask()

@@ -9,6 +9,7 @@ from vault_core.clients.daraja_reversal import (
     SaysNothing,
     SaysNotReversed,
     SaysReversed,
+    charge_words,
     read_reversal_result,
     read_reversal_status,
     reversal_body,
@@ -107,3 +108,11 @@ def test_the_samples_are_read_as_what_they_say(daraja_sample) -> None:
     body = reversal_body(DarajaLogin("https://d", "k", "s", "apiop37", "sc"), wanted)
     same = set(sent) - {"SecurityCredential", "ResultURL", "QueueTimeOutURL"}
     assert {key: body[key] for key in same} == {key: sent[key] for key in same}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [(0, ""), ("0.00", ""), (None, ""), ("27.00", "M-Pesa's charge: 27.00"), ("Fee|KES|5", "M-Pesa's charge: Fee|KES|5")],
+)
+def test_what_m_pesa_took_for_a_reversal_is_told_and_nothing_is_not(told, words) -> None:
+    assert charge_words(result(0, {"Charge": told})) == words
