@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_cases, open_cases
 from vault_core.clients.mifos import LoanTransaction, MifosClient
+from vault_core.collections.core_payments import CORRECTED_CASE
 from vault_core.collections.decision_rows import Decision, end_decisions, read_decision
 from vault_core.collections.intended_posting import Target, intend_assigned
 from vault_core.collections.masking import mask_reference
@@ -210,6 +211,8 @@ async def _book(
     values = {"id": one.id, "state": state, "in_suspense": whole or booked.from_suspense, "reason": reason[:500]}
     await connection.execute(_BACK, values)
     await close_cases(connection, runtime.clock, [(NOT_MOVED_CASE, one.subject)], resolution="undone in Mifos X after all")
+    if whole:
+        await close_cases(connection, runtime.clock, [(CORRECTED_CASE, one.subject)], resolution=f"the payment was {why}"[:500])
     turn = f":{one.postings[0].external_id}"
     reversal = await reversal_of(
         connection, booked.transaction_id, key=f"unposted{turn}", effective_at=runtime.clock.now(), why=decision.reason

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.integration.collections.office import ANNE
+from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.errors import Conflict
 from vault_core.money import ZERO, Money
 
@@ -55,9 +56,13 @@ async def test_a_posting_that_an_officer_undid_by_hand_is_not_undone_again(offic
     body = {"transactionDate": str(row.day), "transactionAmount": "0", "locale": "en", "dateFormat": "yyyy-MM-dd"}
     headers = {"Fineract-Platform-TenantId": "default"}
     (await office.runtime.http.post(url, json=body, auth=("vault", "planted-password"), headers=headers)).raise_for_status()
+    told = NewCase("posted_payment_undone", f"{office.partner.c2b_short_code} {receipt}", office.partner.id, Money(500_00))
+    async with office.runtime.engine.begin() as connection:  # as the hook about it does
+        await open_cases(connection, office.runtime.clock, office.runtime.new_id, [told])
     await office.move(receipt)
     await office.settle(UNDO)
     assert await office.standing(receipt) == ("suspense", True)
+    assert await office.open_case_kinds() == ["unmatched_payment"]
     assert await office.books() == (Money(500_00), ZERO, ZERO, ZERO)
 
 
