@@ -271,14 +271,13 @@ def probe(name: Name) -> None:
 
 @app.command()
 def hook(name: Name) -> None:
-    """Make the web hook for loans and payments in the partner's Mifos X, unless there is one."""
+    """Make the web hook for loans and payments in the partner's Mifos X, or add to one that is there what it does not send."""
     made = _with_partner(
         name, lambda runtime, connections, partner: ensure_mifos_hook(runtime, connections, partner, actor=actor())
     )
     console.print(f"hook {made.id} in Mifos X {'is made' if made.created else 'is there already'}")
-    if made.lacks:
-        events = ", ".join(f"{entity} {action}" for entity, action in made.lacks)
-        console.print(f"[yellow]it does not send[/] {events}: add them there (Admin, System, Manage Hooks)")
+    if made.added:
+        console.print(f"it sends now, too: {', '.join(f'{entity} {action}' for entity, action in made.added)}")
 
 
 def _add(described: PartnerFile) -> tuple[Partner, list[Product]]:

@@ -51,6 +51,19 @@ def list_hooks(host: MifosHost) -> Answer:
     return json_answer([_view(hook) for hook in host.hooks.values()])
 
 
+def change_hook(world: World, host: MifosHost, hook_id: int, request: Request) -> Answer:
+    """PUT /hooks/{id}: what is named is replaced; nothing is called."""
+    if hook_id not in host.hooks:
+        raise _missing(hook_id)
+    body, hook = request.json_object(), host.hooks[hook_id]
+    world.note(request)
+    config = body.get("config") or {}
+    hook.url, hook.active = str(config.get("Payload URL", hook.url)), bool(body.get("isActive", hook.active))
+    if "events" in body:
+        hook.events = tuple((str(event["entityName"]), str(event["actionName"])) for event in body["events"])
+    return json_answer({"resourceId": hook_id, "changes": {}})
+
+
 def delete_hook(world: World, host: MifosHost, hook_id: int, request: Request) -> Answer:
     """DELETE /hooks/{id}."""
     if hook_id not in host.hooks:

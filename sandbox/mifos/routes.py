@@ -150,6 +150,11 @@ async def _create_hook(caller: Caller, _: Groups) -> Answer:
     return await hooks.create_hook(caller.world, caller.host, caller.request)
 
 
+async def _change_hook(caller: Caller, at: Groups) -> Answer:
+    check_write(caller.user, "UPDATE_HOOK")
+    return hooks.change_hook(caller.world, caller.host, int(at[0]), caller.request)
+
+
 async def _delete_hook(caller: Caller, at: Groups) -> Answer:
     check_write(caller.user, "DELETE_HOOK")
     return hooks.delete_hook(caller.world, caller.host, int(at[0]), caller.request)
@@ -192,6 +197,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     ("POST", re.compile(r"/api/v2/clients/search"), "client search", _search_clients),
     ("GET", re.compile(r"/api/v1/hooks"), "hooks", _hooks),
     ("POST", re.compile(r"/api/v1/hooks"), "create hook", _create_hook),
+    ("PUT", re.compile(r"/api/v1/hooks/(\d+)"), "change hook", _change_hook),
     ("DELETE", re.compile(r"/api/v1/hooks/(\d+)"), "delete hook", _delete_hook),
     ("GET", re.compile(r"/api/v1/makercheckers"), "makercheckers", _pending),
     ("POST", re.compile(r"/api/v1/makercheckers/(\d+)"), "approve pending", _approve_pending),

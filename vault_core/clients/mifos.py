@@ -211,16 +211,12 @@ class MifosClient:
 
         Raises InvalidInput for a URL without a final slash or with a query: the server drops a query and cannot use the rest.
         """
-        if not url.endswith("/") or "?" in url:
-            raise InvalidInput(f"the web hook address {url[:40]!r}... must end in / and have no query")
-        body = {
-            "name": "Web",
-            "displayName": "Payment Vault",
-            "isActive": True,
-            "events": [{"entityName": entity, "actionName": action} for entity, action in HOOK_EVENTS],
-            "config": {"Payload URL": url, "Content Type": "json"},
-        }
-        return self._made(await self._session.create("/hooks", body), "POST /hooks")
+        return self._made(await self._session.create("/hooks", _hook(url)), "POST /hooks")
+
+    async def renew_hook(self, hook: MifosHook, url: str) -> None:
+        """Has an existing hook send to `url` what a new one would, beside what it sends already."""
+        more = tuple(event for event in hook.events if event not in HOOK_EVENTS)
+        await self._session.change(f"/hooks/{hook.id}", _hook(url, more))
 
     async def disburse(self, loan_id: int, write: CoreWrite) -> Outcome[Posted]:
         """Posts a disbursement. `write.amount` is the principal, not the net payout."""
@@ -297,6 +293,18 @@ class MifosClient:
         if number is None:
             raise NotUnderstood(f"{what}: the answer names no resourceId", code="shape")
         return number
+
+
+def _hook(url: str, more: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    if not url.endswith("/") or "?" in url:
+        raise InvalidInput(f"the web hook address {url[:40]!r}... must end in / and have no query")
+    return {
+        "name": "Web",
+        "displayName": "Payment Vault",
+        "isActive": True,
+        "events": [{"entityName": entity, "actionName": action} for entity, action in (*HOOK_EVENTS, *more)],
+        "config": {"Payload URL": url, "Content Type": "json"},
+    }
 
 
 def _page(offset: int, limit: int, *, newest_first: bool = False) -> dict[str, str]:

@@ -118,6 +118,10 @@ class MifosSession:
         """The JSON of a POST that moves no money, sent once. Raises like `get`."""
         return self.value_of(await self.answer("POST", path, body=body), f"POST {path}")
 
+    async def change(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON of a PUT that moves no money, sent once. Raises like `get`."""
+        return self.value_of(await self.answer("PUT", path, body=body), f"PUT {path}")
+
     def value_of(self, answer: Answer, what: str) -> Any:
         """The JSON of a 200, or the error that the answer stands for."""
         if answer.status != _OK:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
-from vault_core.clients.mifos import HOOK_EVENTS
+from vault_core.clients.mifos import HOOK_EVENTS, MifosClient
 from vault_core.clients.mifos_values import MifosHook
 from vault_core.database import in_transaction
 from vault_core.errors import ConfigurationError, Conflict, RemoteBusy, RemoteRefusal, Unreachable
@@ -15,20 +15,15 @@ from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
 from vault_core.runtime import Runtime
 
-_APPROVAL = ("LOAN", "APPROVE")
-
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The web hook in the partner's Mifos X; `created` says that it was made just now.
-
-    `lacks`: what one that was made before does not send, so that we hear of it later, by reading, or not at all.
-    """
+    """The web hook in the partner's Mifos X; `created` says that it was made just now. `added`: events it did not send before."""
 
     id: int
     url: str
     created: bool
-    lacks: tuple[tuple[str, str], ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
 
 
 async def register_c2b_urls(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> None:
@@ -62,17 +57,16 @@ async def register_c2b_urls(runtime: Runtime, connections: Connections, partner:
 
 
 async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner: Partner, *, actor: str) -> Hook:
-    """The web hook that tells us of loans and payments, made unless there is one. Idempotent; the making is audited.
+    """The web hook that tells us of loans and payments: made, or given the events that it lacks. Idempotent, audited.
 
     Mifos X calls the URL while it makes the hook, so the receiver must be up and reachable from there. Raises Conflict if our
-    hook is there but switched off or without loan approvals, and what the client raises.
+    hook is there but switched off, RemoteRefusal if our user may not change it, and what the client raises.
     """
     url = callback_url(runtime, partner.id, CallbackPurpose.MIFOS_HOOK)
     mifos = await connections.mifos(partner.id)
     for hook in await mifos.hooks():
         if hook.url is not None and hook.url.rstrip("/") == url.rstrip("/"):
-            _check(hook)
-            return Hook(hook.id, url, created=False, lacks=tuple(event for event in HOOK_EVENTS if event not in hook.events))
+            return await _renewed(runtime, mifos, partner, hook, url, actor)
     try:
         made = await mifos.create_hook(url)
     except RemoteRefusal as error:
@@ -88,13 +82,25 @@ async def ensure_mifos_hook(runtime: Runtime, connections: Connections, partner:
     return Hook(made, url, created=True)
 
 
-def _check(hook: MifosHook) -> None:
+async def _renewed(runtime: Runtime, mifos: MifosClient, partner: Partner, hook: MifosHook, url: str, actor: str) -> Hook:
+    """The hook that is there, sending all that a new one would."""
     if not hook.active:
         raise Conflict(f"hook {hook.id} in Mifos X is switched off: make it active there (Admin, System, Manage Hooks)")
-    if _APPROVAL not in hook.events:
-        raise Conflict(
-            f"hook {hook.id} in Mifos X does not send {' '.join(_APPROVAL)}: add it there, or delete the hook and run this again"
-        )
+    lacks = tuple(event for event in HOOK_EVENTS if event not in hook.events)
+    if not lacks:
+        return Hook(hook.id, url, created=False)
+    events = ", ".join(f"{entity} {action}" for entity, action in lacks)
+    try:
+        await mifos.renew_hook(hook, url)
+    except RemoteRefusal as error:
+        raise RemoteRefusal(
+            f"hook {hook.id} in Mifos X does not send {events}, and Mifos X did not let us add that ({error.code}): give our "
+            f"user {partner.mifos_user} the permission UPDATE_HOOK, or add the events there (Admin, System, Manage Hooks)",
+            code=error.code,
+            status=error.status,
+        ) from error
+    await _audit(runtime, partner, "partner.mifos_hook_renewed", f"hook {hook.id}: {events}", actor)
+    return Hook(hook.id, url, created=False, added=lacks)
 
 
 async def _audit(runtime: Runtime, partner: Partner, act: str, subject: str, actor: str) -> None:

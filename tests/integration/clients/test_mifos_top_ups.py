@@ -1,9 +1,11 @@
 """Top-ups, and what else Mifos X would refuse to disburse: held against the sandbox and, when it is named, a real server."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 from tests.integration.clients.conftest import NewLoan
-from tests.integration.clients.test_mifos_contract import write
+from tests.integration.clients.test_mifos_contract import a_receiver, write
+from vault_core.clients.mifos import HOOK_EVENTS
 from vault_core.disbursements.loan_check import Changed, ToPay, check_loan
 from vault_core.disbursements.tranches import NoPart, Part, part_of
 from vault_core.money import Money
@@ -80,6 +82,26 @@ async def test_a_loan_is_refused_after_its_fixed_first_repayment_and_tells_that_
     refused = await mifos.client.disburse(fresh.id, await write(mifos, Money.shillings(6_000)))
     assert isinstance(refused, Refused)
     assert refused.code == "error.msg.loanschedule.schedule.due.date.not.valid"
+
+
+async def test_a_hook_of_before_is_given_the_events_that_it_lacks(mifos):
+    async with a_receiver() as (base, _):
+        url = f"{base}/i/{uuid4().hex}/"
+        old = {
+            "name": "Web",
+            "displayName": "Payment Vault",
+            "isActive": True,
+            "config": {"Payload URL": url, "Content Type": "json"},
+        }
+        of_before = [{"entityName": "LOAN", "actionName": "APPROVE"}, {"entityName": "CLIENT", "actionName": "CREATE"}]
+        made = (await mifos.call("POST", "/hooks", {**old, "events": of_before}))["resourceId"]
+        try:
+            (hook,) = [each for each in await mifos.client.hooks() if each.id == made]
+            await mifos.client.renew_hook(hook, url)
+            (hook,) = [each for each in await mifos.client.hooks() if each.id == made]
+            assert (set(hook.events), hook.url, hook.active) == ({*HOOK_EVENTS, ("CLIENT", "CREATE")}, url, True)
+        finally:
+            await mifos.delete_hook(made)
 
 
 async def test_the_products_tell_which_of_them_take_the_expected_day_only(mifos):

@@ -29,6 +29,7 @@ class Outside:
     products: list[dict[str, Any]] = field(default_factory=list)
     payment_types: list[dict[str, Any]] = field(default_factory=list)
     may_create_payment_types: bool = True
+    may_change_hooks: bool = True
     hooks: list[dict[str, Any]] = field(default_factory=list)
     tokens_given: int = 0
     registered: list[dict[str, Any]] = field(default_factory=list)
@@ -69,6 +70,8 @@ class Outside:
             return 200, {}, {"totalFilteredRecords": len(shown), "pageItems": shown}
         if path == "/hooks":
             return self._hooks(method, body)
+        if method == "PUT" and path.startswith("/hooks/"):
+            return self._change_hook(int(path.removeprefix("/hooks/")), body)
         if "/external-id/" in path:
             return 404, {}, _error("error.msg.loan.external.id.invalid")
         return 404, {"X-Served-From-Cache": "true"}, _error("error.msg.loan.id.invalid")
@@ -87,6 +90,12 @@ class Outside:
         config = [{"fieldName": name, "fieldValue": value} for name, value in body["config"].items()]
         self.hooks.append({"id": len(self.hooks) + 1, **body, "config": config})
         return 200, {}, {"resourceId": len(self.hooks)}
+
+    def _change_hook(self, hook_id: int, body: Any) -> tuple[int, dict[str, str], Any]:
+        if not self.may_change_hooks:
+            return 403, {}, _error("error.msg.not.authorized")
+        self.hooks[hook_id - 1]["events"] = body["events"]
+        return 200, {}, {"resourceId": hook_id}
 
 
 def _error(code: str) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def outside() -> Iterator[Outside]:
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = handle_any  # noqa: N815 - the standard library's names
+        do_GET = do_POST = do_PUT = handle_any  # noqa: N815 - the standard library's names
 
         def log_message(self, *_: Any) -> None:
             """Says nothing: the tests look at `asked`."""

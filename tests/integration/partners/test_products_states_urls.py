@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from vault_core.clients.mifos import HOOK_EVENTS
 from vault_core.errors import ConfigurationError, Conflict, InvalidInput, NotFound, RemoteRefusal
 from vault_core.money import Money
 from vault_core.partners.callback_urls import callback_url
@@ -194,19 +195,31 @@ async def test_the_hook_is_made_once(runtime, partner, connections, outside):
     assert [act[1] for act in await acts(runtime)] == ["partner.mifos_hook_created"]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"), [({"isActive": False}, "switched off"), ({"events": []}, "does not send LOAN APPROVE")]
-)
-async def test_a_hook_that_would_not_tell_us_is_not_taken_for_good(runtime, partner, connections, outside, change, said):
+async def test_a_hook_that_somebody_switched_off_is_not_taken_for_good(runtime, partner, connections, outside):
     await ensure_mifos_hook(runtime, connections, partner, actor="a")
-    outside.hooks[0].update(change)
-    with pytest.raises(Conflict, match=said):
+    outside.hooks[0].update({"isActive": False})
+    with pytest.raises(Conflict, match="switched off"):
         await ensure_mifos_hook(runtime, connections, partner, actor="a")
 
 
-async def test_a_hook_of_before_that_sends_no_payments_is_taken_and_says_what_it_lacks(runtime, partner, connections, outside):
-    assert (await ensure_mifos_hook(runtime, connections, partner, actor="a")).lacks == ()
-    outside.hooks[0]["events"] = [{"entityName": "LOAN", "actionName": "APPROVE"}]
-    again = await ensure_mifos_hook(runtime, connections, partner, actor="a")
-    assert ("LOAN", "REPAYMENT") in again.lacks
-    assert ("LOAN", "APPROVE") not in again.lacks
+async def test_a_hook_of_before_is_given_the_events_that_it_lacks_and_keeps_its_own(runtime, partner, connections, outside):
+    assert (await ensure_mifos_hook(runtime, connections, partner, actor="a")).added == ()
+    outside.hooks[0]["events"] = [
+        {"entityName": "LOAN", "actionName": "APPROVE"},
+        {"entityName": "CLIENT", "actionName": "CREATE"},
+    ]
+    renewed = await ensure_mifos_hook(runtime, connections, partner, actor="a")
+    assert ("LOAN", "DISBURSALLASTUNDO") in renewed.added
+    assert ("LOAN", "APPROVE") not in renewed.added
+    sent = {(event["entityName"], event["actionName"]) for event in outside.hooks[0]["events"]}
+    assert {*HOOK_EVENTS, ("CLIENT", "CREATE")} == sent
+    assert (await ensure_mifos_hook(runtime, connections, partner, actor="a")).added == ()
+    assert [act[1] for act in await acts(runtime)] == ["partner.mifos_hook_created", "partner.mifos_hook_renewed"]
+
+
+async def test_a_hook_that_our_user_may_not_change_says_which_permission_lacks(runtime, partner, connections, outside):
+    await ensure_mifos_hook(runtime, connections, partner, actor="a")
+    outside.hooks[0]["events"] = []
+    outside.may_change_hooks = False
+    with pytest.raises(RemoteRefusal, match=r"does not send LOAN APPROVE, .*UPDATE_HOOK"):
+        await ensure_mifos_hook(runtime, connections, partner, actor="a")
