@@ -1,9 +1,14 @@
 """Answers and results that never come, processes that die, and what settles them: status questions and evidence."""
 
+import asyncio
+
 import pytest
+from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_results_and_answers import tell
+
+_WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
 async def pass_and_ask(day: Day, **amount: float) -> int:
@@ -208,6 +213,29 @@ async def test_a_process_that_died_after_sending_leaves_a_payment_that_is_found(
         await pass_and_ask(day)
         assert await day.states() == {1: "paid"}
         assert len(await day.payments()) == 1
+
+
+async def test_a_verdict_that_comes_while_recovery_looks_stands(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("vault_core.disbursements.sending.record_answers", _die)
+            with pytest.raises(KeyboardInterruptStandIn):
+                await day.send()
+        day.clock.pass_time(minutes=5)
+        async with day.runtime.engine.connect() as verdict, day.runtime.engine.connect() as other:
+            await verdict.execute(text("SELECT FROM disbursements FOR UPDATE"))
+            recovering = asyncio.create_task(day.recover())
+            async with asyncio.timeout(10):
+                while not (await other.execute(_WAITING)).scalar_one():  # noqa: ASYNC110 - another connection is waited for
+                    await asyncio.sleep(0.01)
+            await verdict.execute(text("UPDATE disbursement_attempts SET state = 'failed'"))
+            await verdict.execute(text("UPDATE disbursements SET state = 'failed'"))
+            await verdict.commit()
+            assert await recovering == 0
+        assert await day.states() == {1: "failed"}
+        assert [attempt["state"] for attempt in await day.attempts(1)] == ["failed"]
 
 
 class KeyboardInterruptStandIn(Exception):
