@@ -9,6 +9,7 @@ from sandbox.daraja.books import MpesaBooks, Payout, ShortCode
 from sandbox.daraja.core import Instruction, pay_out, result_text
 from sandbox.daraja.oauth import app_of, kill_token
 from sandbox.daraja.results import queue_timeout_body, result_body
+from sandbox.daraja.telling import Switches, tell_result
 from sandbox.daraja.wire import accepted, conversation_id, error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
 from sandbox.pages import blocked_page
@@ -114,16 +115,9 @@ async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code:
     if _fires(world, "result_before_answer", payout):
         await world.deliveries.post_now(delivery)
         return
-    delay = settings.result_delay_ms
-    if _fires(world, "queue_timeout_then_result", payout):
-        notice = Delivery(body["QueueTimeOutURL"], queue_timeout_body(payout), _JSON, "queue time-out", settings.delivery_tries)
-        world.deliveries.post_later(notice, delay)
-        delay += settings.late_ms
-    elif _fires(world, "result_late", payout):
-        delay += settings.late_ms
-    world.deliveries.post_later(delivery, delay)
-    if _fires(world, "result_twice", payout):
-        world.deliveries.post_later(delivery, delay + settings.result_delay_ms)
+    notice = Delivery(body["QueueTimeOutURL"], queue_timeout_body(payout), _JSON, "queue time-out", settings.delivery_tries)
+    switches = Switches(lambda fault: _fires(world, fault, payout), "queue_timeout_then_result", "result_late", "result_twice")
+    delay = tell_result(world, delivery, notice, switches)
     if _fires(world, "result_contradicted", payout):
         other = replace(payout, result_code=_CONTRADICTION, result_text=result_text(_CONTRADICTION))
         world.deliveries.post_later(replace(delivery, body=result_body(other, code)), delay + settings.late_ms)

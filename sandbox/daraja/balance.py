@@ -8,8 +8,8 @@ from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.chance import draw
 from sandbox.clock import eat
 from sandbox.daraja.books import ShortCode
-from sandbox.daraja.oauth import app_of
-from sandbox.daraja.wire import accepted, amount_text, conversation_id, error, invalid, is_callback_url, parameter, text_of
+from sandbox.daraja.oauth import opened
+from sandbox.daraja.wire import accepted, amount_text, conversation_id, invalid, is_callback_url, parameter, text_of
 from sandbox.deliveries import Delivery
 from sandbox.world import World
 
@@ -17,17 +17,15 @@ _WRONG_INITIATOR = (2001, "The initiator information is invalid.")
 _FAILED = (8006, "The security credential is locked.")
 _DONE = (0, "The service request is processed successfully.")
 _OWN_TIMEOUT_URL = "http://internalapi.safaricom.co.ke/mpesa/abresults/v1/submit"
+_BAD_TOKEN = (401, "401.002.01", "Error Occurred - Invalid Access Token")
 
 
 async def ask(world: World, request: Request) -> Answer:
     """POST /mpesa/accountbalance/v1/query. The balances are those of the moment of asking."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 401, "401.002.01", "Error Occurred - Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     wrong = _wrong_field(world, body)
     if wrong is not None:
         return invalid(books, wrong)

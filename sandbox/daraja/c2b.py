@@ -9,21 +9,20 @@ from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.daraja.books import Payment, ShortCode
 from sandbox.daraja.c2b_bodies import SHAPES, body_of
 from sandbox.daraja.fees import c2b_fee
-from sandbox.daraja.oauth import app_of
+from sandbox.daraja.oauth import opened
 from sandbox.daraja.wire import error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
 from sandbox.world import World
+
+_BAD_TOKEN = (401, "401.003.01", "Error Occurred - Invalid Access Token")
 
 
 async def register_urls(world: World, request: Request) -> Answer:
     """POST /mpesa/c2b/v2/registerurl. Once only, as in production, unless the short code may register again."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 401, "401.003.01", "Error Occurred - Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     checks = (
         ("ShortCode", text_of(body, "ShortCode") in books.short_codes),
         ("ResponseType", body.get("ResponseType") in ("Completed", "Cancelled")),

@@ -3,8 +3,9 @@
 import base64
 import binascii
 from datetime import timedelta
+from typing import Any
 
-from sandbox.asgi import Answer, Request, json_answer
+from sandbox.asgi import Answer, BadBodyError, Request, json_answer
 from sandbox.chance import letters
 from sandbox.daraja.books import App
 from sandbox.daraja.wire import error
@@ -44,6 +45,16 @@ def app_of(world: World, request: Request) -> App | None:
     if scheme.lower() != "bearer" or owner is None or owner[1] <= world.clock.now():
         return None
     return world.mpesa.apps.get(owner[0])
+
+
+def opened(world: World, request: Request, bad_token: tuple[int, str, str]) -> dict[str, Any] | Answer:
+    """The body of a request that carries a live token, or its refusal. Each API spells a bad token in its own way."""
+    if app_of(world, request) is None:
+        return error(world.mpesa, *bad_token)
+    try:
+        return request.json_object()
+    except BadBodyError:
+        return error(world.mpesa, 400, "400.002.05", "Invalid Request Payload")
 
 
 def kill_token(world: World, request: Request) -> None:

@@ -3,25 +3,23 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sandbox.asgi import Answer, BadBodyError, Request, json_answer
+from sandbox.asgi import Answer, Request, json_answer
 from sandbox.clock import EAT, eat
 from sandbox.daraja.books import Payment, ShortCode
-from sandbox.daraja.oauth import app_of
+from sandbox.daraja.oauth import opened
 from sandbox.daraja.wire import amount_text, error, invalid, is_callback_url, is_phone, text_of
 from sandbox.world import World
 
 _REACHES_BACK = timedelta(hours=48)
+_BAD_TOKEN = (401, "401.003.01", "Error Occurred - Invalid Access Token")
 
 
 async def register(world: World, request: Request) -> Answer:
     """POST /pulltransactions/v1/register. A second time it says so, with a success's status."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 401, "401.003.01", "Error Occurred - Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     checks = (
         ("ShortCode", text_of(body, "ShortCode") in books.short_codes),
         ("RequestType", body.get("RequestType") == "Pull"),
@@ -44,12 +42,9 @@ async def register(world: World, request: Request) -> Answer:
 async def query(world: World, request: Request) -> Answer:
     """POST /pulltransactions/v1/query: the payments between two moments of East Africa Time, from a row on."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 401, "401.003.01", "Error Occurred - Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     code = books.short_codes.get(text_of(body, "ShortCode"))
     start, end, offset = _moment(body, "StartDate"), _moment(body, "EndDate"), text_of(body, "OffSetValue")
     if code is None or not code.pull_registered:

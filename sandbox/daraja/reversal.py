@@ -5,12 +5,13 @@ from typing import Any
 
 import orjson
 
-from sandbox.asgi import Answer, BadBodyError, Dropped, Request
+from sandbox.asgi import Answer, Dropped, Request
 from sandbox.chance import draw
 from sandbox.clock import eat
 from sandbox.daraja.books import MpesaBooks, Payment, Reversal, ShortCode
-from sandbox.daraja.oauth import app_of
+from sandbox.daraja.oauth import opened
 from sandbox.daraja.results import code_value
+from sandbox.daraja.telling import Switches, tell_result
 from sandbox.daraja.wire import (
     accepted,
     amount_number,
@@ -35,17 +36,15 @@ _TEXTS = {
     "R000001": "The transaction has already been reversed.",
     "R000002": "The OriginalTransactionID is invalid.",
 }
+_BAD_TOKEN = (404, "404.001.03", "Invalid Access Token")
 
 
 async def reverse(world: World, request: Request) -> Answer | Dropped:
     """POST /mpesa/reversal/v1/request: acknowledges, and posts the result to the ResultURL later."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 404, "404.001.03", "Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     wrong = _wrong_field(books, body)
     if wrong is not None:
         return invalid(books, wrong)
@@ -123,16 +122,14 @@ def _tell_result(world: World, body: dict[str, Any], done: Reversal) -> None:
     delivery = Delivery(body["ResultURL"], _result(world, done), _JSON, "reversal result", settings.delivery_tries)
     if _fires(world, "reversal_result_lost", done):
         return
-    delay = settings.result_delay_ms
-    if _fires(world, "reversal_timeout_then_result", done):
-        notice = Delivery(body["QueueTimeOutURL"], _timeout(done), _JSON, "queue time-out", settings.delivery_tries)
-        world.deliveries.post_later(notice, delay)
-        delay += settings.late_ms
-    elif _fires(world, "reversal_result_late", done):
-        delay += settings.late_ms
-    world.deliveries.post_later(delivery, delay)
-    if _fires(world, "reversal_result_twice", done):
-        world.deliveries.post_later(delivery, delay + settings.result_delay_ms)
+    notice = Delivery(body["QueueTimeOutURL"], _timeout(done), _JSON, "queue time-out", settings.delivery_tries)
+    switches = Switches(
+        lambda fault: _fires(world, fault, done),
+        "reversal_timeout_then_result",
+        "reversal_result_late",
+        "reversal_result_twice",
+    )
+    tell_result(world, delivery, notice, switches)
 
 
 def _fires(world: World, fault: str, done: Reversal) -> bool:

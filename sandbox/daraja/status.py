@@ -4,17 +4,16 @@ from typing import Any
 
 import orjson
 
-from sandbox.asgi import Answer, BadBodyError, Request, json_answer
+from sandbox.asgi import Answer, Request, json_answer
 from sandbox.chance import draw
 from sandbox.clock import eat
 from sandbox.daraja.books import Payment, Payout, Reversal, ShortCode
-from sandbox.daraja.oauth import app_of
+from sandbox.daraja.oauth import opened
 from sandbox.daraja.wire import (
     accepted,
     amount_number,
     amount_text,
     conversation_id,
-    error,
     invalid,
     is_callback_url,
     parameter,
@@ -27,17 +26,15 @@ _UNKNOWN_CONVERSATION = (2033, "The transaction receipt number cannot be found b
 _UNKNOWN_RECEIPT = (2032, "The transaction receipt number does not exist.")
 _WRONG_INITIATOR = (2001, "The initiator information is invalid.")
 _STAMP = "%Y%m%d%H%M%S"
+_BAD_TOKEN = (400, "400.003.01", "Invalid Access Token")
 
 
 async def ask(world: World, request: Request) -> Answer:
     """POST /mpesa/transactionstatus/v1/query, by TransactionID or OriginalConversationID (exactly one)."""
     books = world.mpesa
-    if app_of(world, request) is None:
-        return error(books, 400, "400.003.01", "Invalid Access Token")
-    try:
-        body = request.json_object()
-    except BadBodyError:
-        return error(books, 400, "400.002.05", "Invalid Request Payload")
+    body = opened(world, request, _BAD_TOKEN)
+    if isinstance(body, Answer):
+        return body
     receipt, original = text_of(body, "TransactionID"), text_of(body, "OriginalConversationID")
     if "TransactionID" in body and not receipt and original:
         # Seen live: an empty TransactionID beside the other id is taken, answered with nothing, and never followed by a result.

@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
+from sandbox.asgi import Answer, Dropped, Request, json_answer
 from sandbox.chance import draw
 from sandbox.clock import eat
 from sandbox.daraja.books import Prompt, ShortCode
 from sandbox.daraja.c2b import new_payment, take
-from sandbox.daraja.oauth import app_of
+from sandbox.daraja.oauth import opened
 from sandbox.daraja.results import code_value
 from sandbox.daraja.wire import amount_number, error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
@@ -36,12 +36,13 @@ _TEXTS = {
 }
 _TEXTS_ASKED = {"1037": "No response from user.", "1032": "Request Cancelled by user."}
 _MANY_MEANINGS = "500.001.1001"
+_BAD_TOKEN = (404, "404.001.03", "Invalid Access Token")
 
 
 async def prompt(world: World, request: Request) -> Answer | Dropped:
     """POST /mpesa/stkpush/v1/processrequest: acknowledges, and posts what the customer did to the CallBackURL later."""
     books = world.mpesa
-    body = _body(world, request)
+    body = opened(world, request, _BAD_TOKEN)
     if isinstance(body, Answer):
         return body
     wrong = _wrong_field(world, body)
@@ -78,7 +79,7 @@ async def prompt(world: World, request: Request) -> Answer | Dropped:
 async def ask(world: World, request: Request) -> Answer:
     """POST /mpesa/stkpushquery/v1/query: answered at once, without amount and receipt; before its end in odd ways."""
     books = world.mpesa
-    body = _body(world, request)
+    body = opened(world, request, _BAD_TOKEN)
     if isinstance(body, Answer):
         return body
     code = books.short_codes.get(text_of(body, "BusinessShortCode"))
@@ -93,15 +94,6 @@ async def ask(world: World, request: Request) -> Answer:
     if made.result_code == "0" and _fires(world, "stk_query_wrong", made):
         return _fate(made, "1037", _TEXTS_ASKED["1037"])
     return _fate(made, made.result_code, _TEXTS_ASKED.get(made.result_code, _text(made.result_code)))
-
-
-def _body(world: World, request: Request) -> dict[str, Any] | Answer:
-    if app_of(world, request) is None:
-        return error(world.mpesa, 404, "404.001.03", "Invalid Access Token")
-    try:
-        return request.json_object()
-    except BadBodyError:
-        return error(world.mpesa, 400, "400.002.05", "Invalid Request Payload")
 
 
 def _wrong_field(world: World, body: dict[str, Any]) -> str | None:
