@@ -21,6 +21,7 @@ from vault_core.clients.mifos_values import AccountPage, FoundAccount, ListedCli
 from vault_core.collections.mirror_writing import drop_gone, highest_id, note_paid_out, write_accounts
 from vault_core.database import in_transaction
 from vault_core.errors import NotFound, NotUnderstood, VaultError
+from vault_core.outbox.calls import MIFOS_TOPIC, has_due_calls
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -50,6 +51,9 @@ _PARTNERS_AT_ONCE = 4
 _READS_AT_ONCE = 4
 _LEASE = timedelta(minutes=10)  # a refresh renews it page by page; a worker that died is replaced after it
 _LONGEST_WAIT = 3600.0
+_GIVES_WAY = timedelta(minutes=2)  # to postings, which share the server with it, before a renewal is made beside them
+_READ_GIVES_WAY = timedelta(minutes=15)  # the same of a full read: each of its pages costs the server as much as ten postings
+_LOOKS_AGAIN = timedelta(seconds=5)
 _SHARE = 10  # a full read that took long is repeated so seldom that it is a tenth of the time
 
 _ENROL = text("INSERT INTO mifos_mirrors (partner_id, due_at) SELECT id, :now FROM partners ON CONFLICT DO NOTHING")
@@ -77,8 +81,8 @@ _FAILED = text(
 async def refresh_mirrors(runtime: Runtime, connections: Connections) -> int:
     """Refreshes the mirrors that are due, several partners at once, and plans the next time of each. Returns how many.
 
-    A partner's failure is its own: it is kept (`mifos_mirrors.last_error`) and tried again after a growing wait. Several workers
-    share the partners between them.
+    While postings to a partner's Mifos X are due, its refresh waits for them, within a bound. A partner's failure is its own: it is
+    kept (`mifos_mirrors.last_error`) and tried again after a growing wait. Several workers share the partners between them.
     """
 
     async def take(connection: AsyncConnection) -> Sequence[Row[Any]]:
@@ -96,6 +100,11 @@ async def _refresh(runtime: Runtime, connections: Connections, mirror: Row[Any])
     started, pace = runtime.clock.now(), runtime.pace
     every = max(pace.mirror_read_every, _SHARE * mirror.took_seconds)
     full = mirror.read_at is None or (started - mirror.read_at).total_seconds() >= every
+    if mirror.read_at is not None and await has_due_calls(runtime, partner_id, MIFOS_TOPIC):
+        if started - mirror.renewed_at < timedelta(seconds=pace.mirror_renew_every) + _GIVES_WAY:
+            await _write(runtime, _KEEP, partner_id, lease=started + _LOOKS_AGAIN)
+            return
+        full = full and started - mirror.read_at >= timedelta(seconds=every) + _READ_GIVES_WAY
     try:
         client = await connections.mifos(partner_id)
         unreadable = await (_read_all if full else _read_new)(runtime, client, partner_id, started)

@@ -120,6 +120,11 @@ _ANEW = text(
     WHERE kind = :kind AND subject = ANY(:subjects)
     """
 )
+_HAS_DUE = text(
+    """
+    SELECT EXISTS (SELECT FROM outbox WHERE partner_id = :partner_id AND topic = :topic AND state = 'pending' AND due_at <= :now)
+    """
+)
 _OFFER_AGAIN = text("UPDATE outbox SET relay_at = greatest(due_at, :now) WHERE id = ANY(:ids) AND state = 'pending'")
 _STILL_PENDING = text(
     """
@@ -148,6 +153,13 @@ async def write_calls(connection: AsyncConnection, clock: Clock, new_id: IdMaker
             "now": now,
         },
     )
+
+
+async def has_due_calls(runtime: Runtime, partner_id: UUID, topic: str) -> bool:
+    """Whether calls of the partner to `topic` are due, or under way: then what can wait leaves the other side to them."""
+    async with runtime.engine.connect() as connection:
+        values = {"partner_id": partner_id, "topic": topic, "now": runtime.clock.now()}
+        return bool((await connection.execute(_HAS_DUE, values)).scalar_one())
 
 
 async def take_due_for_relay(runtime: Runtime, most: int = 500) -> list[tuple[UUID, str, str]]:

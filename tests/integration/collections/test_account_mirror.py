@@ -72,6 +72,26 @@ async def test_new_accounts_are_there_a_minute_later_without_reading_all_of_them
     assert rows["loan", 11].refreshed_at < rows["loan", 31].refreshed_at  # the old ones were not written again
 
 
+async def test_a_refresh_gives_way_to_postings_that_are_due_within_a_bound(umoja):
+    await refresh(umoja)
+    read_at = (await freshness(umoja)).renewed_at
+    await umoja.pay("UKL31H7AB1", 100_000, "LN-1001")
+    umoja.runtime.clock.pass_time(seconds=61)
+    assert await refresh(umoja) == 1
+    assert (await freshness(umoja)).renewed_at == read_at
+    umoja.runtime.clock.pass_time(seconds=120)
+    await refresh(umoja)
+    assert (await freshness(umoja)).renewed_at > read_at
+    umoja.runtime.clock.pass_time(seconds=3600)
+    await refresh(umoja)
+    (row,) = await umoja.rows("SELECT read_at FROM mifos_mirrors")
+    assert row.read_at == read_at, "all accounts were read beside a posting that is due"
+    umoja.runtime.clock.pass_time(seconds=900)
+    await refresh(umoja)
+    (row,) = await umoja.rows("SELECT read_at FROM mifos_mirrors")
+    assert row.read_at > read_at
+
+
 async def test_a_partner_that_fails_is_tried_after_growing_waits_and_keeps_what_it_had(umoja):
     await refresh(umoja)
     await umoja.control("setup", {"mifos": {"alpha": {"html": True}}})
