@@ -42,7 +42,9 @@ ENDINGS: dict[str, Ending] = {
         End.BY_ITSELF, "undo the disbursal in Mifos X; the case closes when the loan is read without it"
     ),
     "contradicting_result": _PERSON,  # unless what it says still waits for `resolve`: see `Facts.unsettled`
-    "paid_amount_differs": _TWO,
+    "paid_amount_differs": Ending(
+        End.BY_COMMAND, "have the difference made good, then `vault disbursements resolve {name} --paid RECEIPT --amount ...`"
+    ),
     "second_conversation_id": _PERSON,
     "result_not_understood": _PERSON,
     "result_without_payout": _PERSON,

@@ -27,6 +27,7 @@ class Circumstances:
     due_at: datetime
     doubtful: bool
     paid: bool  # an instruction is booked as paid
+    paid_otherwise: bool  # with another amount, which nobody has settled: it is not posted
     for_good: bool  # the last refusal of M-Pesa would only be repeated as things stand
     said_paid_late: str | None  # the receipt of an instruction that failed and was then said to be paid
     proposed_by: str | None
@@ -89,6 +90,8 @@ def _for_a_person(of: Circumstances) -> str:
             f"M-Pesa said that it failed, then that it was paid ({of.said_paid_late}): look it up in the M-Pesa portal, then "
             f"`resolve --paid {of.said_paid_late}` or `resolve --not-paid`"
         )
+    if of.paid_otherwise:
+        return "paid, but not what was instructed: `why` says what to do and which `resolve` ends it, by two people"
     if of.paid:
         return "paid, not in Mifos X: the case says why; then `vault disbursements resume`. Posted by hand, it is seen in an hour"
     if of.doubtful:

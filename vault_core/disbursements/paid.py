@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_case, open_cases
+from vault_core.disbursements.amount_difference import difference_case
 from vault_core.disbursements.awaiting import NOT_TAKEN, UNRESOLVED
 from vault_core.disbursements.charging import ToCapture, capture_charges
 from vault_core.disbursements.intended_posting import intend_postings
@@ -114,8 +115,9 @@ def _reason(payment: Payment) -> str | None:
     if not payment.differs:
         return None
     return (
-        f"M-Pesa paid {payment.paid.amount} instead of {payment.attempt.amount}, receipt {payment.paid.receipt}: "
-        "settle the difference with Safaricom and post it to Mifos X by hand"
+        f"M-Pesa paid {payment.paid.amount} instead of {payment.attempt.amount}, receipt {payment.paid.receipt}: have the "
+        f"difference made good over the short code, then `resolve --paid {payment.paid.receipt} --amount "
+        f"{payment.attempt.amount.as_decimal()}`"
     )
 
 
@@ -161,9 +163,10 @@ def _money_moved(payment: Payment) -> Posting:
 
 def _differs_case(payment: Payment) -> NewCase:
     attempt = payment.attempt
+    kind, subject = difference_case(attempt)
     return NewCase(
-        kind="paid_amount_differs",
-        subject=attempt.case_subject,
+        kind=kind,
+        subject=subject,
         partner_id=attempt.partner_id,
         amount=payment.paid.amount,
         evidence={

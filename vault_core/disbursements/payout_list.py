@@ -57,6 +57,8 @@ _LIST = text(
             WHERE r.disbursement_id = d.id AND r.state = 'proposed') AS proposed_by,
            (SELECT max(c.not_before) FROM core_postings c
             WHERE c.kind = 'disburse' AND c.subject_id = d.id AND c.state = 'unknown') AS posted_from,
+           EXISTS (SELECT FROM cases c WHERE c.kind = 'paid_amount_differs' AND c.closed_at IS NULL
+                   AND c.subject = 'disbursement ' || d.id) AS paid_otherwise,
            (SELECT o.since FROM outbox_outages o WHERE o.partner_id = d.partner_id AND o.topic = :mifos) AS away_since
     FROM disbursements d JOIN partners p ON p.id = d.partner_id
     LEFT JOIN LATERAL (SELECT s.state, s.maybe_seen, s.written_at, s.result_at, s.result_code FROM disbursement_attempts s
@@ -147,6 +149,7 @@ def _listed(runtime: Runtime, row: Row[Any], now: datetime, *, halted: bool) -> 
         due_at=row.due_at,
         doubtful=_doubtful(row),
         paid=row.attempt_state == AttemptState.PAID,
+        paid_otherwise=row.paid_otherwise,
         for_good=row.attempt_state == AttemptState.FAILED and refused_for_good(row.result_code),
         said_paid_late=row.late_receipt,
         proposed_by=row.proposed_by,

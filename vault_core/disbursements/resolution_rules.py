@@ -84,11 +84,30 @@ def stated(standing: Standing, seen: Seen, now: datetime, longest_call: timedelt
 
 def _against_paid(standing: Standing, instruction: InstructionFacts, seen: Seen) -> Statement:
     booked = f"paid, receipt {instruction.receipt}"
+    if isinstance(seen, SeenPaid) and standing.paid_amount is not None and _same(instruction, seen):
+        return _made_good(standing, instruction, seen, standing.paid_amount)
     if isinstance(seen, SeenPaid):
-        other = seen.receipt.strip().upper() != instruction.receipt
+        other = not _same(instruction, seen)
         more = "; if that is wrong, two people first state that it was --not-paid" if other else ""
         raise Conflict(f"{standing.loan}: instruction {instruction.number} is booked as {booked}{more}")
     return Statement(instruction, None, overturns=booked)
+
+
+def _same(instruction: InstructionFacts, seen: SeenPaid) -> bool:
+    return seen.receipt.strip().upper() == instruction.receipt
+
+
+def _made_good(standing: Standing, instruction: InstructionFacts, seen: SeenPaid, paid: Money) -> Statement:
+    """That the client has the instructed amount by now, though another one was paid."""
+    receipt = seen.receipt.strip().upper()
+    if seen.amount != instruction.amount:
+        raise Conflict(
+            f"{standing.loan}: receipt {receipt} paid {paid} instead of {instruction.amount}. Have the difference made good over "
+            f"the short code, then state it with --paid {receipt} --amount {instruction.amount.as_decimal()}"
+        )
+    return Statement(
+        instruction, (receipt, instruction.amount, instruction.written_at), overturns=f"paid {paid}, receipt {receipt}"
+    )
 
 
 def _meant(standing: Standing, number: int | None) -> InstructionFacts:

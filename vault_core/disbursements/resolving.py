@@ -14,6 +14,7 @@ from vault_core.audit import record_act
 from vault_core.cases.case_book import close_cases
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
+from vault_core.disbursements.amount_difference import difference_case, make_good
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.evidence import Evidence, SaysFailed, SaysPaid
@@ -153,6 +154,10 @@ async def _apply(
         await connection.execute(_UNMARK, {"id": attempt.id})
         await connection.execute(_WHY, {"id": standing.id, "reason": f"not paid after all, {words}"[:500]})
         effect = "its failure stands: `vault disbursements retry`, `release` or `cancel`"
+    elif attempt.state is AttemptState.PAID and statement.paid is not None:
+        assert standing.paid_amount is not None  # noqa: S101 - only then is a booked payment stated again
+        effect = await make_good(connection, runtime, attempt, standing.paid_amount, resolution=made.id, words=words)
+        cases.append(difference_case(attempt))
     else:
         if attempt.state is AttemptState.FAILED:
             attempt = await _reopened(connection, runtime, attempt, statement)

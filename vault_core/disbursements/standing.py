@@ -62,6 +62,7 @@ class Standing:
     hold_id: UUID | None
     instructions: tuple[InstructionFacts, ...]
     proposed_by: str | None
+    paid_amount: Money | None = None  # what M-Pesa paid, where that is not what was instructed and nobody has settled it
 
     @property
     def loan(self) -> str:
@@ -88,7 +89,12 @@ _COLUMNS = """
     SELECT d.id, d.partner_id, p.name AS partner, p.state AS partner_state, d.loan_id, d.loan_account_no, d.state, d.held_for,
            d.reason, d.payout_cents, d.due_at, d.receipt, d.hold_id,
            (SELECT r.proposed_by FROM disbursement_resolutions r
-            WHERE r.disbursement_id = d.id AND r.state = 'proposed' LIMIT 1) AS proposed_by
+            WHERE r.disbursement_id = d.id AND r.state = 'proposed' LIMIT 1) AS proposed_by,
+           (SELECT l.amount_cents FROM rail_lines l JOIN disbursement_attempts a ON a.receipt = l.receipt AND a.state = 'paid'
+            WHERE a.disbursement_id = d.id AND l.rail = 'mpesa_b2c' AND l.partner_id = d.partner_id AND d.state = 'needs_review'
+                  AND l.amount_cents <> a.amount_cents
+                  AND NOT EXISTS (SELECT FROM core_postings c WHERE c.kind = 'disburse' AND c.subject_id = d.id
+                                  AND c.state <> 'undone')) AS paid_cents
     FROM disbursements d JOIN partners p ON p.id = d.partner_id WHERE d.id = :id
 """
 _READ = text(_COLUMNS)
@@ -145,4 +151,5 @@ async def read_standing(connection: AsyncConnection, disbursement_id: UUID, *, l
         hold_id=row.hold_id,
         instructions=tuple(instructions),
         proposed_by=row.proposed_by,
+        paid_amount=None if row.paid_cents is None else Money(row.paid_cents),
     )

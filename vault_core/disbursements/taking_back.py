@@ -13,6 +13,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, close_cases, open_cases
+from vault_core.disbursements.amount_difference import difference_case
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.intended_posting import POST_CALL
 from vault_core.disbursements.states import State, require_move
@@ -28,7 +29,7 @@ _BOOKED = text(
     """
     SELECT t.id, t.kind FROM ledger_transactions t
     WHERE t.partner_id = :partner_id AND t.reference = :receipt AND t.reverses IS NULL
-          AND t.kind IN ('disbursement_posted', 'charges', 'disbursement_paid')
+          AND t.kind IN ('disbursement_posted', 'charges', 'disbursement_paid', 'disbursement_difference')
           AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
     ORDER BY t.booked_at DESC, t.id DESC
     """
@@ -95,7 +96,7 @@ async def _give_up_posting(connection: AsyncConnection, runtime: Runtime, attemp
         if may_stand:
             await open_cases(connection, runtime.clock, runtime.new_id, [_to_be_undone(attempt, receipt, posting)])
     of_posting = [("disbursement_unposted", attempt.case_subject), ("call_given_up", f"{POST_CALL} {subject}")]
-    of_payment = [("paid_amount_differs", attempt.case_subject), ("contradicting_result", f"attempt {attempt.id} failed")]
+    of_payment = [difference_case(attempt), ("contradicting_result", f"attempt {attempt.id} failed")]
     resolution = f"receipt {receipt} was taken back: it was not paid"
     await close_cases(connection, runtime.clock, of_posting + of_payment, resolution=resolution)
 

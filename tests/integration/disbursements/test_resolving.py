@@ -88,6 +88,37 @@ async def test_the_time_and_amount_that_a_person_saw_are_booked(open_day) -> Non
         assert await day.balance("disbursed_unposted") == 1_499_900
 
 
+@pytest.mark.parametrize("paid", [14_999, 15_001])
+async def test_a_difference_that_was_made_good_is_booked_by_two_people_and_then_the_loan_is_posted(open_day, paid: int) -> None:
+    async with open_day([loan(1)]) as day:
+        attempt = await sent(day)
+        await tell(day, result(attempt, amount=f"{paid}.00"))
+        assert await day.states() == {1: "needs_review"}
+        assert "--paid UKO1234567 --amount 15000" in (await day.loan_row(1))["reason"]
+        with pytest.raises(Conflict, match="made good over the short code"):
+            await resolve(day, SeenPaid("UKO1234567", Money.shillings(paid)))
+        made = await resolve(day, SeenPaid("UKO1234567", Money.shillings(15_000)))
+        assert (made.state, made.overturns) == ("proposed", f"paid {Money.shillings(paid)}, receipt UKO1234567")
+        assert await day.balance("b2c_float") == -paid * 100
+        with pytest.raises(Conflict, match="another login"):
+            await approve_resolution(day.runtime, made.disbursement_id, actor=made.proposed_by)
+        assert (await approve_resolution(day.runtime, made.disbursement_id, actor="ops:second")).state == "applied"
+        assert (await day.states(), await day.cases()) == ({1: "paid"}, [])
+        assert await day.balance("b2c_float") == -1_500_000
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+        assert await day.balance("disbursed_unposted") == 0
+        assert await day.balance("loan_book") == 1_500_000
+        assert await tell(day, result(attempt, amount=f"{paid}.00")) == "repeat"
+        assert day.ledger_findings() == []
+        with pytest.raises(Conflict, match="is booked as paid"):
+            await resolve(day, SeenPaid("UKO1234567", Money.shillings(15_000)))
+        await resolve(day, SeenUnpaid())
+        await approve_resolution(day.runtime, made.disbursement_id, actor="ops:second")
+        assert (await day.balance("b2c_float"), await day.balance("loan_book")) == (0, 0)
+        assert day.ledger_findings() == []
+
+
 async def test_a_payout_that_a_person_saw_unpaid_frees_its_charges_and_waits_for_that_person(open_day) -> None:
     async with open_day([loan(1)]) as day:
         await with_a_person(day)

@@ -60,7 +60,7 @@ def test_a_contradiction_is_for_resolve_while_the_failed_instruction_keeps_the_r
 def test_a_case_that_was_left_behind_by_what_is_proved_to_be_over_may_be_closed() -> None:
     for kind in ("payout_failed", "partner_halted", "float_short"):
         assert is_closed_by_people(ending_of(Facts(kind, "x", Money(1), settled=True)))
-    assert ending_of(Facts("paid_amount_differs", "x", Money(1), settled=True)).end is End.BY_TWO
+    assert ending_of(Facts("ledger_broken", "x", Money(1), settled=True)).end is End.BY_TWO
 
 
 def test_a_call_that_posts_money_is_taken_up_again_and_a_text_that_was_given_up_is_closed() -> None:

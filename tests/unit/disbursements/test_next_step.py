@@ -13,7 +13,7 @@ from vault_core.settings import Pace
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 FRESH = Circumstances(
     state=State.READY, held_for=None, reason=None, partner="alpha", since=NOW, due_at=NOW, doubtful=False, paid=False, for_good=False,
-    said_paid_late=None, proposed_by=None, halted=False,
+    paid_otherwise=False, said_paid_late=None, proposed_by=None, halted=False,
 )  # fmt: skip
 
 
@@ -72,3 +72,8 @@ def test_a_posting_to_a_server_that_is_away_says_since_when() -> None:
 
 def test_during_a_halt_what_is_ready_says_that_it_waits_for_its_end() -> None:
     assert "vault halt --end" in step(halted=True).words
+
+
+def test_a_payout_of_another_amount_is_not_sent_to_resume_which_would_not_take_it_up() -> None:
+    found = step(state=State.NEEDS_REVIEW, paid=True, paid_otherwise=True)
+    assert ("resolve" in found.words, "resume" in found.words, found.stuck) == (True, False, True)
