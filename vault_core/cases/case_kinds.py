@@ -50,6 +50,7 @@ ENDINGS: dict[str, Ending] = {
     "result_without_payout": _PERSON,
     "disbursal_undone": _PERSON,
     "top_up_payoff_differs": _PERSON,
+    "credentials_sealed": Ending(End.BY_ITSELF, "the first poll that opens the credentials closes the case"),
     "partner_halted": Ending(End.BY_COMMAND, "remove the cause, then `vault partner resume {partner}`"),
     "float_short": Ending(End.BY_ITSELF, "the partner buys float; the case closes when nothing waits for it any more"),
     "float_gap": _PERSON,

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from vault_core.clients.mifos_values import LoanTransaction
-from vault_core.errors import NotFound, RemoteRefusal, TransientError
+from vault_core.errors import NotFound, RemoteRefusal, SealBroken, TransientError
 from vault_core.money import ZERO, Money
 from vault_core.partners.connections import Connections
 
@@ -46,7 +46,7 @@ async def read_accounts(
                 return await _read(connections, account, with_phone=account[0] in texting)
             except NotFound:
                 return f"{name} does not exist in Mifos X, or our user may not see it"
-            except TransientError as error:
+            except (TransientError, SealBroken) as error:  # what does not open is a case of the poll (sealed_credentials.py)
                 log.warning("payment hook left for later", account=name, cause=str(error))
                 return None
             except RemoteRefusal as error:

@@ -16,9 +16,10 @@ from vault_core.clients.mifos import ApprovedLoan, LoanPage, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
 from vault_core.disbursements.hooks import handle_mifos_events
+from vault_core.disbursements.sealed_credentials import note_opened, note_sealed
 from vault_core.disbursements.tranches import APPROVED
 from vault_core.disbursements.undone_disbursals import note_not_approved
-from vault_core.errors import VaultError
+from vault_core.errors import SealBroken, VaultError
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
 from vault_core.partners.products import refresh_products
@@ -82,6 +83,7 @@ async def poll_due(runtime: Runtime, connections: Connections) -> list[PollRepor
 async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, name: str) -> PollReport:
     loans: list[ApprovedLoan] = []
     found, error, read_at = 0, None, runtime.clock.now()
+    sealed: SealBroken | None = None
     try:
         partner = await connections.partner(partner_id)
         client = await connections.mifos(partner_id)
@@ -92,11 +94,16 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
         if unreadable:
             error = f"{len(unreadable)} approved loans were not understood and are not paid: {'; '.join(unreadable)}"[:1000]
     except VaultError as failure:
+        sealed = failure if isinstance(failure, SealBroken) else None
         error = f"{type(failure).__name__}: {failure}"[:1000]
         log.warning("poll failed", partner=name, cause=error)
 
     async def record(connection: AsyncConnection) -> None:
         await connection.execute(_RECORD, {"id": partner_id, "error": error})
+        if sealed is not None:
+            await note_sealed(connection, runtime, partner_id, sealed)
+        else:
+            await note_opened(connection, runtime, partner_id)
         if error is None:
             await note_not_approved(connection, partner_id, [loan.id for loan in loans], read_at)
 

@@ -14,10 +14,11 @@ from vault_core.clients.mifos import ApprovedLoan
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
 from vault_core.disbursements.hook_hints import LoanHint, read_hook
+from vault_core.disbursements.sealed_credentials import note_sealed
 from vault_core.disbursements.sending import send_ready
 from vault_core.disbursements.tranches import APPROVED, is_closed
 from vault_core.disbursements.undone_disbursals import note_standing, tell_undone
-from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, TransientError
+from vault_core.errors import InvalidInput, NotFound, RemoteRefusal, SealBroken, TransientError
 from vault_core.inbox.applying import apply_deliveries
 from vault_core.inbox.delivery import Delivery
 from vault_core.inbox.reading import read_deliveries
@@ -59,7 +60,8 @@ _TO_BE_UNDONE = text(
 async def handle_mifos_events(runtime: Runtime, connections: Connections, ids: Sequence[UUID]) -> None:
     """Takes in the loans that stored hooks hint at, then sends the new ones.
 
-    A hook whose Mifos X cannot be read now stays unprocessed: the sweep offers it again, and the poll finds the loan anyway.
+    A hook whose Mifos X cannot be read now stays unprocessed: the sweep offers it again, and the poll finds the loan anyway. So
+    does one of a lender whose credentials do not open, and people have a case.
     """
     deliveries = await read_deliveries(runtime, ids)
     turns = asyncio.Semaphore(_READS_AT_ONCE)
@@ -110,6 +112,11 @@ async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) 
         return _Seen((await with_phones(client, [loan]))[0], name)
     except NotFound:
         return _Seen(None, f"{name} does not exist in Mifos X, or our user may not see it")
+    except SealBroken as error:
+        log.warning("hook left for later", loan=hint.loan_id, cause=str(error))
+        sealed = error
+        await in_transaction(runtime.engine, lambda c: note_sealed(c, runtime, delivery.partner_id, sealed))
+        return None
     except TransientError as error:
         log.warning("hook left for later", loan=hint.loan_id, cause=str(error))
         return None

@@ -2,9 +2,14 @@
 
 import json
 
+from sqlalchemy import text
+
 from tests.integration.disbursements.conftest import Day, client, loan
 from tests.integration.disbursements.test_mifos_away import away
+from vault_core.collections.core_payments import handle_payment_hooks
 from vault_core.disbursements.hooks import handle_mifos_events
+from vault_core.inbox.sweeping import take_unprocessed
+from vault_core.partners.connections import Connections
 
 
 async def told(day: Day, loan_id: int) -> str | None:
@@ -37,3 +42,35 @@ async def test_a_hook_whose_loan_cannot_be_read_is_left_for_later_and_pays_once_
         await handle_mifos_events(day.runtime, day.connections, ids)
         assert await day.states() == {1: "accepted"}
         assert len(await day.payments()) == 1
+
+
+async def test_hooks_of_a_lender_whose_credentials_do_not_open_are_kept_and_taken_up_when_they_do(open_day) -> None:
+    async with open_day([loan(1)]) as day:
+        await day.fund(1000)
+        (kept,) = await day.rows("SELECT sealed FROM partner_credentials WHERE purpose = 'mifos_password'")
+        await set_sealed(day, b"moved")
+        approved = {"entityName": "LOAN", "actionName": "APPROVE", "response": {"loanId": 1, "resourceId": 1}}
+        repaid = {"entityName": "LOAN", "actionName": "REPAYMENT", "response": {"loanId": 7, "resourceId": 9}}
+        ids = [await day.callbacks.keep(day.partner.id, "mifos_hook", json.dumps(said).encode()) for said in (approved, repaid)]
+        blind = Connections(day.runtime)
+        for _ in range(2):
+            await handle_mifos_events(day.runtime, blind, await handle_payment_hooks(day.runtime, blind, ids))
+        assert {row["state"] for row in await day.rows("SELECT state FROM inbound_events")} == {"stored"}
+        assert await day.cases() == ["credentials_sealed"]
+        for _ in range(6):  # each wait is longer than the one before
+            day.clock.pass_time(hours=1)
+            await take_unprocessed(day.runtime)
+        day.connections.forget(day.partner.id)
+        assert "SealBroken" in (await day.poll())[0].error
+        await set_sealed(day, kept["sealed"])
+        await day.poll()
+        assert await day.cases() == []
+        assert {event.event_id for event in await take_unprocessed(day.runtime)} == set(ids)
+        await handle_mifos_events(day.runtime, day.connections, ids[:1])
+        assert {row["id"] for row in await day.rows("SELECT id FROM inbound_events WHERE state = 'processed'")} == {ids[0]}
+
+
+async def set_sealed(day: Day, sealed: bytes) -> None:
+    async with day.runtime.engine.begin() as connection:
+        sql = "UPDATE partner_credentials SET sealed = :sealed WHERE purpose = 'mifos_password'"
+        await connection.execute(text(sql), {"sealed": sealed})
