@@ -175,6 +175,8 @@ def _as_json(request: StkRequest, partner: str) -> dict[str, Any]:
 
 def _print(found: Sequence[StkRequest], names: dict[uuid.UUID, str]) -> None:
     table = Table("id", "partner", "asked", "phone", "amount", "state", "receipt", "reason")
+    for column in table.columns:  # ids and receipts are copied from here: cut off they are of no use
+        column.overflow = "fold"
     for one in found:
         asked = f"{one.asked_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
         table.add_row(

@@ -46,6 +46,8 @@ def aliases(partner: PartnerName, json_: Json = False) -> None:
         console.print(f"{partner} has no aliases")
     else:
         table = Table("reference", "account", "added by", "when", "agreed by")
+        for column in table.columns:
+            column.overflow = "fold"
         for one in found:
             when = f"{one.added_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
             table.add_row(mask_reference(one.reference), f"{one.kind} {one.account_no}", one.added_by, when, one.agreed_by or "")

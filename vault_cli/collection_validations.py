@@ -64,6 +64,8 @@ def _as_json(one: KeptValidation) -> dict[str, object]:
 
 def _print(found: list[KeptValidation]) -> None:
     table = Table("partner", "when", "receipt", "amount", "reference", "told", "why")
+    for column in table.columns:
+        column.overflow = "fold"
     for one in found:
         when = f"{one.at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}"
         told = one.code if one.decision == "refused" else "accepted"

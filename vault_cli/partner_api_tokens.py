@@ -81,6 +81,8 @@ def list_(name: Name, json_: Json = False) -> None:
         typer.echo(json.dumps([_as_json(one) | {"state": one.state(now)} for one in found]))
         return
     table = Table("name", "state", "scopes", "a minute", "made by", "expires", "last used")
+    for column in table.columns:  # names are copied from here
+        column.overflow = "fold"
     for one in found:
         table.add_row(
             one.name,
