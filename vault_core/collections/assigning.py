@@ -102,7 +102,7 @@ async def approve(
 
     async def work(connection: AsyncConnection) -> Decision:
         locked = await find_collection(connection, runtime, receipt, short_code=short_code, lock=True)
-        decision = await waiting_decision(connection, locked)
+        decision = await waiting_decision(connection, locked, lock=True)
         refused = why_not_approved(decision, actor, runtime.clock.now()) or why_not_decided(decision.kind, locked)
         if decision.id != proposed.id:
             refused = "something else was proposed meanwhile: look at it first"
@@ -122,7 +122,7 @@ async def reject(runtime: Runtime, receipt: str, *, reason: str, actor: str, sho
 
     async def work(connection: AsyncConnection) -> Decision:
         one = await find_collection(connection, runtime, receipt, short_code=short_code, lock=True)
-        decision = await waiting_decision(connection, one)
+        decision = await waiting_decision(connection, one, lock=True)
         await decide(connection, runtime, decision.id, "rejected", actor, reason)
         await audit(connection, runtime, decision, "rejected", actor, reason)
         return await read_decision(connection, decision.id)

@@ -87,6 +87,7 @@ _COLUMNS = """
 """
 _BY_IDS = text(f"{_COLUMNS} WHERE d.id = ANY(:ids) ORDER BY d.id")
 _OPEN_OF = text(f"{_COLUMNS} WHERE d.collection_id = :collection_id AND d.state IN ('proposed', 'approved')")
+_LOCK_OPEN = text("SELECT FROM collection_decisions WHERE collection_id = :collection_id AND state = 'proposed' FOR UPDATE")
 _WAITING = text(
     f"""
     {_COLUMNS} WHERE d.state = 'proposed' AND (CAST(:partner AS text) IS NULL OR p.name = :partner) ORDER BY d.proposed_at, d.id
@@ -179,8 +180,13 @@ async def open_decision(connection: AsyncConnection, collection_id: UUID) -> Dec
     return None if row is None else _decision(row)
 
 
-async def waiting_decision(connection: AsyncConnection, collection: PendingCollection) -> Decision:
-    """The proposal about the collection that waits for a second person. Raises NotFound."""
+async def waiting_decision(connection: AsyncConnection, collection: PendingCollection, *, lock: bool = False) -> Decision:
+    """The proposal about the collection that waits for a second person. Raises NotFound.
+
+    `lock`: until the caller's transaction ends it does not lapse.
+    """
+    if lock:
+        await connection.execute(_LOCK_OPEN, {"collection_id": collection.id})
     found = await open_decision(connection, collection.id)
     if found is None or found.state != "proposed":
         raise NotFound(
