@@ -9,12 +9,14 @@ may have done what was asked. Nothing is repeated, but for a read whose kept con
 """
 
 import asyncio
+import re
 import select
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -22,12 +24,15 @@ import httpx
 import yarl
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 
 from vault_core.fault_points import is_armed, place_of, reach
+from vault_core.http_proxies import Proxies
 
 _MOST_CONNECTIONS = 256
 _KEPT_SECONDS = 5.0  # between two requests; servers close idle connections, and a request on a closed one proves nothing
+_UNWRITABLE = re.compile("[\r\n\0\ud800-\udfff]")
 # What httpx has set already, or left out on purpose.
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -45,21 +50,26 @@ class PooledTransport(httpx.AsyncBaseTransport):
     """Sends each request on a connection of one pool. For one event loop; opened by the first request."""
 
     def __init__(self) -> None:
+        """Raises ConfigurationError for a proxy in the environment that cannot be used."""
         self._session: aiohttp.ClientSession | None = None
+        self._proxies = Proxies.of_environment()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, up to the head of its answer; the connection is free when the body is read or closed."""
         waits = request.extensions.get("timeout", {})
         timeout = aiohttp.ClientTimeout(connect=waits.get("pool"), sock_connect=waits.get("connect"), sock_read=waits.get("read"))
+        headers = request.headers.multi_items()
+        _refuse_unwritable(headers)
+        place = yarl.URL(str(request.url), encoded=True)
         with _errors_of_httpx():
             answer = await self._opened().request(
                 request.method,
-                yarl.URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
+                place,
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=timeout,
-                ssl=self._certificates if request.url.scheme == "https" else True,
+                ssl=self._certificates if place.scheme == "https" else True,
+                **self._through(place, headers),
             )
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
@@ -81,17 +91,18 @@ class PooledTransport(httpx.AsyncBaseTransport):
             raise httpx.InvalidURL(str(error)) from error
         if params:
             place = yarl.URL(f"{place}?{urlencode(params)}", encoded=True)
+        _refuse_unwritable(headers.items())
         timeout = aiohttp.ClientTimeout(connect=waits.pool, sock_connect=waits.connect, sock_read=waits.read)
         with _errors_of_httpx():
             answer = await self._opened().request(
                 method,
                 place,
-                headers=headers,
                 data=content or None,
                 allow_redirects=False,
                 timeout=timeout,
                 ssl=self._certificates if place.scheme == "https" else True,
                 auto_decompress=True,
+                **self._through(place, [*headers.items()]),
             )
             try:
                 body = bytearray()
@@ -108,6 +119,15 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _through(self, place: yarl.URL, headers: list[tuple[str, str]]) -> dict[str, Any]:
+        """The headers, and the proxy if there is one: which is told who we are by the request, or by that for a tunnel."""
+        proxy = self._proxies.to(place)
+        if proxy is None:
+            return {"headers": headers}
+        if place.scheme == "https":
+            return {"headers": headers, "proxy": proxy.url, "proxy_headers": proxy.headers}
+        return {"headers": [*headers, *proxy.headers.items()], "proxy": proxy.url}
 
     @cached_property
     def _certificates(self) -> ssl.SSLContext:
@@ -194,6 +214,13 @@ def _give_back(answer: aiohttp.ClientResponse) -> None:
         answer.close()
 
 
+def _refuse_unwritable(headers: Iterable[tuple[str, str]]) -> None:
+    """Raises LocalProtocolError for what cannot be written: found out here, while it is certain that nothing has left."""
+    for name, value in headers:
+        if _UNWRITABLE.search(name) or _UNWRITABLE.search(value):
+            raise httpx.LocalProtocolError("a header cannot be written")
+
+
 @contextmanager
 def _errors_of_httpx() -> Iterator[None]:
     """Words of aiohttp that may quote the address, whose query may be a payer's, are left out."""
@@ -205,11 +232,16 @@ def _errors_of_httpx() -> Iterator[None]:
         raise httpx.ReadTimeout("no more of the answer in time") from error
     except aiohttp.ClientConnectorError as error:  # name, connection, TLS
         raise httpx.ConnectError(str(error)) from error
+    except aiohttp.ClientHttpProxyError as error:  # it made no tunnel
+        raise httpx.ConnectError(f"the proxy answered {error.status} instead of connecting") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise httpx.UnsupportedProtocol("the address is not one of http or https") from error
     except aiohttp.ClientError as error:
         raise httpx.RemoteProtocolError(type(error).__name__) from error
     except OSError as error:
         raise httpx.ReadError(type(error).__name__) from error
-    except ValueError as error:  # a header or method that cannot be written
-        raise httpx.LocalProtocolError(type(error).__name__) from error
+    except (
+        ValueError,
+        HttpProcessingError,
+    ) as error:  # of the answer, or of a request that had begun to leave
+        raise httpx.RemoteProtocolError(type(error).__name__) from error

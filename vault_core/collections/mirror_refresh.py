@@ -81,8 +81,8 @@ _FAILED = text(
 async def refresh_mirrors(runtime: Runtime, connections: Connections) -> int:
     """Refreshes the mirrors that are due, several partners at once, and plans the next time of each. Returns how many.
 
-    While postings to a partner's Mifos X are due, its refresh waits for them, within a bound. A partner's failure is its own: it is
-    kept (`mifos_mirrors.last_error`) and tried again after a growing wait. Several workers share the partners between them.
+    While postings to a partner's Mifos X are due, its refresh waits for them, within a bound. A partner's failure is its own: it
+    is kept (`mifos_mirrors.last_error`) and tried again after a growing wait. Several workers share the partners between them.
     """
 
     async def take(connection: AsyncConnection) -> Sequence[Row[Any]]:

@@ -115,7 +115,8 @@ class CallFlow:
 def next_group(waiting: Mapping[UUID, bytes | None], busy: set[bytes | None]) -> list[UUID]:
     """The calls to make next, in order, of each ordering key the first, none of a key that is busy; if many wait, a share."""
     most = min(LARGEST_GROUP, max(SMALLEST_GROUP, len(waiting) // SIDE_BY_SIDE))
-    taken, keys = [], {key for key in busy if key is not None}
+    taken: list[UUID] = []
+    keys = {key for key in busy if key is not None}
     for call_id, key in waiting.items():
         if len(taken) == most:
             break

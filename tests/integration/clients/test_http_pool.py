@@ -7,11 +7,13 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import aiohttp
 import httpx
 import pytest
 
 from local_stack.embedded_kafka import free_ports
 from vault_core.clients.http_exchange import Answer, NoAnswer, NotSent, exchange
+from vault_core.errors import ConfigurationError
 from vault_core.http_pool import PooledClient, PooledTransport
 
 Handle = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -230,3 +232,76 @@ async def test_a_process_dies_before_it_sends_when_all_has_left_and_when_it_has_
         if arrived:
             await asyncio.wait_for(ended.wait(), 10)
     assert (len(received), told.is_set()) == (arrived, answered)
+
+
+async def test_an_answer_that_makes_no_sense_to_us_is_no_answer_never_not_sent(http, monkeypatch):
+    """Whatever fails once a request may have left: the payout may have been taken."""
+
+    start = aiohttp.ClientResponse.start
+
+    async def fails(answer: aiohttp.ClientResponse, connection: object) -> None:
+        await start(answer, connection)
+        raise ValueError("of a value in the answer")
+
+    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as seen:
+        monkeypatch.setattr(aiohttp.ClientResponse, "start", fails)
+        done = await exchange(http, "POST", seen.url, timeout=5, content=b"{}")
+        assert isinstance(done, NoAnswer)
+        assert len(seen.requests) == 1
+
+
+@pytest.fixture
+def proxied(monkeypatch) -> Callable[..., PooledClient]:
+    """Makes clients in an environment that names proxies."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+    def made(**environment: str) -> PooledClient:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return PooledClient(timeout=5)
+
+    return made
+
+
+async def test_requests_go_through_the_proxy_that_the_environment_names(proxied):
+    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as proxy:
+        address = proxy.url.removeprefix("http://").rstrip("/")
+        async with proxied(HTTP_PROXY=f"http://vault:secret@{address}") as http:
+            done = await exchange(http, "POST", "http://mifos.example/loans?query=1", timeout=5, content=b"{}")
+    assert isinstance(done, Answer)
+    (request,) = proxy.requests
+    assert request.startswith(b"POST http://mifos.example/loans?query=1 HTTP/1.1")
+    assert b"Proxy-Authorization: Basic dmF1bHQ6c2VjcmV0" in request
+
+
+async def test_a_proxy_that_makes_no_tunnel_has_sent_nothing(proxied):
+    forbids = says(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    async with serving(forbids) as proxy, proxied(HTTPS_PROXY=proxy.url) as http:
+        done = await exchange(http, "POST", "https://api.example/b2c", timeout=5, content=b"{}")
+    assert isinstance(done, NotSent)
+    assert "the proxy answered 403" in done.cause
+    (request,) = proxy.requests
+    assert request.startswith(b"CONNECT api.example:443 ")
+
+
+async def test_no_proxy_is_between_us_and_what_is_excepted_or_on_this_machine(proxied):
+    (closed,) = free_ports(1)
+    async with (
+        serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as seen,
+        proxied(ALL_PROXY=f"http://127.0.0.1:{closed}", NO_PROXY="inside.example") as http,
+    ):
+        assert isinstance(await exchange(http, "GET", seen.url, timeout=5), Answer)
+        direct = await exchange(http, "GET", "http://no-such-host.inside.example/", timeout=5)
+        assert isinstance(direct, NotSent)
+        assert "no-such-host" in direct.cause
+        through = await exchange(http, "GET", "http://no-such-host.example/", timeout=5)
+        assert isinstance(through, NotSent)
+        assert "no-such-host" not in through.cause
+
+
+@pytest.mark.parametrize("address", ["socks5://127.0.0.1:1080", "http://", "http://host:port"])
+def test_a_proxy_that_cannot_be_used_is_refused_when_the_process_starts(proxied, address):
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY"):
+        proxied(HTTPS_PROXY=address)
