@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from local_stack.demo.live_office import LiveMifos
+from local_stack.demo.live_plan import RUNNING_LOANS
 from vault_cli.session import fail
 
 PASSWORD_VARIABLE = "VAULT_DEMO_MIFOS_PASSWORD"  # noqa: S105 - its name
@@ -30,9 +31,9 @@ def live_server(
         _refuse(f"--mifos-loans {loans} must lie between {_FEWEST} and {_MOST}")
     if not for_tests:
         _refuse(
-            f"the demo would make {loans + 10} clients with loans, {loans} of them approved, a loan product, a charge, savings "
-            f"accounts and a web hook in {url}, and disburse and repay the loans there; they stay. If no real people are in that "
-            "server, say so with --mifos-is-a-test-server"
+            f"the demo would make {loans + RUNNING_LOANS} clients with loans, {loans} of them approved, a loan product, a "
+            f"charge, savings accounts and a web hook in {url}, and disburse and repay the loans there; they stay. If no "
+            "real people are in that server, say so with --mifos-is-a-test-server"
         )
     if restart:
         Console(stderr=True).print(f"In the middle of the day this is run once: {restart}", highlight=False, markup=False)

@@ -50,15 +50,22 @@ class Outside:
         """Sums of the books, faults so far, and how many callbacks are still to come (`pending`)."""
         return await self._ask("GET", "/truth/summary")
 
+    async def statement(self, short_code: str) -> bytes:
+        """The statement of a short code, as a person downloads it from the M-Pesa portal."""
+        return (await self._send("GET", f"/control/statement?short_code={short_code}")).content
+
     async def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        result: dict[str, Any] = (await self._send(method, path, **body)).json()
+        return result
+
+    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
         try:
             answer = await self._http.request(method, f"{self._base_url}{path}", **body)
         except httpx.HTTPError as error:
             raise Unreachable(f"the sandbox does not answer at {self._base_url}{path}: {error}") from error
         if answer.is_error:
             raise Unreachable(f"the sandbox refused {path}: {answer.status_code} {answer.text[:300]}")
-        result: dict[str, Any] = answer.json()
-        return result
+        return answer
 
 
 async def take_in_lender(

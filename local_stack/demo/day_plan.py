@@ -69,6 +69,7 @@ class PlannedLoan:
     trouble: Trouble | None = None
     tranches: tuple[int, ...] = ()  # all due on the day
     topup_of: int | None = None  # the running loan that it pays off
+    role: StrEnum | None = None  # what a running loan is there for, beyond being repaid
 
     @property
     def approved_before(self) -> bool:
@@ -78,10 +79,13 @@ class PlannedLoan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSavings:
-    """An active savings account."""
+    """An active savings account; `blocked`: for credits."""
 
     number: int
     client: int
+    role: StrEnum | None = None  # as of a loan
+    currency: str = "KES"
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,16 @@ class PlannedPartner:
     def external_id(self, kind: str, number: int) -> str:
         """The external id of a client, loan or savings account: what a payer may write as his reference."""
         return f"{self.external_prefix}-{kind[0].upper()}{number}"
+
+
+def loan_of(partner: PlannedPartner, role: StrEnum) -> PlannedLoan:
+    """The running loan that is there for this."""
+    return next(loan for loan in partner.loans if loan.role is role)
+
+
+def savings_of(partner: PlannedPartner, role: StrEnum) -> PlannedSavings:
+    """The savings account that is there for this."""
+    return next(account for account in partner.savings if account.role is role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _CHARGES_A_LOAN = 200  # more than M-Pesa's fee, ours, the excise and two texts
 
 
 class Place(StrEnum):
-    """What a running loan of its own is there for. `SHARED` and `RIGHT` are of clients with a savings account, too."""
+    """What a running loan is there for; the clients of SHARED and RIGHT have a savings account each, too."""
 
     OVERPAID = "overpaid"  # takes more than is owed on it
     SHARED = "shared"  # of what is paid on it the rest goes to savings
@@ -36,12 +36,15 @@ class Place(StrEnum):
     RIGHT = "right"  # where that belongs
 
 
+RUNNING_LOANS = _RUNNING + len(Place)  # each of a client of its own
+
+
 def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
     """`loans` approved loans, every other one found by hook, and a few customers' payments. `run` is new for every run."""
     chance = random.Random(f"{seed} live")  # noqa: S311 - a plan, not a secret
     clients = [
         PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", f"07{(run + number) % _PHONES:08d}")
-        for number in range(1, loans + _RUNNING + len(Place) + 1)
+        for number in range(1, loans + RUNNING_LOANS + 1)
     ]
     approved = [
         PlannedLoan(
@@ -59,9 +62,10 @@ def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
         for number in range(loans + 1, loans + _RUNNING + 1)
     ]
     last = loans + _RUNNING
-    placed = [PlannedLoan(number, number, 1, _SMALL_LOAN, 0, None) for number in range(last + 1, last + len(Place) + 1)]
-    owners = [loans + number for number in range(1, _SAVINGS + 1)]
-    owners += [last + 1 + list(Place).index(place) for place in (Place.SHARED, Place.RIGHT)]
+    placed = [PlannedLoan(number, number, 1, _SMALL_LOAN, 0, None, role=place) for number, place in enumerate(Place, last + 1)]
+    savings = [PlannedSavings(number, loans + number) for number in range(1, _SAVINGS + 1)]
+    both = [loan for loan in placed if loan.role in {Place.SHARED, Place.RIGHT}]
+    savings += [PlannedSavings(number, loan.client, loan.role) for number, loan in enumerate(both, _SAVINGS + 1)]
     return PlannedPartner(
         name="live",
         display_name="Live Lender",
@@ -77,21 +81,10 @@ def plan_live(seed: int, run: int, loans: int) -> PlannedPartner:
         second_top_up=0,
         clients=tuple(clients),
         loans=tuple(approved + running + placed),
-        savings=tuple(PlannedSavings(number, owner) for number, owner in enumerate(owners, 1)),
+        savings=tuple(savings),
         payments=tuple(_payment(chance, number, loans, clients) for number in range(1, _PAYMENTS + 1)),
         every_feed=True,
     )
-
-
-def loan_of(planned: PlannedPartner, place: Place) -> PlannedLoan:
-    """The running loan that is there for this."""
-    return planned.loans[list(Place).index(place) - len(Place)]
-
-
-def savings_of(planned: PlannedPartner, place: Place) -> PlannedSavings:
-    """The savings account of the client who has that loan."""
-    client = loan_of(planned, place).client
-    return next(account for account in planned.savings if account.client == client)
 
 
 def _payment(chance: random.Random, number: int, loans: int, clients: list[PlannedClient]) -> PlannedPayment:

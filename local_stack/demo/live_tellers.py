@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import text
 
-from local_stack.demo.day_plan import PlannedPartner
+from local_stack.demo.day_plan import PlannedPartner, loan_of, savings_of
 from local_stack.demo.live_lender import LiveLender
-from local_stack.demo.live_plan import Place, loan_of, savings_of
+from local_stack.demo.live_plan import Place
 from local_stack.demo.till import Till
 from local_stack.demo.waiting_for import until
 

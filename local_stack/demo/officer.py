@@ -38,10 +38,29 @@ class Officer:
         }
         await self._call("POST", f"/loans/{loan}?command=disburse", {**paid, **_FORMAT})
 
-    async def take_cash(self, loan: int, shillings: int, day: date) -> None:
+    async def take_repayment(self, loan: int, shillings: int, day: date) -> None:
         """Books a repayment that was made at the counter."""
         paid = {"transactionDate": str(day), "transactionAmount": shillings, **_FORMAT}
         await self._call("POST", f"/loans/{loan}/transactions?command=repayment", paid)
+
+    async def undo_repayment(self, loan: int, receipt: str, day: date) -> None:
+        """Takes back the repayment of a loan that bears an M-Pesa receipt."""
+        rows = (await self._call("GET", f"/loans/{loan}?associations=transactions"))["transactions"]
+        wanted = next(row["id"] for row in rows if (row.get("paymentDetailData") or {}).get("receiptNumber") == receipt)
+        body = {"transactionDate": str(day), "transactionAmount": 0, **_FORMAT}
+        await self._call("POST", f"/loans/{loan}/transactions/{wanted}?command=undo", body)
+
+    async def take_deposit(self, savings: int, shillings: int, day: date) -> int:
+        """Books a deposit that was made at the counter; the transaction's id."""
+        kind = (await self._call("GET", "/paymenttypes"))[0]["id"]
+        paid = {"transactionDate": str(day), "transactionAmount": shillings, "paymentTypeId": kind, **_FORMAT}
+        answer = await self._call("POST", f"/savingsaccounts/{savings}/transactions?command=deposit", paid)
+        return int(answer["resourceId"])
+
+    async def undo_deposit(self, savings: int, transaction: int, day: date) -> None:
+        """Takes a deposit back."""
+        body = {"transactionDate": str(day), "transactionAmount": 0, **_FORMAT}
+        await self._call("POST", f"/savingsaccounts/{savings}/transactions/{transaction}?command=undo", body)
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         who = (OFFICER, MIFOS_PASSWORD)

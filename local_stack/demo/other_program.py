@@ -1,4 +1,4 @@
-"""Another program that a lender runs on the same M-Pesa app: it pays on its own, and its results come to us."""
+"""Another program that a lender runs on the same M-Pesa app: it works on its own, and what is told of that comes to us."""
 
 from typing import Any
 
@@ -19,8 +19,6 @@ class OtherProgram:
     async def pay_too_little(self, result_url: str) -> None:
         """Orders a payout that M-Pesa refuses, with its result told to `result_url`."""
         name = self._planned.name
-        login = (f"key-{name}", f"secret-{name}")
-        token = await self._ask("GET", "/oauth/v1/generate?grant_type=client_credentials", auth=login)
         order = {
             "OriginatorConversationID": f"other-program-of-{name}-1",
             "InitiatorName": "vaultapi",
@@ -34,8 +32,18 @@ class OtherProgram:
             "ResultURL": result_url,
             "Occassion": "",
         }
-        bearer = {"Authorization": f"Bearer {token['access_token']}"}
-        await self._ask("POST", "/mpesa/b2c/v3/paymentrequest", json=order, headers=bearer)
+        await self._ask("POST", "/mpesa/b2c/v3/paymentrequest", json=order, headers=await self._bearer())
+
+    async def register(self, confirmation_url: str, validation_url: str) -> None:
+        """Has what customers pay to the lender's other short code told to these addresses."""
+        urls = {"ConfirmationURL": confirmation_url, "ValidationURL": validation_url}
+        wish = {"ShortCode": self._planned.b2c_short_code, "ResponseType": "Completed", **urls}
+        await self._ask("POST", "/mpesa/c2b/v2/registerurl", json=wish, headers=await self._bearer())
+
+    async def _bearer(self) -> dict[str, str]:
+        login = (f"key-{self._planned.name}", f"secret-{self._planned.name}")
+        token = await self._ask("GET", "/oauth/v1/generate?grant_type=client_credentials", auth=login)
+        return {"Authorization": f"Bearer {token['access_token']}"}
 
     async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         try:

@@ -1,7 +1,6 @@
 """The demo's day from beginning to end: start the parts, act it out, wait until nothing moves, report, prove."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,23 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from local_stack import stack
-from local_stack.demo.acts import Outside, live_the_day, take_in_lender
-from local_stack.demo.cashiers import Cashiers
-from local_stack.demo.day_plan import NORMAL_FLOAT, DayPlan, plan_day
+from local_stack.demo.acts import Outside, take_in_lender
+from local_stack.demo.commands import Commands
+from local_stack.demo.day_plan import DayPlan, plan_day
+from local_stack.demo.everybody import Everybody
 from local_stack.demo.live_lender import LiveLender, LiveOutcome, doubled, misplaced
 from local_stack.demo.live_office import LiveMifos, Office
 from local_stack.demo.live_plan import plan_live
-from local_stack.demo.live_tellers import LiveTellers
-from local_stack.demo.people import People
 from local_stack.demo.proof import ProofLine
 from local_stack.demo.proving import draw_proof
 from local_stack.demo.reporting import make_reports
-from local_stack.demo.small_lenders import LOCKED_OUT, TROUBLED, plan_small_lenders
+from local_stack.demo.small_lenders import plan_small_lenders
 from local_stack.demo.story import Happening, read_story
-from local_stack.demo.till import Till
 from local_stack.demo.watching import Picture, open_cases, take_picture
 from local_stack.demo.world import planned_faults, sandbox_world
-from local_stack.home import REPOSITORY, Home, exists, remove
+from local_stack.home import Home, exists, remove
 from local_stack.kept_settings import keep_settings
 from local_stack.plan import Plan
 from vault_core.clock import NAIROBI
@@ -55,10 +52,10 @@ PACE = {
     "VAULT_AUDIT_EVERY": "3",
     "VAULT_FEES_SETTLE_AFTER": "5",
     "VAULT_TRANCHE_LOOK_EVERY": "3",
-    "VAULT_PULL_EVERY": "10",
+    "VAULT_PULL_EVERY": "3600",  # a pull within the day was asked for by a balance
     "VAULT_STK_QUERY_AFTER": "5",
     "VAULT_STK_QUERY_SPACING": "5",
-    "VAULT_STK_EXPIRE_AFTER": "20",
+    "VAULT_STK_EXPIRE_AFTER": "60",
     "VAULT_MIRROR_RENEW_EVERY": "20",
     "VAULT_CONFIRMATION_LATE_AFTER": "10",
     "VAULT_BALANCE_GAP_AFTER": "15",
@@ -69,7 +66,6 @@ PACE = {
 LIVE_PACE = {"VAULT_OUTBOX_RETRY_CAP": "15", "VAULT_OUTBOX_MAX_TRIES": "200", "VAULT_MIFOS_WRITE_TIMEOUT": "30"}
 _OFFSET = "VAULT_CLOCK_OFFSET_SECONDS"
 _OPENING = time_of_day(8, 0)
-_WAVE_SECONDS = 2.0
 _REST_SECONDS = (
     900.0  # more than VAULT_BATCH_LOST_AFTER: on a busy machine a tick of Dagster can be lost, and its batch is formed anew
 )
@@ -155,16 +151,13 @@ async def _live(
         before = await outside.truth()
         sandbox_url, server = plan.environment["VAULT_SANDBOX_URL"], live.server if live is not None else None
         partners = [await take_in_lender(runtime, connections, each, sandbox_url, server) for each in planned.partners]
-        await outside.pull(
-            "faults", planned_faults(planned)
-        )  # from now on: the office is not to be met by what it could not prepare for
+        # From now on: the office is not to be met by what it could not prepare for.
+        await outside.pull("faults", planned_faults(planned))
     problem = None
     lenders = {partner.name: (partner, plan) for partner, plan in zip(partners, planned.partners, strict=True)}
-    people = People(runtime, outside, sandbox_url, lenders)
-    cashiers = Cashiers(runtime, connections, outside, sandbox_url, lenders)
-    tellers = None if live is None else LiveTellers(Till(runtime, connections, outside, *lenders[live.planned.name]), live)
+    everybody = Everybody(runtime, connections, outside, plan, planned, lenders, live)
     async with _timed(seconds, "day"):
-        living = asyncio.create_task(_lived(runtime, outside, planned, people, cashiers, live, tellers))
+        living = asyncio.create_task(everybody.act())
         try:
             await _wait_for_rest(runtime, outside, planned, living, show)
         except Unreachable as error:
@@ -187,42 +180,16 @@ async def _live(
             before["mifos"][live.planned.host] = live.before
             truth["mifos"][live.planned.host] = books = await live.office.books()
             paid_in = truth["mpesa"]["short_codes"][live.planned.c2b_short_code]["c2b"]
-            findings += doubled(books) + misplaced(books, paid_in, {} if tellers is None else tellers.placed)
+            findings += doubled(books) + misplaced(books, paid_in, everybody.placed)
             await live.office.take_down_hooks(runtime.public_url)
         async with runtime.engine.connect() as connection:
-            cases, story = await open_cases(connection), await read_story(connection)
+            cases, story = await open_cases(connection), await read_story(connection, everybody.diary)
             picture = await take_picture(connection, runtime.clock.now())
             folder = Path(plan.environment["VAULT_REPORTS_DIR"])
             proof = [] if problem else await draw_proof(connection, folder, planned, day, before, truth, cases)
     faults = (await outside.summary())["faults"]
     told = None if live is None else await live.outcome(runtime)
     return DayOutcome(planned.seed, day, proof, picture, faults, story, cases, seconds, findings, problem, told)
-
-
-async def _lived(
-    runtime: Runtime,
-    outside: Outside,
-    planned: DayPlan,
-    people: People,
-    cashiers: Cashiers,
-    live: LiveLender | None,
-    tellers: LiveTellers | None,
-) -> None:
-    """The day's acts, side by side: what officers and customers do, what people see to, and the kill of the live server."""
-    async with asyncio.TaskGroup() as acts:
-        waves = acts.create_task(live_the_day(outside, planned, wave_seconds=_WAVE_SECONDS, live=live))
-        for partner in planned.partners:
-            if partner.second_top_up:
-                acts.create_task(people.tops_up(partner.name, after=waves.done))
-            if partner.float_at_first < NORMAL_FLOAT:
-                acts.create_task(people.buys_float(partner.name))
-        small = (people.unlock(LOCKED_OUT), cashiers.be_refused(LOCKED_OUT))
-        for act in (*people.at_troubled(TROUBLED), *cashiers.at_troubled(TROUBLED), *small):
-            acts.create_task(act)
-        if live is not None:
-            acts.create_task(live.be_killed(runtime))
-        for act in () if tellers is None else tellers.acts():
-            acts.create_task(act)
 
 
 async def _wait_for_rest(runtime: Runtime, outside: Outside, planned: DayPlan, living: "asyncio.Task[None]", show: Show) -> None:
@@ -253,13 +220,8 @@ def _first_cause(error: BaseException) -> str:
 
 async def _verified(plan: Plan) -> list[str]:
     """What `vault verify` finds, run as an auditor runs it."""
-    process = await asyncio.create_subprocess_exec(
-        str(REPOSITORY / "vault"), "verify", "--json", env=plan.environment, stdout=asyncio.subprocess.PIPE
-    )  # fmt: skip
-    told, _ = await process.communicate()
-    if process.returncode not in {0, 1}:
-        raise Unreachable(f"`vault verify` ended with {process.returncode}")
-    return [f"{finding['check']}: {finding['where']}: {finding['what']}" for finding in json.loads(told)["findings"]]
+    told = await Commands(plan.environment).run("verify", allowed=(0, 1))
+    return [f"{finding['check']}: {finding['where']}: {finding['what']}" for finding in told["findings"]]
 
 
 @asynccontextmanager

@@ -52,20 +52,45 @@ class Payer(StrEnum):
     MISTAKEN = "mistaken"  # meant another pay bill
     UNCONFIRMED = "unconfirmed"  # no confirmation comes
     GENEROUS = "generous"  # pays more than is owed
+    PLAIN = "plain"
+    ABROAD = "abroad"  # with a number of another country
     PROMPTED = "prompted"
     DECLINES = "declines"
     NEVER_ANSWERS = "never_answers"
+    UNHEARD = "unheard"  # pays when prompted, and no callback tells
+    DENIED = "denied"  # so too, and M-Pesa says that it failed when it is asked
+    SILENT = "silent"  # declines, and no callback tells
+
+
+class Role(StrEnum):
+    """What an account of the troubled lender is there for (BLOCKED: of the other one)."""
+
+    POST_ALL = "post_all"
+    HOLD = "hold"
+    WRONG = "wrong"  # what is posted to it belongs elsewhere
+    RIGHT = "right"  # where that belongs
+    BY_PHONE = "by_phone"  # the one account of its client
+    AMBIGUOUS = "ambiguous"  # its client has another one
+    SAVER = "saver"  # the number of its client is no loan's
+    DOLLARS = "dollars"
+    BLOCKED = "blocked"
+
+
+_LOANS_WITH_ROLES = (Role.POST_ALL, Role.HOLD, Role.WRONG, Role.RIGHT, Role.BY_PHONE, Role.AMBIGUOUS)
+_ROLE_LOAN = 5_000  # each of them, in shillings
 
 
 def paying_phone(partner: PlannedPartner, payer: Payer) -> str:
     """The number from which the customer pays, in its one written form."""
+    if payer is Payer.ABROAD:
+        return "255712000001"
     return f"25479{partner.c2b_short_code[-3:]}{list(Payer).index(payer) + 1:04d}"
 
 
 def repaid_loans(partner: PlannedPartner) -> list[PlannedLoan]:
-    """The running loans that customers repay; a loan that is paid off by a top-up is none."""
+    """The running loans that customers just repay; a loan that is paid off by a top-up is none."""
     paid_off = {loan.topup_of for loan in partner.loans}
-    return [loan for loan in partner.loans if loan.found is None and loan.number not in paid_off]
+    return [loan for loan in partner.loans if loan.found is None and loan.role is None and loan.number not in paid_off]
 
 
 def plan_small_lenders(seed: int) -> tuple[PlannedPartner, PlannedPartner]:
@@ -76,11 +101,12 @@ def plan_small_lenders(seed: int) -> tuple[PlannedPartner, PlannedPartner]:
         for number, (trouble, principal) in enumerate({**_POLLED, **_HOOKED}.items(), 1)
     ]
     locked = [PlannedLoan(number, number, 1, principal, 0, Found.POLL) for number, principal in enumerate(_LOCKED, 1)]
-    return (
-        _lender(
-            chance, 2, TROUBLED, "Pwani Microcredit", "gamma", "600400", "700400", _with_their_terms(troubled), every_feed=True
-        ),
-        _lender(chance, 3, LOCKED_OUT, "Ziwa Chama", "delta", "600500", "700500", locked),
+    first = _lender(
+        chance, 2, TROUBLED, "Pwani Microcredit", "gamma", "600400", "700400", _with_their_terms(troubled), every_feed=True
+    )
+    second = _lender(chance, 3, LOCKED_OUT, "Ziwa Chama", "delta", "600500", "700500", locked)
+    return _with_roles(chance, first), replace(
+        second, savings=(*second.savings, PlannedSavings(2, second.savings[0].client, Role.BLOCKED, blocked=True))
     )
 
 
@@ -101,6 +127,29 @@ def _with_their_terms(loans: Sequence[PlannedLoan]) -> list[PlannedLoan]:
         else:
             made.append(loan)
     return made
+
+
+def _with_roles(chance: random.Random, partner: PlannedPartner) -> PlannedPartner:
+    """The lender with the accounts that are there for the ways of single payments, each of a client of its own."""
+    last = max(loan.number for loan in partner.loans)
+    roles = enumerate(_LOANS_WITH_ROLES, last + 1)
+    loans = [PlannedLoan(number, number, 1, _ROLE_LOAN, 0, None, role=role) for number, role in roles]
+    savers = last + len(loans) + 1
+    savings = [
+        PlannedSavings(2, loans[_LOANS_WITH_ROLES.index(Role.AMBIGUOUS)].client, Role.AMBIGUOUS),
+        PlannedSavings(3, savers, Role.SAVER),
+        PlannedSavings(4, savers + 1, Role.DOLLARS, currency="USD"),
+    ]
+    clients = [
+        PlannedClient(number, f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)}", phone_of(chance, 2, number))
+        for number in range(last + 1, savers + 2)
+    ]
+    return replace(
+        partner,
+        clients=(*partner.clients, *clients),
+        loans=(*partner.loans, *loans),
+        savings=(*partner.savings, *savings),
+    )
 
 
 def _lender(

@@ -1,10 +1,12 @@
-"""What the day held beside payments: counted from the product's own records after it, and told in words."""
+"""What the day held: counted from the product's own records after it or noted by people as it came, and told in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from local_stack.demo.diary import WORDS, Diary
 
 _CASES = text("SELECT kind, count(*) AS n FROM cases GROUP BY kind")
 _ACTS = text("SELECT act, count(*) AS n FROM audit_log GROUP BY act")
@@ -19,13 +21,12 @@ _OTHERS = text(
         (SELECT count(*) FROM disbursements WHERE payout_cents < principal_cents AND state = 'disbursed') AS paid_net,
         (SELECT count(*) FROM send_paces WHERE slowed_at IS NOT NULL) AS slowed_lenders,
         (SELECT count(*) FROM core_postings WHERE not_before IS NOT NULL AND state <> 'posted') AS for_working_day,
-        (SELECT count(*) FROM payment_validations WHERE decision = 'refused') AS payments_refused,
         (SELECT count(*) FROM account_aliases) AS references_remembered,
         (SELECT count(*) FROM collections WHERE state = 'reversed') AS payments_given_back,
         (SELECT count(*) FROM collections c WHERE c.source = 'pull' AND NOT EXISTS (
             SELECT FROM collection_tellings t WHERE t.collection_id = c.id AND t.source <> 'pull')) AS payments_pulled,
-        (SELECT count(*) FROM (SELECT subject_id FROM core_postings WHERE kind IN ('repayment', 'deposit') AND state = 'posted'
-                               GROUP BY 1 HAVING count(*) > 1) shared) AS payments_shared,
+        (SELECT count(*) FROM messages WHERE template IN ('payment_received', 'payment_shared') AND business_key LIKE 'receipt:%'
+         AND state IN ('accepted', 'delivered')) AS receipts_texted,
         (SELECT count(*) FROM core_payments) AS paid_at_counter,
         (SELECT count(*) FROM stk_requests WHERE state = 'paid') AS prompts_paid,
         (SELECT count(*) FROM stk_requests WHERE state = 'declined') AS prompts_declined,
@@ -54,6 +55,8 @@ _CASES_IN_WORDS = {
     "tariff_difference": "fee of M-Pesa that is not the price list's (case)",
     "disbursement_unposted": "payout that Mifos X refused to book, booked there by hand and seen (case)",
     "disbursal_undone": "disbursal undone in Mifos X: not paid again, a person told (case)",
+    "balance_gap": "balance that no payment we know of explains (case)",
+    "posted_payment_undone": "payment undone in Mifos X by its people (case)",
     "sms_unknown": "text that may or may not have been sent (case)",
     "unmatched_payment": "payment without an account, in suspense (case)",
 }
@@ -78,11 +81,10 @@ _OTHERS_IN_WORDS = {
     "paid_net": "loan of which less than the principal was paid and all of it posted (charges, a top-up)",
     "slowed_lenders": "lender sent to more slowly after M-Pesa's spike arrest",
     "for_working_day": "paid loan that waits for its lender's next working day (holiday)",
-    "payments_refused": "payment that M-Pesa did not take because we knew no such account",
     "references_remembered": "reference of a payer that a person named an account for, found by itself since",
     "payments_given_back": "payment that M-Pesa gave back to its payer",
     "payments_pulled": "payment whose confirmation never came, found by a pull",
-    "payments_shared": "payment of more than was owed, the rest put to savings",
+    "receipts_texted": "text to a payer with amount, account, new balance and receipt",
     "paid_at_counter": "payment made inside Mifos X, recorded",
     "prompts_paid": "prompt to pay that was paid",
     "prompts_declined": "prompt to pay that was declined",
@@ -90,8 +92,11 @@ _OTHERS_IN_WORDS = {
 }
 
 
-async def read_story(connection: AsyncConnection) -> list[Happening]:
-    """Every kind of happening that the day is made of, with its count, which is 0 for one that did not come."""
+async def read_story(connection: AsyncConnection, diary: Diary) -> list[Happening]:
+    """Every kind of happening that the day is made of, with its count, which is 0 for one that did not come.
+
+    What people noted in the `diary` they saw in the product's records, too.
+    """
     cases = {row.kind: row.n for row in await connection.execute(_CASES)}
     acts = {row.act: row.n for row in await connection.execute(_ACTS)}
     others = dict((await connection.execute(_OTHERS)).mappings().one())
@@ -99,6 +104,7 @@ async def read_story(connection: AsyncConnection) -> list[Happening]:
         *_told(_CASES_IN_WORDS, cases, "case_{}"),
         *_told(_ACTS_IN_WORDS, acts, "{}"),
         *_told(_OTHERS_IN_WORDS, others, "{}"),
+        *_told(WORDS, diary.notes, "{}"),
     ]
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import Row, text
 from local_stack.demo.acts import ACTOR, COLLEAGUE, Outside
 from local_stack.demo.day_plan import PlannedPartner
 from local_stack.demo.waiting_for import until
-from vault_core.collections.assigning import Wish, approve, assign, move, reverse
+from vault_core.collections.assigning import Wish, approve, assign, move, reject, reverse
+from vault_core.collections.listing import list_collections
 from vault_core.collections.stk_asking import StkWish, ask_to_pay
 from vault_core.errors import TransientError, Unreachable
 from vault_core.money import Money
@@ -21,7 +22,7 @@ from vault_core.runtime import Runtime
 
 T = TypeVar("T")
 
-_PAYMENT = text("SELECT state, reason FROM collections WHERE short_code = :code AND receipt = :receipt")
+_PAYMENT = text("SELECT state, reason, account_kind, account_id FROM collections WHERE short_code = :code AND receipt = :receipt")
 _PROMPT = text("SELECT state, receipt FROM stk_requests WHERE id = :id")
 _DECISION = text(
     """
@@ -64,6 +65,19 @@ class Till:
 
         await until(look, f"payment {receipt} of {self.partner.name} to be {state} {because}".rstrip())
 
+    async def is_posted(self, receipt: str, kind: str, account: int) -> None:
+        """Until the payment is posted; raises Unreachable if to another account than that of this id in Mifos X."""
+        await self.comes_to(receipt, "posted")
+        row = await self.one(_PAYMENT, code=self.planned.c2b_short_code, receipt=receipt)
+        if row is None or (row.account_kind, row.account_id) != (kind, account):
+            raise Unreachable(f"payment {receipt} of {self.partner.name} was not posted to {kind} {account}: {row}")
+
+    async def candidates(self, receipt: str) -> int:
+        """How many accounts ops are shown that the payment may be for, as in `vault collections show`."""
+        async with self.runtime.engine.connect() as connection:
+            (listed,) = await list_collections(connection, self.runtime, partner=self.partner.name, receipt=receipt)
+        return len(listed.candidates)
+
     async def prompt(self, key: str, phone: str, shillings: int, reference: str) -> UUID:
         """Ops have a customer prompted to pay, as `vault collect` does; the request's id."""
         wish = StkWish(
@@ -93,11 +107,19 @@ class Till:
         self, receipt: str, account: str, reason: str, *, two: bool = False, post_all: bool = False, remember: bool = False
     ) -> None:
         """Ops name the account of a payment, and a colleague agrees where one person's word is not enough (`two`)."""
-        wish = Wish(receipt, reason, account=account, post_all=post_all, remember=remember)
-        await self._at_last(lambda: assign(self.runtime, self.connections, wish, actor=ACTOR))
+        await self.propose(receipt, account, reason, post_all=post_all, remember=remember)
         if two:
             await self.agree(receipt)
         await self.comes_to(receipt, "posted")
+
+    async def propose(self, receipt: str, account: str, reason: str, *, post_all: bool = False, remember: bool = False) -> None:
+        """Ops name the account of a payment; above what one person may decide that is a proposal."""
+        wish = Wish(receipt, reason, account=account, post_all=post_all, remember=remember)
+        await self._at_last(lambda: assign(self.runtime, self.connections, wish, actor=ACTOR))
+
+    async def refuse(self, receipt: str, reason: str) -> None:
+        """The colleague looks, and rejects what was proposed about the payment."""
+        await reject(self.runtime, receipt, reason=reason, actor=COLLEAGUE)
 
     async def move(self, receipt: str, reason: str, account: str | None = None, *, to: str = "posted") -> None:
         """Ops have a posting undone in Mifos X and the payment posted to another account, or kept in suspense without one."""

@@ -14,9 +14,10 @@ from local_stack.demo.day_plan import (
     PlannedPartner,
     PlannedPayment,
     Trouble,
+    loan_of,
 )
 from local_stack.demo.live_office import LiveMifos
-from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, TROUBLED, Payer, loan_with, paying_phone
+from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, TROUBLED, Payer, Role, loan_with, paying_phone
 from vault_core.partners.system_fees import percent_text
 from vault_core.phones import normalise_phone
 
@@ -44,6 +45,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "mifos_409_lock": {"times": 3},
     "mifos_409_conflict": {"times": 2},
     "mifos_425": {"times": 3},
+    "mifos_425_for_ever": {"times": 2},
     "mifos_500_after_posting": {"times": 3},
     "mifos_timeout_after_posting": {"times": 3},
     "hook_missing": {"times": 4},
@@ -67,7 +69,10 @@ def planned_faults(plan: DayPlan) -> dict[str, list[dict[str, Any]]]:
 
 def _faults_of_small(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
     if partner.name == LOCKED_OUT:
-        return {"initiator_locked": {"rate": 1.0, "per_unit": 99, "scope": [partner.b2c_short_code]}}
+        return {
+            "initiator_locked": {"rate": 1.0, "per_unit": 99, "scope": [partner.b2c_short_code]},
+            "c2b_confirmation_lost": _of_payers(partner, Payer.UNCONFIRMED),
+        }
 
     def payees(*troubles: Trouble) -> list[str]:
         loans = [loan_with(partner, trouble) for trouble in troubles]
@@ -82,16 +87,27 @@ def _faults_of_small(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
         "tariff_changed": {"units": [str(FEE_BAND)], "per_unit": 99, **on_code},
         "unknown_receiver": {"units": payees(Trouble.NUMBER_WRONG), **on_code},
         "mifos_403_client_not_active": {"units": [f"loan:{refused.number}"], **on_host},
+        "mifos_500_after_posting": {"units": [f"loan:{loan_of(partner, Role.BY_PHONE).number}"], **on_host},  # a repayment
+        "mifos_timeout_after_posting": {"units": ["savings:1"], **on_host},  # a deposit
         **_faults_of_payers(partner),
     }
 
 
 def _faults_of_payers(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
-    def of(payer: Payer) -> dict[str, Any]:
-        return {"units": [paying_phone(partner, payer)], "scope": [partner.c2b_short_code]}
+    return {
+        "c2b_confirmation_lost": _of_payers(partner, Payer.UNCONFIRMED),
+        "stk_cancelled": _of_payers(partner, Payer.DECLINES, Payer.SILENT),
+        "stk_no_answer": _of_payers(partner, Payer.NEVER_ANSWERS),
+        "stk_answer_lost": _of_payers(partner, Payer.NEVER_ANSWERS),
+        "stk_callback_lost": _of_payers(partner, Payer.NEVER_ANSWERS, Payer.UNHEARD, Payer.DENIED, Payer.SILENT),
+        "stk_callback_twice": _of_payers(partner, Payer.PROMPTED),
+        "pull_row_doubled": _of_payers(partner, Payer.UNCONFIRMED),
+        "stk_query_wrong": _of_payers(partner, Payer.DENIED) | {"per_unit": 99},
+    }
 
-    unheard = dict.fromkeys(("stk_no_answer", "stk_answer_lost", "stk_callback_lost"), of(Payer.NEVER_ANSWERS))
-    return {"c2b_confirmation_lost": of(Payer.UNCONFIRMED), "stk_cancelled": of(Payer.DECLINES), **unheard}
+
+def _of_payers(partner: PlannedPartner, *payers: Payer) -> dict[str, Any]:
+    return {"units": [paying_phone(partner, payer) for payer in payers], "scope": [partner.c2b_short_code]}
 
 
 def sandbox_world(plan: DayPlan, day: date, now: str) -> dict[str, Any]:
@@ -250,6 +266,8 @@ def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
                 "client": s.client,
                 "account_no": account_no(partner, "savings", s.number),
                 "external_id": partner.external_id("savings", s.number),
+                "currency": s.currency,
+                "blocked": s.blocked,
             }
             for s in partner.savings
         ],

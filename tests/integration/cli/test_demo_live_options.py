@@ -29,7 +29,7 @@ def test_a_server_is_refused_unless_all_is_said(monkeypatch, options, told) -> N
 
 def test_what_will_be_made_is_told_before_it_is_allowed() -> None:
     told = " ".join(CliRunner().invoke(app, ["demo", "--mifos", URL]).output.split())
-    assert "210 clients with loans, 200 of them approved" in told
+    assert "215 clients with loans, 200 of them approved" in told
     assert URL in told
 
 

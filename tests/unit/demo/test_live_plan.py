@@ -1,5 +1,5 @@
 from local_stack.demo.day_plan import Found
-from local_stack.demo.live_lender import doubled
+from local_stack.demo.live_lender import doubled, misplaced
 from local_stack.demo.live_office import LiveMifos
 from local_stack.demo.live_plan import plan_live
 from local_stack.demo.world import partner_file
@@ -44,3 +44,28 @@ def test_a_loan_disbursed_twice_is_told_and_an_undone_one_is_not() -> None:
 
     books = {"loans": {7: {"transactions": [row(), row()]}, 8: {"transactions": [row(), row(undone=True)]}}, "savings": {}}
     assert doubled(books) == ["Mifos X: loan 7: 2 disbursements stand on it"]
+
+
+def standing(**receipts: int) -> dict:
+    rows = [
+        {"kind": "repayment", "amount_cents": cents, "receipt": receipt, "reversed": False} for receipt, cents in receipts.items()
+    ]
+    return {"transactions": rows}
+
+
+def test_a_payment_that_does_not_stand_in_full_or_where_it_belongs_is_told() -> None:
+    books = {"loans": {7: standing(AAA=500, BBB=300), 8: standing(CCC=200)}, "savings": {7: standing(BBB=100)}}
+    taken = [
+        {"receipt": "AAA", "amount_cents": 500},
+        {"receipt": "BBB", "amount_cents": 400},
+        {"receipt": "CCC", "amount_cents": 200},
+    ]
+    shared = {("loan", 7): 300, ("savings", 7): 100}
+    assert misplaced(books, taken, {"BBB": shared, "CCC": {("loan", 8): 200}}) == []
+    assert [finding.split()[3] for finding in misplaced(books, taken, {"CCC": {("loan", 7): 200}})] == ["CCC"]
+    assert [finding.split()[3] for finding in misplaced(books, taken, {"BBB": {}})] == ["BBB"]
+    assert [finding.split()[2] for finding in misplaced(books, taken[:2], {})] == ["CCC"]
+    doubled_one = books | {"savings": {7: standing(AAA=500, BBB=100)}}
+    assert [finding.split()[3] for finding in misplaced(doubled_one, taken, {})] == ["AAA"]
+    given_back = [{"receipt": "DDD", "amount_cents": 100}]
+    assert misplaced(books, [*taken, *given_back], {"DDD": {}}) == []
