@@ -123,13 +123,16 @@ class MifosClient:
         which = {"status": str(reading.APPROVED)} if capabilities.status_filter else {"sqlSearch": "l.loan_status_id=200"}
         return await self._read("/loans", reading.read_loan_page, {**which, **_page(offset, limit)})
 
-    async def loan(self, loan_id: int) -> ApprovedLoan:
+    async def loan(self, loan_id: int, *, history: bool = True) -> ApprovedLoan:
         """A loan with its transactions and planned tranches, in whatever state it is. Raises NotFound.
+
+        Without `history` it has neither: much less to read, of a loan with many payments above all.
 
         Of an approved top-up also what its older loan owes: the server takes that off only with the disbursal, and what it told
         as net at the approval may be too much, or out of date.
         """
-        found = await self._read(f"/loans/{loan_id}", reading.read_loan, {"associations": "transactions,multiDisburseDetails"})
+        wanted = {"associations": "transactions,multiDisburseDetails"} if history else None
+        found = await self._read(f"/loans/{loan_id}", reading.read_loan, wanted)
         if not found.top_up or found.status_id != reading.APPROVED or found.older_loan_id is None:
             return found
         payoff = f"/loans/{found.older_loan_id}/transactions/template"
@@ -149,9 +152,10 @@ class MifosClient:
                 return None
             raise
 
-    async def savings_account(self, savings_id: int) -> SavingsAccount:
-        """A savings account with its transactions. Raises NotFound."""
-        return await self._read(f"/savingsaccounts/{savings_id}", reading.read_savings, {"associations": "transactions"})
+    async def savings_account(self, savings_id: int, *, history: bool = True) -> SavingsAccount:
+        """A savings account with its transactions, or without them (`history`). Raises NotFound."""
+        wanted = {"associations": "transactions"} if history else None
+        return await self._read(f"/savingsaccounts/{savings_id}", reading.read_savings, wanted)
 
     async def find_accounts(self, reference: str) -> list[FoundAccount]:
         """The accounts whose number or external id is `reference`, whole and in any letter case.

@@ -101,11 +101,11 @@ async def read_receipt(client: MifosClient, payment: PendingCollection) -> Recei
 
 async def _read(client: MifosClient, posting: LivingPosting) -> ToldAccount:
     if posting.kind == "repayment":
-        loan = await client.loan(posting.account_id)
+        loan = await client.loan(posting.account_id, history=False)
         owed = loan.total_outstanding or ZERO
         seen = (loan.id, loan_state_of(loan.status_id))
         return ToldAccount("loan", loan.account_no, posting.amount, owed, loan.overpaid, loan.client_id, seen)
-    savings = await client.savings_account(posting.account_id)
+    savings = await client.savings_account(posting.account_id, history=False)
     return ToldAccount("savings", savings.account_no, posting.amount, savings.balance, ZERO, savings.client_id)
 
 

@@ -90,7 +90,7 @@ class Core:
         owners = {**{("loan", one): of for one, of in LOANS.items()}, **{("savings", one): of for one, of in SAVINGS.items()}}
         return [key for key, owner in owners.items() if owner == client_id]
 
-    async def loan(self, loan_id: int) -> ApprovedLoan:
+    async def loan(self, loan_id: int, *, history: bool = True) -> ApprovedLoan:  # noqa: ARG002 - as MifosClient has it
         self._read()
         paid = self.balance("loan", loan_id)
         status = 700 if paid > OWED else 600 if paid == OWED else 300
@@ -101,7 +101,7 @@ class Core:
             overpaid=max(paid - OWED, ZERO),
         )  # fmt: skip
 
-    async def savings_account(self, savings_id: int) -> SavingsAccount:
+    async def savings_account(self, savings_id: int, *, history: bool = True) -> SavingsAccount:  # noqa: ARG002
         self._read()
         rows = self.rows["savings", savings_id]
         return SavingsAccount(
