@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from vault_core.clock import Clock
 
@@ -16,7 +16,8 @@ def id_maker(clock: Clock) -> IdMaker:
 
     def make() -> UUID:
         moment = clock.now()
-        return uuid7(nanoseconds=int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000)
+        # Not their compat module, which makes the same UUID in twice the time.
+        return UUID(int=uuid7(nanoseconds=int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000).int)
 
     return make
 

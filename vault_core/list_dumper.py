@@ -23,7 +23,7 @@ def _texts(values: Iterable[str]) -> Iterable[str]:
 
 
 _WRITERS: dict[type, Callable[[list[Any]], Iterable[str]]] = {
-    UUID: lambda values: [value.hex for value in values],
+    UUID: lambda values: [f"{value.int:032x}" for value in values],  # as its property `hex`, in half the time
     int: lambda values: map(str, values),
     str: _texts,
     bytes: lambda values: [f'"\\\\x{value.hex()}"' for value in values],

@@ -40,6 +40,7 @@ class Sealer:
                 raise ConfigurationError(f"master key {key_id!r} is not an id of 1-32 ASCII characters with 32 bytes of key")
         self._active_id = ring[0][0]
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring}
+        self._head = bytes([1, len(self._active_id)]) + self._active_id.encode()
         oldest = ring[-1][1]
         self._lookup_key = _derive(oldest, b"payment-vault lookup v1")
         self._token_key = _derive(oldest, b"payment-vault callback token v1")
@@ -50,9 +51,7 @@ class Sealer:
     def seal(self, value: bytes | str, *, bound_to: str) -> bytes:
         """The sealed form of `value`, which opens only with the same `bound_to`. A new nonce each time."""
         plain = value.encode() if isinstance(value, str) else value
-        nonce = os.urandom(_NONCE_BYTES)
-        key_id = self._active_id.encode()
-        head = bytes([1, len(key_id)]) + key_id
+        nonce, head = os.urandom(_NONCE_BYTES), self._head
         return head + nonce + self._ciphers[self._active_id].encrypt(nonce, plain, head + bound_to.encode())
 
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:

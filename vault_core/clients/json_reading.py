@@ -12,7 +12,7 @@ _PLAIN_EXPONENT = 30  # beyond it a number is nobody's amount, and writing it ou
 def read_json(body: bytes, what: str) -> Any:
     """The value in `body` (UTF-8). Raises InvalidInput, naming `what`, for everything that is not plain JSON."""
     try:
-        value = json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse_constant)
+        value = _DECODER.decode(body.decode("utf-8-sig"))
         if b"\\u" in body:  # plain UTF-8 cannot hold them, and strict JSON takes no bare control character
             _refuse_unkeepable(value)
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -30,6 +30,8 @@ def read_json_object(body: bytes, what: str) -> dict[str, Any]:
 
 def text_of(value: Any) -> str | None:
     """A scalar as stripped text ("300", "10.50", "true"), None for null, objects and lists."""
+    if type(value) is str:  # almost always
+        return value.strip()
     if value is None or isinstance(value, dict | list):
         return None
     if isinstance(value, bool):
@@ -56,6 +58,9 @@ def whole_number(value: Any) -> int | None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant)
 
 
 def _refuse_unkeepable(value: Any) -> None:

@@ -85,8 +85,10 @@ def contradictions(known: Facts, known_amount: Money, told: IncomingPayment) -> 
 
 def clear_phone(phone: str | None) -> str | None:
     """The phone in its one written form, if it came in clear; a masked or hashed one cannot be looked up."""
+    if not phone or "*" in phone:
+        return None
     try:
-        return normalise_phone(phone or "")
+        return normalise_phone(phone)
     except InvalidInput:
         return None
 

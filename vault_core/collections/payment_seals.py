@@ -31,9 +31,10 @@ def phone_told(sealer: Sealer, collection_id: UUID, sealed: bytes | None) -> str
 
 def sealed_facts(sealer: Sealer, collection_id: UUID, facts: Facts) -> dict[str, bytes | int | None]:
     """The columns of `facts`, by their names in `collections`."""
+    row = str(collection_id)
 
     def sealed(value: str | None, column: str) -> bytes | None:
-        return None if value is None else sealer.seal(value, bound_to=_binding(collection_id, column))
+        return None if value is None else sealer.seal(value, bound_to=_binding(row, column))
 
     return {
         "bill_reference_sealed": sealed(facts.bill_reference, "bill_reference"),
@@ -61,5 +62,5 @@ def opened_facts(
     )
 
 
-def _binding(collection_id: UUID, column: str) -> str:
+def _binding(collection_id: UUID | str, column: str) -> str:
     return f"collections:{collection_id}:{column}"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 def uuid_array(values: Iterable[UUID | None]) -> str:
     """The literal of a uuid[]."""
-    return "{" + ",".join(["NULL" if value is None else value.hex for value in values]) + "}"
+    return "{" + ",".join(["NULL" if value is None else f"{value.int:032x}" for value in values]) + "}"
 
 
 def integer_array(values: Iterable[int]) -> str:

@@ -64,7 +64,8 @@ class Posting:
         for leg in self.legs:
             if type(leg.amount_cents) is not int or not leg.amount_cents:
                 raise InvalidInput(f"posting {self.key}: a leg of {leg.amount_cents!r} cents on {leg.account.code}")
-            if leg.account.partner_id not in (None, self.partner_id):
+            owner = leg.account.partner_id
+            if owner is not None and owner is not self.partner_id and owner != self.partner_id:
                 raise InvalidInput(f"posting {self.key}: account {leg.account.code} is another partner's")
 
 

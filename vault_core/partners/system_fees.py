@@ -83,11 +83,15 @@ def system_fee(
 
     Without a rule nothing is due. `rules` are one partner's.
     """
-    held = [rule for rule in rules if rule.terms.service == service and rule.holds_on(day)]
-    own = [rule for rule in held if product_id is not None and rule.terms.product_id == product_id]
-    for rule in [*own, *(rule for rule in held if rule.terms.product_id is None)]:
-        return rule.terms.fee(amount), rule
-    return ZERO, None
+    general: SystemFee | None = None
+    for rule in rules:
+        terms = rule.terms
+        if terms.service != service or terms.product_id not in (None, product_id) or not rule.holds_on(day):
+            continue
+        if terms.product_id is not None:
+            return terms.fee(amount), rule
+        general = general or rule
+    return (ZERO, None) if general is None else (general.terms.fee(amount), general)
 
 
 def part_price(rules: Iterable[SystemFee], day: date) -> tuple[Money, SystemFee | None]:
