@@ -5,47 +5,65 @@
 The server must be one for tests: people and loans are made in it. What is not given is taken from VAULT_TEST_MIFOS_URL, _USER,
 _TENANT and _PASSWORD; without an address nothing is measured, and nothing fails.
 
-Measured is the whole way of the running stack: the sandbox's M-Pesa pays all loans while the stream worker is away, the results
-wait in the inbox, the worker comes, and the time from its first call to the last answer counts. The ceiling is the best rate of 4
-and of 8 bare clients, taken with nothing of ours running.
+Measured is the whole way of a running stack: all loans are paid by the sandbox's M-Pesa, then all results are told at once, and
+the time from the first call to the last answer counts. The ceiling is the best rate of 4 and of 8 bare clients, taken with
+nothing of ours running. What a posting took is printed beside it: requests to Mifos X by kind, processor time by process.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import orjson
 from rich.console import Console
 from sqlalchemy import TextClause, text
 
 from benchmarks.parts.bare_disburser import BareDisburser, BareRate
 from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
-from local_stack import stack
+from benchmarks.parts.bench_stack import BenchStack, start_bench_stack
+from benchmarks.parts.customer_payments import http_post
+from benchmarks.parts.payout_results import result_bodies
+from benchmarks.parts.post_load import post_each
+from benchmarks.parts.process_usage import Roots, UsageWatch, own_children, server_at
 from local_stack.demo.acts import Outside, take_in_lender
 from local_stack.demo.day_plan import DayPlan, Found, PlannedPartner
 from local_stack.demo.live_lender import LiveLender, Span
 from local_stack.demo.live_office import LiveMifos, Office
 from local_stack.demo.live_plan import plan_live
 from local_stack.demo.world import sandbox_world
-from tests.private_stack import DAGSTER, PrivateStack, start_private_stack
 from vault_core.clock import business_day
 from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.detection import poll_due
 from vault_core.disbursements.sending import send_batch
 from vault_core.errors import Unreachable
+from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime, open_runtime
-from vault_core.settings import read_settings
 
 BAR = 0.9
-_WORKER = "worker-1"
+_COUNTING = "benchmarks.parts.counted_worker"
 _WARMING = 40  # disbursements by which a server that has just started gets up to speed
+_NO_RESULTS = 3_600_000  # ms: the sandbox tells none while we measure; the benchmark does
 _LONGEST = 240.0
-_RESULTS_WAITING = text("SELECT count(*) FROM inbound_events WHERE state = 'stored'")
+_LOOK_EVERY = 0.2
+_MIRRORED = text("SELECT count(*) FROM mifos_mirrors WHERE read_at IS NOT NULL")
+_ATTEMPTS = text("SELECT id, partner_id, originator_conversation_id AS originator FROM disbursement_attempts")
 _POSTED = text("SELECT count(*) FROM core_postings WHERE state = 'posted'")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What our turn was: its span, what was asked of Mifos X meanwhile, and processor seconds by process."""
+
+    span: Span
+    asked: Mapping[str, int]
+    used: Mapping[str, float]
 
 
 def main() -> int:
@@ -61,20 +79,23 @@ def main() -> int:
         return 0
     password = os.environ.get("VAULT_TEST_MIFOS_PASSWORD", "password")
     server = LiveMifos(options.mifos.rstrip("/"), options.mifos_tenant, options.mifos_user, password, options.loans)
-    span, ceilings = asyncio.run(_measure(server))
-    mean = sum(each.per_second for each in ceilings) / len(ceilings)
+    run, ceilings = asyncio.run(_measure(server))
+    span, mean = run.span, sum(each.per_second for each in ceilings) / len(ceilings)
     figures = [
         Figure("posted by Payment Vault", span.per_second, "1/s"),
         *(Figure(f"bare, {each.clients} clients, {when}", each.per_second, "1/s")
           for when, each in zip(("before", "after"), ceilings, strict=True)),
         Figure("calls beyond the first", span.calls_again, "calls"),
         Figure("loans", span.postings, "loans"),
+        *(Figure(kind, count / span.postings, "requests a posting") for kind, count in sorted(run.asked.items())),
+        *(Figure(f"processor time of {name}", seconds / span.postings * 1000, "ms a posting")
+          for name, seconds in sorted(run.used.items(), key=lambda item: -item[1])),
     ]  # fmt: skip
     publish("live_posting", figures, [Ratio("rate", span.per_second / mean, "bare clients, mean of both turns")], options.json)
     return 0 if span.per_second >= BAR * mean else 1
 
 
-async def _measure(server: LiveMifos) -> tuple[Span, list[BareRate]]:
+async def _measure(server: LiveMifos) -> tuple[_Run, list[BareRate]]:
     day, run = business_day(datetime.now(UTC)), int(time.time() * 10)
     async with httpx.AsyncClient() as http:
         lender = LiveLender(server, _by_poll(plan_live(1, run, server.loans)), Office(server, http), day)
@@ -82,9 +103,9 @@ async def _measure(server: LiveMifos) -> tuple[Span, list[BareRate]]:
         bare, loans = await _bare(server, http, day, run + 10_000_000)
         await asyncio.to_thread(bare.rate, loans[:_WARMING], 4)
         ceilings = [await asyncio.to_thread(bare.best, loans[_WARMING::2])]
-        span = await asyncio.to_thread(_post_with_the_stack, lender)
+        ours = await asyncio.to_thread(_post_with_the_stack, lender)
         ceilings.append(await asyncio.to_thread(bare.best, loans[_WARMING + 1 :: 2]))
-    return span, ceilings
+    return ours, ceilings
 
 
 async def _bare(
@@ -93,7 +114,7 @@ async def _bare(
     planned = _by_poll(plan_live(2, run, 2 * server.loans + _WARMING))
     office = Office(server, http)
     await office.open(planned, day)
-    return BareDisburser(server, day), [(office.loan_id(loan.number), loan.principal) for loan in planned.approved]
+    return BareDisburser(server, day), [(office.id_of("loan", loan.number), loan.principal) for loan in planned.approved]
 
 
 def _by_poll(planned: PlannedPartner) -> PlannedPartner:
@@ -102,26 +123,54 @@ def _by_poll(planned: PlannedPartner) -> PlannedPartner:
     return replace(planned, loans=loans, savings=(), payments=())
 
 
-def _post_with_the_stack(lender: LiveLender) -> Span:
-    with start_private_stack(sandbox=True, without=DAGSTER | {_WORKER}) as running:
+def _post_with_the_stack(lender: LiveLender) -> _Run:
+    with start_bench_stack() as running:
+        running.environment["BENCH_REQUESTS_FILE"] = str(running.folder / "requests.json")
         return asyncio.run(_post(running, lender))
 
 
-async def _post(running: PrivateStack, lender: LiveLender) -> Span:
-    async with open_runtime(read_settings(running.environment)) as runtime:
-        await _pay_all(runtime, running.sandbox_url, lender)
-        await _until(runtime, _RESULTS_WAITING, len(lender.planned.approved), "results in the inbox")
-        await asyncio.to_thread(stack.up, running.home, running.given, sandbox=True, without=DAGSTER)
-        await _until(runtime, _POSTED, len(lender.planned.approved), "postings")
-        await Office(lender.server, runtime.http).take_down_hooks(runtime.public_url)
-        return await lender.span(runtime)
+async def _post(running: BenchStack, lender: LiveLender) -> _Run:
+    async with open_runtime(running.settings()) as runtime, running.working(app=_COUNTING):
+        loans = len(lender.planned.approved)
+        await _take_in(runtime, running.sandbox_url, lender)
+        try:
+            await _until(runtime, _MIRRORED, 1, "account mirrors")
+            await _pay_all(runtime, lender)
+            results = await _results(runtime, running.sandbox_url, lender)
+            roots = _processes(lender.server)
+            watch, asked = UsageWatch(lambda: roots), _asked(running)
+            told = await asyncio.to_thread(post_each, running.port, results, connections=8)
+            if told.refused:
+                raise SystemExit(f"{told.refused} results were not acknowledged")
+            await _until(runtime, _POSTED, loans, "postings")
+            used, asked_then = watch.look(), _asked(running)
+        finally:
+            await Office(lender.server, runtime.http).take_down_hooks(runtime.public_url)
+        new = {kind: count - asked.get(kind, 0) for kind, count in asked_then.items() if count > asked.get(kind, 0)}
+        return _Run(await lender.span(runtime), new, used)
 
 
-async def _pay_all(runtime: Runtime, sandbox_url: str, lender: LiveLender) -> None:
+def _processes(server: LiveMifos) -> Roots:
+    place = urlsplit(server.url)
+    return {**own_children(), **server_at(place.port or 0)} if place.hostname in ("127.0.0.1", "localhost") else own_children()
+
+
+def _asked(running: BenchStack) -> dict[str, int]:
+    counts: dict[str, int] = orjson.loads(Path(running.environment["BENCH_REQUESTS_FILE"]).read_bytes())
+    return counts
+
+
+async def _take_in(runtime: Runtime, sandbox_url: str, lender: LiveLender) -> None:
     connections = Connections(runtime)
-    outside = Outside(sandbox_url, runtime.http)
-    await outside.pull("setup", sandbox_world(DayPlan(1, (lender.planned,)), lender.day, runtime.clock.now().isoformat()))
+    world = sandbox_world(DayPlan(1, (lender.planned,)), lender.day, runtime.clock.now().isoformat())
+    world["settings"]["result_delay_ms"] = _NO_RESULTS
+    await Outside(sandbox_url, runtime.http).pull("setup", world)
     await take_in_lender(runtime, connections, lender.planned, sandbox_url, lender.server)
+    await connections.aclose()
+
+
+async def _pay_all(runtime: Runtime, lender: LiveLender) -> None:
+    connections = Connections(runtime)
     async with runtime.engine.begin() as connection:
         await connection.execute(text("UPDATE partners SET next_poll_at = :now"), {"now": runtime.clock.now()})
     (poll,) = await poll_due(runtime, connections)
@@ -131,6 +180,15 @@ async def _pay_all(runtime: Runtime, sandbox_url: str, lender: LiveLender) -> No
         raise SystemExit(f"not all loans were paid: {poll}, {reports}")
 
 
+async def _results(runtime: Runtime, sandbox_url: str, lender: LiveLender) -> list[bytes]:
+    """The requests by which M-Pesa tells that each payout was paid."""
+    bodies = result_bodies(await Outside(sandbox_url, runtime.http).truth(), [lender.planned.b2c_short_code])
+    async with runtime.engine.connect() as connection:
+        rows = await connection.execute(_ATTEMPTS)
+        addresses = {row.originator: callback_url(runtime, row.partner_id, "b2c_result", row.id.hex) for row in rows}
+    return [http_post(urlsplit(addresses[originator]).path, body) for originator, (_, body) in bodies.items()]
+
+
 async def _until(runtime: Runtime, count: TextClause, wanted: int, what: str) -> None:
     deadline = time.monotonic() + _LONGEST
     while time.monotonic() < deadline:
@@ -138,7 +196,7 @@ async def _until(runtime: Runtime, count: TextClause, wanted: int, what: str) ->
             seen = (await connection.execute(count)).scalar_one()
         if seen >= wanted:
             return
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(_LOOK_EVERY)
     raise Unreachable(f"{seen} of {wanted} {what} after {_LONGEST:.0f} s")
 
 

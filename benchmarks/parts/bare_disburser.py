@@ -1,4 +1,7 @@
-"""Disbursing in Mifos X with nothing behind it: keep-alive connections, one thread each, as fast as the server answers."""
+"""Disbursing in Mifos X with nothing behind it: keep-alive connections, one thread each, as fast as the server answers.
+
+What is sent is what the speed.py of the real server's tools sends, the same headers and body, so that the rate is its rate.
+"""
 
 import base64
 import http.client
@@ -39,6 +42,7 @@ class BareDisburser:
             "Authorization": f"Basic {login}",
             "Fineract-Platform-TenantId": server.tenant,
             "Content-Type": "application/json",
+            "Accept": "application/json",
         }
         self._own = threading.local()
         kinds = self._exchange("GET", "/paymenttypes", None)
@@ -64,7 +68,7 @@ class BareDisburser:
             "transactionAmount": amount,
             "paymentTypeId": self._payment_type,
             "receiptNumber": uuid.uuid4().hex[:10].upper(),
-            "externalId": f"bare-{uuid.uuid4().hex}",
+            "externalId": f"d-{uuid.uuid4().hex}",
             "locale": "en",
             "dateFormat": "yyyy-MM-dd",
         }

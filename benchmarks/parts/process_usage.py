@@ -84,6 +84,17 @@ def own_children() -> Roots:
     return found
 
 
+def server_at(port: int) -> Roots:
+    """The process that listens on `port` of this machine, and the PostgreSQL it is connected to; nothing if that is not shown."""
+    listening = {one.laddr.port: one.pid for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    if listening.get(port) is None:
+        return {}
+    server = psutil.Process(listening[port])
+    peers = {one.raddr.port for one in server.net_connections("tcp") if one.status == psutil.CONN_ESTABLISHED}
+    behind = [psutil.Process(pid) for pid in {listening.get(peer) for peer in peers} - {None}]
+    return {"Mifos X": [server], "its PostgreSQL": [one for one in behind if "postgres" in one.name()]}
+
+
 def supervised(plan: Plan) -> Roots:
     """This process itself, and the processes of a supervised stack, by their names."""
     pids = {name: state.pid for name, state in plan.supervision.states().items() if state.pid}
