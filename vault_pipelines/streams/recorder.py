@@ -12,7 +12,7 @@ from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 from vault_pipelines.streams.edge import Edge
 from vault_pipelines.streams.raw_topic import raw_topic
-from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, WITHIN_SECONDS
+from vault_pipelines.streams.tempo import DELIVERIES_AT_ONCE, SELDOM_WITHIN_SECONDS
 
 TOPICS = ("mpesa.c2b.validations", "sms.delivery-reports")
 EFFECT = "recorded, not used yet"
@@ -35,7 +35,7 @@ def register(app: faust.App, edge: Edge) -> None:
 
 def _register(app: faust.App, edge: Edge, topic: str) -> None:
     async def recorder(stream: faust.Stream[bytes]) -> None:
-        async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=WITHIN_SECONDS):
+        async for batch in stream.take_events(DELIVERIES_AT_ONCE, within=SELDOM_WITHIN_SECONDS):
             await edge.apply(topic, batch, record_deliveries)
 
     app.agent(raw_topic(app, topic), name=f"recorder_{topic}", concurrency=1)(recorder)
