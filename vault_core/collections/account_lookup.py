@@ -159,12 +159,13 @@ def _said_by_enough(found: Match, named: Named, asked: _Asked) -> Match:
     if not isinstance(found, Matched) or asked.amount <= asked.alone_up_to:
         return found
     account, question = found.account, asked.question
-    said_by = next((one.said_alone_by for one in named.accounts if one.key == (account.kind, account.id)), None)
-    without = [replace(one, alias=False) for one in named.accounts]
-    if said_by is None or find_named(question.reference, without, asked.settings, phone_hash=question.phone_hash) is not None:
+    chosen = next((one for one in named.accounts if one.key == (account.kind, account.id)), None)
+    if chosen is None or chosen.said_alone_by is None:
         return found
+    if find_named(question.reference, [replace(chosen, alias=False)], asked.settings, phone_hash=question.phone_hash) is not None:
+        return found  # it bears the reference itself
     why = (
-        f"the reference stands for {name_of(account)} by the word of {said_by} alone, and {asked.amount} is above "
+        f"the reference stands for {name_of(account)} by the word of {chosen.said_alone_by} alone, and {asked.amount} is above "
         f"{asked.alone_up_to}, up to which one person decides"
     )
     return Unmatched(why, bearers=(account,))

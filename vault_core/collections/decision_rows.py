@@ -69,9 +69,11 @@ _WRITE = text(
             :amount, :reason, :second_person, :actor, :now, :lapses_at)
     """
 )
+# Two people may sit at two machines, whose clocks differ.
 _DECIDE = text(
     """
-    UPDATE collection_decisions SET state = :state, decided_by = :actor, decided_at = :now, decision_note = :note WHERE id = :id
+    UPDATE collection_decisions SET state = :state, decided_by = :actor, decided_at = greatest(:now, proposed_at),
+           decision_note = :note WHERE id = :id
     """
 )
 _END = text(

@@ -79,6 +79,13 @@ async def test_above_the_limit_another_person_must_agree_and_the_table_itself_re
     assert acts == ["collection.assign_proposed", "collection.assign_approved"]
 
 
+async def test_a_second_person_whose_clock_is_behind_agrees_all_the_same(office):
+    receipt = await office.customer_pays(60_000_00, "nobody")
+    await office.assign(receipt, "savings:000000022")
+    office.runtime.clock.pass_time(seconds=-5)
+    assert (await office.approve(receipt)).state == "approved"
+
+
 async def test_a_proposal_is_rejected_or_lapses_and_can_be_made_anew(office):
     await office.setting(assign_alone_up_to=Money(10_00))
     receipt = await office.customer_pays(20_00, "nobody")
