@@ -14,12 +14,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from sqlalchemy import text
 
 from tests.integration.disbursements.conftest import HANDLERS
+from vault_core import fault_points
 from vault_core.collections.assigning import UNDO_CALL
 from vault_core.collections.posting import post_collections
 from vault_core.collections.undoing import undo_postings
@@ -80,14 +83,20 @@ class MovedClock:
     """The machine's clock, moved by what has passed in the day."""
 
     passed: timedelta
+    teller: int | None = None  # where it tells, line by line, how much has passed: a process that is killed can tell no more
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.passed
 
+    def move(self, seconds: float) -> None:
+        self.passed += timedelta(seconds=seconds)
+        if self.teller is not None:
+            os.write(self.teller, f"{self.passed.total_seconds()}\n".encode())
+
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended: killed, or with everything done after this much of the day."""
+    """How a worker ended: killed or with everything done, and how much of the day had passed."""
 
     killed: bool
     passed: timedelta
@@ -121,7 +130,7 @@ class Worker:
             await self.round()
             if await self.is_done():
                 return
-            self.clock.passed += timedelta(seconds=step)
+            self.clock.move(step)
             await self._sandbox_time()
         await self.round()
 
@@ -196,8 +205,37 @@ PAYOUTS = Duty(
 )
 
 
+class States:
+    """Writes down each fault point that is passed, before it the state of things there.
+
+    Two points of one state are the same place to die: no transaction has written, and nothing has been said, between them.
+    """
+
+    def __init__(self, database_url: str, file: Path) -> None:
+        self._file = file
+        self._said = 0
+        self._database = psycopg.connect(database_url, autocommit=True)
+
+    def __call__(self, point: str) -> None:
+        self._said += point.startswith("after send") and (" POST " in point or "/oauth/" in point)
+        written = self._database.execute(_WRITTEN).fetchone()
+        assert written is not None
+        with self._file.open("a") as lines:
+            lines.write(f"{written[0]}.{self._said}\t{point}\n")
+
+
+_WRITTEN = "SELECT pg_snapshot_xmax(s)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(s)) FROM pg_current_snapshot() AS s"
+
+
 def work_in_child(
-    environment: Mapping[str, str], sandbox: str, passed: timedelta, *, wish: str = "", patient: bool, duty: Duty = PAYOUTS
+    environment: Mapping[str, str],
+    sandbox: str,
+    passed: timedelta,
+    *,
+    wish: str = "",
+    states: Path | None = None,
+    patient: bool,
+    duty: Duty = PAYOUTS,
 ) -> Ended:
     """A forked process works with the settings of `environment` and this wish of a fault point, and its end is waited for."""
     reader, writer = os.pipe()
@@ -206,9 +244,8 @@ def work_in_child(
         code = 1
         try:
             os.close(reader)
-            clock = MovedClock(passed)
-            asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, duty, patient=patient))
-            os.write(writer, str(clock.passed.total_seconds()).encode())
+            clock = MovedClock(passed, writer)
+            asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, duty, states, patient=patient))
             code = 0
         except BaseException:  # noqa: BLE001 - the edge of the child: its test sees that it failed, and this says why
             traceback.print_exc()
@@ -218,16 +255,21 @@ def work_in_child(
     os.close(writer)
     _, status = os.waitpid(child, 0)
     with os.fdopen(reader) as said:
-        words = said.read()
+        moved = said.read().split()
+    passed = timedelta(seconds=float(moved[-1])) if moved else passed
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return Ended(killed=True, passed=passed)
     assert os.WEXITSTATUS(status) == 0, "the worker failed"
-    return Ended(killed=False, passed=timedelta(seconds=float(words)))
+    return Ended(killed=False, passed=passed)
 
 
-async def _work(environment: Mapping[str, str], sandbox: str, clock: MovedClock, duty: Duty, *, patient: bool) -> None:
+async def _work(
+    environment: Mapping[str, str], sandbox: str, clock: MovedClock, duty: Duty, states: Path | None, *, patient: bool
+) -> None:
     async with open_runtime(read_settings(environment)) as opened:
+        if states is not None:
+            fault_points._reached = States(environment["VAULT_DATABASE_URL"].replace("+psycopg", ""), states)
         runtime = replace(opened, clock=clock, new_id=id_maker(clock))
         async with aclosing(Connections(runtime)) as connections:
             await Worker(runtime, connections, clock, sandbox, duty).work(patient=patient)

@@ -12,20 +12,28 @@ from typing import Any
 import pytest
 
 from tests.integration.disbursements.conftest import Day, client, loan
+from tests.integration.disbursements.float_day import ask, buy, later, send_first
+from tests.integration.disbursements.test_mifos_away import move_mifos
 from tests.integration.disbursements.test_posting_disbursements import paid
 from tests.integration.disbursements.test_resolving import LARGE, approve, resolve, with_a_person
 from tests.integration.disbursements.test_results_and_answers import result, sent, tell
 from tests.integration.disbursements.test_taking_back import booked_as_paid, taken_back
+from tests.integration.disbursements.test_tariff_audit import CHANGED, audit, pay
+from tests.integration.disbursements.test_undo_hooks import hooked
 from tests.integration.disbursements.test_unposted_loans import again, by_hand, command, handed_over, undone_unseen
 from vault_core import fault_points
+from vault_core.disbursements.float_audit import audit_floats
+from vault_core.disbursements.float_watch import watch_floats
 from vault_core.disbursements.payout_halt import begin_halt, end_halt
 from vault_core.disbursements.person_acts import retry_payout
 from vault_core.disbursements.resolution_rules import SeenUnpaid
 from vault_core.disbursements.resolving import reject_resolution
 from vault_core.disbursements.resuming import resume_postings
+from vault_core.disbursements.sending import send_ready
 from vault_core.disbursements.undo_watch import look_for_undone
 from vault_core.disbursements.unposted import look_for_posted
 from vault_core.errors import Conflict, NotFound
+from vault_core.postings.mifos_outages import probe_away
 
 Step = Callable[[Day, pytest.MonkeyPatch], Awaitable[Any]]
 
@@ -135,6 +143,64 @@ async def _review_later(day: Day, _patch: pytest.MonkeyPatch) -> None:
     await day.review()
 
 
+async def _undone_before_its_hook_is_heard(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await hooked(day)
+    await paid(day)
+    await day.post()
+    await day.hear("mifos_hook")
+    day.clock.pass_time(seconds=1)
+    await command(day, "undodisbursal")
+
+
+async def _mifos_back(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await paid(day)
+    former = await move_mifos(day, NOWHERE)
+    await day.post()
+    await move_mifos(day, former)
+
+
+async def _mifos_gone_again(day: Day, patch: pytest.MonkeyPatch) -> None:
+    await _mifos_back(day, patch)
+    await _probe_later(day, patch)
+    await move_mifos(day, NOWHERE)
+
+
+async def _probe_later(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    day.clock.pass_time(hours=1)
+    await probe_away(day.runtime, day.connections)
+
+
+async def _fees_changed(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await day.fund(1000)
+    await day.faults(tariff_changed=CHANGED)
+    await pay(day)
+
+
+async def _told_of_one_receipt_twice(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await tell(day, result(await sent(day)))
+    (other,) = await day.attempts(2)
+    await day.callbacks.keep(day.partner.id, "b2c_result", result(other))
+
+
+async def _money_went(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await day.fund(10_000)
+    await later(day)
+    await day.poll()
+    await send_first(day)
+    await buy(day, -7_000)
+    await later(day)
+    await send_ready(day.runtime, day.connections, [(await day.loan_row(2))["id"]])
+    await day.hear("b2c_result")
+    await later(day)
+
+
+async def _float_came(day: Day, _patch: pytest.MonkeyPatch) -> None:
+    await tell(day, result(await sent(day), code=1))
+    await buy(day, 200_000)
+    day.clock.pass_time(minutes=11)
+    await ask(day)
+
+
 ACTS: dict[str, Act] = {
     "disbursements.person_acts._act": Act(_failed, _retry),
     "disbursements.resolving.resolve_payout": Act(_unresolved, lambda day, _: resolve(day)),
@@ -150,7 +216,25 @@ ACTS: dict[str, Act] = {
     "disbursements.undone_posting.post_undone_again": Act(_undone_unseen, _post_again),
     "disbursements.review._of_partner": Act(_bad_number, _review_later, people=(client(1, "12"),)),
     "postings.posting_rows.mark_calling": Act(_locked_once, _post_later),
+    "disbursements.hooks._note_undone": Act(_undone_before_its_hook_is_heard, lambda day, _: day.hear("mifos_hook")),
+    "outbox.outages.begin_outage": Act(_mifos_gone_again, _post_later),
+    "outbox.outages.take_probes": Act(_mifos_back, _probe_later),
+    "postings.mifos_outages._probe": Act(_mifos_back, _probe_later),
+    "disbursements.tariff_audit.audit_tariffs": Act(
+        _fees_changed,
+        lambda day, _: audit(day),
+        tuple(loan(one, 1_000_00) for one in range(1, 6)),
+        tuple(client(one) for one in range(1, 6)),
+    ),
+    "inbox.applying.set_aside": Act(
+        _told_of_one_receipt_twice, lambda day, _: day.hear(), (loan(1), loan(2)), (client(1), client(2))
+    ),
+    "disbursements.float_audit._audit": Act(
+        _money_went, lambda day, _: audit_floats(day.runtime), (loan(1, 10_000_00), loan(2, 9_000_00)), (client(1), client(2))
+    ),
+    "disbursements.float_watch._Look.take": Act(_float_came, lambda day, _: watch_floats(day.runtime)),
 }
+NOWHERE = "http://127.0.0.1:9/fineract-provider/api/v1"
 # What a payout, its money and its story consist of, without times: equal before and after what must change nothing.
 _STANDING = """
     SELECT 'loan ' || state || coalesce(held_for, '') || coalesce(receipt, '') || taken_back AS line FROM disbursements
@@ -163,6 +247,9 @@ _STANDING = """
     UNION ALL SELECT 'text ' || business_key FROM messages
     UNION ALL SELECT 'halt ' || (ended_at IS NULL) FROM payout_halts
     UNION ALL SELECT 'act ' || act FROM audit_log
+    UNION ALL SELECT 'delivery ' || state FROM inbound_events WHERE purpose <> 'query_result'
+    UNION ALL SELECT 'away ' || topic FROM outbox_outages
+    UNION ALL SELECT 'fee ' || (judged_at IS NULL) FROM mpesa_fee_readings
     UNION ALL SELECT 'in Mifos X' FROM core_postings WHERE state = 'posted'
     ORDER BY 1
 """
