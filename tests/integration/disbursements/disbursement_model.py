@@ -3,17 +3,21 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
+from tests.conftest import StillClock
 from vault_core.clients.daraja import B2CAck, B2CInstruction, BalanceQuestion, MayGo, QueryAck, StatusQuestion
-from vault_core.clients.daraja_answers import SLOW_DOWN
+from vault_core.clients.daraja_answers import classify_payment
+from vault_core.clients.http_exchange import Answer
 from vault_core.clients.mifos import ApprovedLoan, CoreWrite, LoanTransaction, MifosCapabilities, Posted
 from vault_core.clients.mifos_errors import CONFLICT, LOCKED
 from vault_core.clients.mifos_values import MifosPerson, PlannedTranche
-from vault_core.money import Money
+from vault_core.money import ZERO, Money
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.partner import Partner
 
@@ -21,10 +25,26 @@ LOANS = (1, 2, 3, 4)
 IN_TRANCHES = 4
 PHONES = {1: "0712000001", 2: "0712000001", 3: "0712000003", 4: "0712000004"}  # two loans of one person
 TODAY = date(2026, 11, 24)
+# What M-Pesa's index of instructions shows, and for how long a request can be lost in its gateway and still be taken.
+INDEX_LAGS = timedelta(minutes=1)
+INDEX_HOLDS = timedelta(hours=48)
+LONGEST_DELAY = timedelta(minutes=10)
+_MACHINES = count(1)
 
 
 class Killed(Exception):
     """Stands for the process ending here."""
+
+
+def model_ids(clock: StillClock) -> Callable[[], UUID]:
+    """Ids that no other machine makes, in an order that is the same whenever the same steps are taken again."""
+    machine, made = next(_MACHINES), count(1)
+
+    def make() -> UUID:
+        milliseconds = int(clock.now().timestamp() * 1000)
+        return UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | next(made) << 40 | machine)
+
+    return make
 
 
 @dataclass
@@ -33,19 +53,30 @@ class Payment:
 
     loan_id: int
     originator: str
-    amount: Money
+    amount: Money  # as instructed, which tells the tranches of a loan apart
     reference: str
+    taken_at: datetime
     fate: str | None = None  # None: still under way; "0": paid; else the failure's code
     receipt: str = ""
+    moved: Money = ZERO
+    called_failed: bool = False  # a result said that it failed
+    recanted: bool = False  # and then the bank found that it had paid
+
+    @property
+    def tranche(self) -> tuple[int, Money]:
+        return self.loan_id, self.amount
 
 
 @dataclass
 class Bank:
     """M-Pesa, its book, and the mood it answers the next payment in."""
 
+    clock: StillClock
     mood: str = "accept"
     book: dict[str, Payment] = field(default_factory=dict)
-    questions: list[tuple[str, str]] = field(default_factory=list)
+    delayed: dict[str, Payment] = field(default_factory=dict)
+    questions: list[tuple[str, bytes, str]] = field(default_factory=list)  # our reference, the answer, what it is about
+    told_paid: set[tuple[int, Money]] = field(default_factory=set)
     receipts: int = 0
     calls: int = 0
 
@@ -55,25 +86,40 @@ class Bank:
             return Refused("stopped", "sending was stopped before it left", Refusal.RETRY_LATER)
         if self.mood == "dies before":
             raise Killed
+        loan_id = int(order.remarks.rpartition(" ")[2])
+        payment = Payment(loan_id, order.originator_conversation_id, order.amount, order.occasion, self.clock.now())
+        assert payment.tranche not in self.told_paid, "sent after it was told that it is paid"
         if self.mood == "lost on the way":
             return Unknown("no answer")
+        if self.mood == "delayed":
+            self.delayed.setdefault(payment.originator, payment)
+            return Unknown("no answer")
         if self.mood == "spike arrest":
-            if order.resend:
-                return Unknown("refused on a resend", SLOW_DOWN)
-            return Refused(SLOW_DOWN, "Spike Arrest Violation", Refusal.RETRY_LATER)
-        if order.originator_conversation_id in self.book:
-            return Unknown("Duplicate OriginatorConversationID.")
-        loan_id = int(order.remarks.rpartition(" ")[2])
-        payment = Payment(loan_id, order.originator_conversation_id, order.amount, order.occasion)
+            return classify_payment(_SPIKE_ARREST, resend=order.resend)
+        if payment.originator in self.book:
+            return classify_payment(_DUPLICATE, resend=order.resend)
         self.book[payment.originator] = payment
         if self.mood == "dies after":
             raise Killed
         if self.mood == "lost on the way back":
             return Unknown("connection reset")
-        return Accepted(B2CAck(f"AG_{payment.originator}", payment.originator))
+        said = {"ConversationID": f"AG_{payment.originator}", "OriginatorConversationID": payment.originator, "ResponseCode": "0"}
+        return classify_payment(Answer(200, {}, json.dumps(said).encode()), resend=order.resend)
+
+    def take_delayed(self, originator: str) -> None:
+        """The request arrives after all; one that was sent again meanwhile is a duplicate of itself."""
+        self.book.setdefault(originator, replace(self.delayed.pop(originator), taken_at=self.clock.now()))
+
+    def lose_what_waits_too_long(self) -> None:
+        self.delayed = {
+            originator: payment
+            for originator, payment in self.delayed.items()
+            if self.clock.now() - payment.taken_at <= LONGEST_DELAY
+        }
 
     async def query_status(self, question: StatusQuestion) -> Outcome[QueryAck]:
-        self.questions.append((question.occasion, question.originator_conversation_id))
+        originator = question.originator_conversation_id
+        self.questions.append((question.occasion, self.status(originator), originator))
         return Unknown("the answer to the question is lost")
 
     async def query_balance(self, _question: BalanceQuestion) -> Outcome[QueryAck]:
@@ -88,38 +134,59 @@ class Bank:
     def paid(self) -> list[Payment]:
         return [payment for payment in self.decided() if payment.fate == "0"]
 
-    def decide(self, payment: Payment, code: str) -> None:
+    def decide(self, payment: Payment, code: str, *, short_by: Money = ZERO) -> None:
         payment.fate = code
         if code == "0":
-            self.receipts += 1
-            payment.receipt = f"UK{random.getrandbits(32):08X}{self.receipts}"
+            self._pay_out(payment, payment.amount - short_by)
 
-    def result(self, payment: Payment) -> bytes:
+    def recant(self, payment: Payment) -> None:
+        """What was called failed was paid."""
+        payment.fate, payment.recanted = "0", True
+        self._pay_out(payment, payment.amount)
+
+    def _pay_out(self, payment: Payment, moved: Money) -> None:
+        self.receipts += 1
+        payment.receipt, payment.moved = f"UK{random.getrandbits(32):08X}{self.receipts}", moved
+
+    def result(self, payment: Payment, *, code: str | None = None) -> bytes:
+        """What M-Pesa posts to us about it; `code`: one that leaves its fate open."""
+        if code is None:
+            payment.called_failed |= payment.fate != "0"
+            self.told_paid |= {payment.tranche} if payment.fate == "0" else set()
         parameters = [
-            {"Key": "TransactionAmount", "Value": str(payment.amount.as_decimal())},
+            {"Key": "TransactionAmount", "Value": str(payment.moved.as_decimal())},
             {"Key": "TransactionReceipt", "Value": payment.receipt},
         ]
         body: dict[str, Any] = {
             "ResultType": 0,
-            "ResultCode": payment.fate,
+            "ResultCode": code or payment.fate,
             "ResultDesc": "",
             "OriginatorConversationID": payment.originator,
             "ConversationID": f"AG_{payment.originator}",
         }
-        if payment.fate == "0":
+        if code is None and payment.fate == "0":
             body["ResultParameters"] = {"ResultParameter": parameters}
         return json.dumps({"Result": body}).encode()
 
     def status(self, originator: str) -> bytes:
         payment = self.book.get(originator)
-        if payment is None:
+        if payment is None or not INDEX_LAGS <= self.clock.now() - payment.taken_at <= INDEX_HOLDS:
             return b'{"Result":{"ResultType":0,"ResultCode":2033,"ResultDesc":"cannot be found"}}'
         status = "Initiated" if payment.fate is None else "Completed" if payment.fate == "0" else "Declined"
-        values = {"TransactionStatus": status, "ReceiptNo": payment.receipt, "Amount": str(payment.amount.as_decimal())}
+        values = {"TransactionStatus": status, "ReceiptNo": payment.receipt, "Amount": str(payment.moved.as_decimal())}
         parameters = [{"Key": key, "Value": value} for key, value in values.items() if value]
         return json.dumps(
             {"Result": {"ResultType": 0, "ResultCode": 0, "ResultDesc": "", "ResultParameters": {"ResultParameter": parameters}}}
         ).encode()
+
+
+_SPIKE_ARREST = Answer(
+    500,
+    {},
+    b'{"fault":{"faultstring":"Spike arrest violation. Allowed rate : MessageRate{capacity=3}",'
+    b'"detail":{"errorcode":"policies.ratelimit.SpikeArrestViolation"}}}',
+)
+_DUPLICATE = Answer(500, {}, b'{"requestId":"1","errorCode":"500.002.1001","errorMessage":"Duplicate OriginatorConversationID."}')
 
 
 @dataclass
