@@ -321,7 +321,8 @@ async def test_in_one_batch_repeats_count_once_and_a_body_that_cannot_be_read_ho
     rows = {row.id: row for row in await till.umoja.rows("SELECT id, state, cause, effect FROM inbound_events")}
     assert [rows[number].state for number in ids] == ["processed"] * 2 + ["exception"] + ["processed"] * 3
     assert "stkCallback" in rows[ids[2]].cause
-    assert [rows[number].effect for number in (ids[0], ids[3])] == ["booked R1", "told before: R1"]
+    # Which of two that came in one millisecond is the first is chance.
+    assert {rows[number].effect for number in (ids[0], ids[3])} == {"booked R1", "told before: R1"}
 
 
 # ------------------------------------------------------------------ asking
