@@ -18,6 +18,7 @@ from tests.integration.collections.telling_machine import (
     ANSWERS,
     COLLECTIONS,
     DEATHS,
+    NOBODY,
     OPEN_CASES,
     PACE,
     REFERENCES,
@@ -114,6 +115,29 @@ class Paying(Telling):
             self._perhaps_dying(death, lambda: approve(self.runtime, self.outside, receipt, actor=person))
         else:
             self._perhaps_dying(death, lambda: reject(self.runtime, receipt, reason="no", actor=person))
+
+    @rule(shillings=SHILLINGS, mood=st.sampled_from(ANSWERS), told=st.booleans())
+    def what_is_nobodys_is_given_back(self, shillings: int, mood: str, told: bool) -> None:  # noqa: FBT001 - a drawn value
+        """The whole way at once, as far as M-Pesa lets it go: drawn act by act it is seldom gone to its end."""
+        self.payments_come_and_are_worked_on([(shillings, NOBODY)])
+        receipt = max(self.money)
+        self._perhaps_dying(None, lambda: reverse(self.runtime, Wish(receipt, "paid by mistake"), actor=ANNE))
+        self._perhaps_dying(None, lambda: approve(self.runtime, self.outside, receipt, actor=BEN))
+        self.reversals_are_sent(mood, None)
+        for asked in [one for one in self.outside.bank.asked if told and one.receipt == receipt]:
+            self.run(self._answer("query_result", asked.body(), asked.reference))
+
+    @rule(
+        shillings=SHILLINGS,
+        number=st.sampled_from(sorted(NUMBERS)),
+        mood=st.sampled_from(MOODS),
+        to=st.sampled_from((None, *ACCOUNTS)),
+    )
+    def what_was_posted_is_moved(self, shillings: int, number: str, mood: str, to: str | None) -> None:
+        self.payments_come_and_are_worked_on([(shillings, number)])
+        wish = Wish(max(self.money), "wrong account", to, post_all=True)
+        self._perhaps_dying(None, lambda: move(self.runtime, self.outside, wish, actor=ANNE))
+        self.a_worker_works(mood, None)
 
     @rule(mood=st.sampled_from(ANSWERS), death=DEATHS)
     def reversals_are_sent(self, mood: str, death: int | None) -> None:
