@@ -187,7 +187,8 @@ def _again(runtime: Runtime, call: Call, outcome: TryLater) -> Again:
     """Never sooner than the schedule: short waits for a busy account would use up the tries in seconds."""
     if outcome.wait is None:
         return Again(outcome.cause, counted=outcome.counted)
-    return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
+    wait = max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance))
+    return Again(outcome.cause, wait, counted=outcome.counted)
 
 
 async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted: Sequence[PendingCollection]) -> None:

@@ -156,7 +156,8 @@ def _result(runtime: Runtime, call: Call, outcome: PostingOutcome) -> CallResult
     if outcome.wait is None:
         return Again(outcome.cause, counted=outcome.counted)
     # Never sooner than the schedule: short waits for a busy account would use up the tries in seconds.
-    return Again(outcome.cause, max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance)))
+    wait = max(outcome.wait, next_wait(call.tries, runtime.pace, runtime.chance))
+    return Again(outcome.cause, wait, counted=outcome.counted)
 
 
 async def _book_posted(

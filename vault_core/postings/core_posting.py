@@ -75,7 +75,7 @@ class InMifos:
 
 @dataclass(frozen=True, slots=True)
 class TryLater:
-    """Not known to be posted. `wait` None: by the caller's schedule. Not `counted`: nothing was sent, Mifos X is away."""
+    """Not known to be posted. `wait` None: by the caller's schedule. Not `counted`: nothing was sent, Mifos X is away or slow."""
 
     cause: str
     wait: timedelta | None = None
@@ -293,7 +293,9 @@ class _Poster:
         if posting.not_before is not None and day > self._today():
             return _open(posting, TryLater(posting.last_answer or _CLOSED, self._until_tomorrow()))
         if self._would_outlive_the_lease():
-            return _open(posting, TryLater("its turn came too late after its claim", _BUSY_WAIT))
+            # The server is slow: what waits in vain was never called for, and must not come to a person for that.
+            late = TryLater("its turn came too late after its claim", _BUSY_WAIT, counted=False)
+            return Written(posting.id, "unknown", posting.last_answer or late.cause, no_try=not posting.tries), late
         if posting.tries and not await mark_calling(self.runtime, posting.id, key, self.until):
             return _open(posting, TryLater(_ANOTHERS, _BUSY_WAIT))
         return await self._judge(posting, day, await self._call(posting, day, key))

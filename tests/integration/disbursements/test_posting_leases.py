@@ -61,6 +61,27 @@ async def test_a_call_whose_turn_comes_too_late_is_not_begun(open_day, monkeypat
         assert isinstance((await execute(day.runtime, day.connections, [posting_id]))[posting_id], InMifos)
 
 
+async def test_waiting_for_its_turn_at_a_slow_server_is_no_try_however_often_it_waits_in_vain(open_day, monkeypatch) -> None:
+    async with open_day([loan(1)]) as day:
+        await paid(day)
+        real = MifosClient.business_date
+
+        async def slow(self: MifosClient) -> Any:
+            day.clock.pass_time(minutes=10)
+            return await real(self)
+
+        monkeypatch.setattr(MifosClient, "business_date", slow)
+        for _ in range(day.runtime.pace.outbox_max_tries + 2):
+            await day.post()
+            day.clock.pass_time(hours=1)
+        assert (await day.states(), await day.cases()) == ({1: "posting"}, [])
+        assert (await posting(day))["tries"] == 0
+        monkeypatch.setattr(MifosClient, "business_date", real)
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+        assert len(await disbursals(day)) == 1
+
+
 async def test_an_error_nobody_foresaw_leaves_the_other_postings_recorded(open_day, monkeypatch) -> None:
     async with open_day([loan(1), loan(2)]) as day:
         await paid(day)
