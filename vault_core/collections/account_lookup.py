@@ -128,7 +128,7 @@ async def _match(runtime: Runtime, connections: Connections, asked: _Asked) -> M
         named = find_named(question.reference, known, asked.settings, phone_hash=question.phone_hash)
         confirmed = None if named is None else await _confirm(runtime, client, asked, named)
         if named is not None and confirmed is not None:
-            return _said_by_enough(confirmed, named, asked)
+            return await _said_by_enough(runtime, client, confirmed, named, replace(asked, known=known))
         searched = await _search(client, asked) if searched is None else searched
         return match(question.reference, searched, asked.settings)
     except VaultError as error:
@@ -154,21 +154,28 @@ async def _confirm(runtime: Runtime, client: MifosClient, asked: _Asked, named: 
     return None if still is None else decide([one.account for one in still.accounts], by_person=still.by_person)
 
 
-def _said_by_enough(found: Match, named: Named, asked: _Asked) -> Match:
-    """`found`, unless only one person's word leads to it and the payment is above what one person may assign alone."""
+async def _said_by_enough(runtime: Runtime, client: MifosClient, found: Match, named: Named, asked: _Asked) -> Match:
+    """`found`, unless only one person's word leads to it and the payment is above what one person may assign alone.
+
+    An alias may choose one of several accounts that bear the reference: its word counts for nothing only where the payment goes to
+    the same account without it.
+    """
     if not isinstance(found, Matched) or asked.amount <= asked.alone_up_to:
         return found
-    account, question = found.account, asked.question
-    chosen = next((one for one in named.accounts if one.key == (account.kind, account.id)), None)
-    if chosen is None or chosen.said_alone_by is None:
+    key, question = (found.account.kind, found.account.id), asked.question
+    said_by = next((one.said_alone_by for one in named.accounts if one.key == key), None)
+    if said_by is None:
         return found
-    if find_named(question.reference, [replace(chosen, alias=False)], asked.settings, phone_hash=question.phone_hash) is not None:
-        return found  # it bears the reference itself
+    unsaid = [replace(one, alias=False) for one in asked.known]
+    bearing = find_named(question.reference, unsaid, asked.settings, phone_hash=question.phone_hash)
+    without = None if bearing is None else await _confirm(runtime, client, asked, bearing)
+    if isinstance(without, Matched) and (without.account.kind, without.account.id) == key:
+        return found
     why = (
-        f"the reference stands for {name_of(account)} by the word of {chosen.said_alone_by} alone, and {asked.amount} is above "
+        f"the reference stands for {name_of(found.account)} by the word of {said_by} alone, and {asked.amount} is above "
         f"{asked.alone_up_to}, up to which one person decides"
     )
-    return Unmatched(why, bearers=(account,))
+    return Unmatched(why, bearers=(found.account,))
 
 
 def _renewed(known: KnownAccount | None, account: FoundAccount, owner: KnownAccount | None) -> KnownAccount:

@@ -110,3 +110,19 @@ async def test_a_number_that_somebody_also_made_an_alias_is_that_number_whatever
     await office.settle()
     by_number = await office.customer_pays(500_00, "000000012")
     assert (await office.standing(by_number))[0] == "posted"
+
+
+@pytest.mark.parametrize("reference", ["0712000001", "000000021"])  # Jane has loans 11 and 21; loan and savings 21 have one number
+async def test_one_persons_alias_does_not_choose_among_accounts_of_one_reference_above_the_limit(office, reference):
+    await refresh_mirrors(office.runtime, office.connections)
+    await office.setting(assign_alone_up_to=Money.shillings(100))
+    first = await office.customer_pays(20_00, reference)
+    [case] = await office.cases()
+    assert "more than one open account" in case.evidence["reason"]
+    await office.assign(first, "loan:000000021", remember=True)
+    await office.settle()
+    small, large = await office.customer_pays(100_00, reference), await office.customer_pays(100_01, reference)
+    assert await office.posted_to("loans", 21) == [(first, 20_00), (small, 100_00)]
+    assert await office.standing(large) == ("suspense", True)
+    [case] = await office.cases()
+    assert "by the word of ops:anne alone" in case.evidence["reason"]
