@@ -85,6 +85,7 @@ async def _finish_batch(runtime: Runtime, batch_id: UUID, connection: AsyncConne
 async def send_ready(runtime: Runtime, connections: Connections, disbursement_ids: Sequence[UUID]) -> SendReport:
     """Sends those of the disbursements that are ready, of any partners. The loan of a web hook does not wait for a batch.
 
+    But one that finds all of its partner's slots taken by other processes is left to the next batch.
     The partners side by side: one whose M-Pesa is slow holds up none of the others. A failure is raised when all have ended.
     """
     async with runtime.engine.connect() as connection:
@@ -168,7 +169,9 @@ class _Sender:
                     more = not found.is_empty
                     if not found.full:
                         continue
-                if not under_way:  # other processes have all that may be under way
+                if not under_way:  # other processes have all that may be under way, for minutes if one of them died
+                    if which.batch_id is None:
+                        break  # the next batch takes them; the hooks of all other lenders wait behind this one
                     await asyncio.sleep(_FULL_WAIT)
                     continue
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)

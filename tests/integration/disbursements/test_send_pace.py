@@ -12,6 +12,7 @@ from vault_core.disbursements.batches import form_batches
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import claim
 from vault_core.disbursements.send_pace import SendPace, slow_down
+from vault_core.disbursements.sending import send_ready
 from vault_core.partners.partner import Partner
 from vault_core.runtime import Runtime
 from vault_core.settings import Pace
@@ -73,6 +74,23 @@ async def test_no_more_is_claimed_than_may_be_under_way_over_all_processes(open_
         assert (await claim(runtime, tariffs, day.partner.id, everything, 100)).full
         day.clock.pass_time(seconds=runtime.pace.http_timeout)  # their sender died: they are recovery's, and in nobody's way
         assert len((await claim(runtime, tariffs, day.partner.id, everything, 100)).claimed) == 2
+
+
+async def test_the_loan_of_a_hook_does_not_wait_for_the_slots_of_a_sender_that_died(open_day) -> None:
+    async with open_day([loan(1), loan(2)]) as day:
+        await day.fund(5000)
+        await day.poll()
+        runtime = replace(day.runtime, pace=replace(day.runtime.pace, b2c_in_flight=1))
+        first, second = (row["id"] for row in await day.rows("SELECT id FROM disbursements ORDER BY loan_id"))
+        async with runtime.engine.connect() as connection:
+            tariffs = await load_tariffs(connection)
+        assert len((await claim(runtime, tariffs, day.partner.id, Selection(ids=(first,)), 1)).claimed) == 1
+        async with asyncio.timeout(20):  # the clock stands: the slot of the dead is never free
+            assert (await send_ready(runtime, day.connections, [second])).accepted == 0
+        assert await day.states() == {1: "sending", 2: "ready"}
+        day.clock.pass_time(seconds=runtime.pace.send_within + runtime.pace.http_timeout + 1)
+        assert (await day.send()).accepted == 1
+        assert await day.states() == {1: "sending", 2: "accepted"}
 
 
 async def test_two_processes_have_no_more_requests_at_m_pesa_at_once_than_one_may(open_day, database_url: str) -> None:
