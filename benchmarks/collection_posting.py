@@ -15,6 +15,7 @@ HTTP client alone with 64 in flight and nothing behind it.
 """
 
 import asyncio
+import base64
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -32,8 +33,9 @@ from benchmarks.parts.latencies import percentile
 from benchmarks.parts.lenders import ACTIVE, Lender, lenders, take_in
 from benchmarks.parts.post_load import post_each
 from benchmarks.parts.process_usage import UsageWatch, own_children, usage_figures
+from vault_core.clients.http_exchange import Answer, exchange
 from vault_core.clock import NAIROBI
-from vault_core.http_pool import PooledTransport
+from vault_core.http_pool import PooledClient
 from vault_core.partners.callback_urls import callback_url
 from vault_core.runtime import Runtime, open_runtime
 
@@ -44,6 +46,11 @@ _WARMING = 200
 _LARGEST = 40  # shillings: no loan is paid off meanwhile
 _PATIENCE = 300.0
 _IN_FLIGHT = 64
+_LOGIN = {
+    "Authorization": f"Basic {base64.b64encode(b'mifos:password').decode()}",
+    "Fineract-Platform-TenantId": "default",
+    "Content-Type": "application/json",
+}
 _TOLD = text("SELECT count(*) FROM messages WHERE template = 'payment_received' AND state = 'accepted'")
 _SPANS = text(
     """
@@ -164,7 +171,7 @@ async def _calls(runtime: Runtime, stack: BenchStack) -> dict[str, int]:
 
 async def _bare(stack: BenchStack, payments: int) -> float:
     """Payments a second that the product's HTTP client makes of the four requests that no payment can do without."""
-    async with httpx.AsyncClient(timeout=30, transport=PooledTransport()) as http:
+    async with PooledClient(timeout=30) as http:
         todo = iter([(lender, number) for number in range(payments // LENDERS) for lender in lenders(LENDERS)])
 
         async def worker() -> None:
@@ -176,20 +183,22 @@ async def _bare(stack: BenchStack, payments: int) -> float:
         return payments / (time.perf_counter() - started)
 
 
-async def _pay_bare(http: httpx.AsyncClient, sandbox_url: str, lender: Lender, number: int) -> None:
+async def _pay_bare(http: PooledClient, sandbox_url: str, lender: Lender, number: int) -> None:
     loan = 1 + number % LOANS
     mifos = f"{sandbox_url}/mifos/{lender.name}/fineract-provider/api/v1"
-    login: dict[str, Any] = {"auth": ("mifos", "password"), "headers": {"Fineract-Platform-TenantId": "default"}}
-    repayment = {"transactionDate": "", "transactionAmount": "10", "locale": "en", "dateFormat": "yyyy-MM-dd"}
-    repayment["transactionDate"] = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 3 * 3600))
-    answers = [
-        await http.post(f"{mifos}/loans/{loan}/transactions?command=repayment", json=repayment, **login),
-        await http.get(f"{mifos}/loans/{loan}?associations=transactions", **login),
-        await http.get(f"{mifos}/clients/{loan}", **login),
-        await http.post(f"{sandbox_url}/airtouch/sms/api/", json={"username": "sim"}),
-    ]
-    if any(answer.status_code != httpx.codes.OK for answer in answers[:3]):
-        raise SystemExit(f"{[answer.status_code for answer in answers]}: {answers[0].text[:300]}")
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 3 * 3600))
+    repayment = {"transactionDate": day, "transactionAmount": "10", "locale": "en", "dateFormat": "yyyy-MM-dd"}
+    await _asked(http, "POST", f"{mifos}/loans/{loan}/transactions?command=repayment", repayment)
+    await _asked(http, "GET", f"{mifos}/loans/{loan}")
+    await _asked(http, "GET", f"{mifos}/clients/{loan}")
+    await exchange(http, "POST", f"{sandbox_url}/airtouch/sms/api/", timeout=30, content=orjson.dumps({"username": "sim"}))
+
+
+async def _asked(http: PooledClient, method: str, url: str, body: dict[str, str] | None = None) -> None:
+    content = None if body is None else orjson.dumps(body)
+    done = await exchange(http, method, url, timeout=30, headers=_LOGIN, content=content)
+    if not isinstance(done, Answer) or done.status != httpx.codes.OK:
+        raise SystemExit(f"{method} {url}: {done}"[:500])
 
 
 def _waits(name: str, waits: Sequence[float]) -> list[Figure]:
