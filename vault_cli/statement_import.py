@@ -33,8 +33,8 @@ def import_statement_command(
 ) -> None:
     """Book the customers' payments of a statement that are missing here. What is known already does no harm; audited.
 
-    JSON: {"dry_run", "rows", "booked", "booked_cents", "known", "conflicts": [receipts], "not_payments": {kind: rows},
-    "bad": [{"line", "cause"}], "bad_rows", "first_at", "last_at"}
+    JSON: {"dry_run", "rows", "booked", "booked_cents", "above_limit": [receipts], "known", "conflicts": [receipts],
+    "not_payments": {kind: rows}, "bad": [{"line", "cause"}], "bad_rows", "first_at", "last_at"}
     """
     statement = _read(file)
 
@@ -65,6 +65,7 @@ def _as_json(report: ImportReport, *, dry_run: bool) -> dict[str, object]:
         "rows": report.rows,
         "booked": report.booked,
         "booked_cents": report.booked_amount.cents,
+        "above_limit": report.above_limit,
         "known": report.known,
         "conflicts": report.conflicts,
         "not_payments": dict(report.not_payments),
@@ -82,6 +83,9 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
     else:
         console.print(f"{report.rows} rows, no payment among them")
     console.print(f"{'would be booked' if dry_run else 'booked'}: {report.booked} for {report.booked_amount}")
+    if report.above_limit:
+        what = "above what one person assigns alone, so two people assign them from suspense"
+        console.print(f"[yellow]{what}:[/] {', '.join(report.above_limit)}")
     console.print(f"known already: {report.known}")
     if report.conflicts:
         what = "each would open a case" if dry_run else "a case is open for each"

@@ -157,8 +157,8 @@ async def _confirm(runtime: Runtime, client: MifosClient, asked: _Asked, named: 
 async def _said_by_enough(runtime: Runtime, client: MifosClient, found: Match, named: Named, asked: _Asked) -> Match:
     """`found`, unless only one person's word leads to it and the payment is above what one person may assign alone.
 
-    An alias may choose one of several accounts that bear the reference: its word counts for nothing only where the payment goes to
-    the same account without it.
+    An alias may choose among several accounts that bear the reference: only where the payment goes to the same account without it
+    does nothing rest on it.
     """
     if not isinstance(found, Matched) or asked.amount <= asked.alone_up_to:
         return found

@@ -24,7 +24,10 @@ _SECOND_HAND = ("pull", "statement")  # feeds that are read because a confirmati
 
 @dataclass(frozen=True, slots=True)
 class IncomingPayment:
-    """One payment as a feed tells it. (short code, receipt) is its identity across all feeds."""
+    """One payment as a feed tells it. (short code, receipt) is its identity across all feeds.
+
+    `reference_doubted`: it is one person's word, and the payment more than one person assigns alone. It finds no account.
+    """
 
     partner_id: UUID
     short_code: str
@@ -37,6 +40,7 @@ class IncomingPayment:
     bill_reference: str = field(repr=False)  # empty: the feed does not tell it
     payer_phone: str | None = field(repr=False)  # as it came: masked, hashed or plain
     payer_name: str | None = field(repr=False)
+    reference_doubted: bool = False
 
 
 class Booking(StrEnum):
@@ -58,8 +62,9 @@ class Facts:
 
 
 def facts_of(payment: IncomingPayment) -> Facts:
-    """What this telling knows."""
-    return Facts(payment.org_balance, payment.bill_reference, payment.payer_phone, payment.payer_name)
+    """What this telling knows for sure."""
+    reference = "" if payment.reference_doubted else payment.bill_reference
+    return Facts(payment.org_balance, reference, payment.payer_phone, payment.payer_name)
 
 
 def merged(known: Facts, told: Facts) -> Facts:

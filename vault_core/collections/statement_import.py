@@ -1,4 +1,8 @@
-"""Bringing in a statement: the payments that no confirmation and no pull told of are booked, and the rest is known already."""
+"""Bringing in a statement: the payments that no confirmation and no pull told of are booked, and the rest is known already.
+
+The file went through one person's hands, who may have changed it. So a payment of more than one person assigns alone goes to
+suspense, whatever reference the file has for it, until M-Pesa itself tells its reference or two people assign it.
+"""
 
 import hashlib
 from collections import Counter
@@ -15,12 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
 from vault_core.collections.booking import Booking, IncomingPayment, book_payments
+from vault_core.collections.deciding import alone_up_to
 from vault_core.collections.statement_file import StatementRow, read_statement
 from vault_core.collections.statement_rules import BadRow, NoPayment, StatementPayment, read_row
 from vault_core.database import in_transaction
 from vault_core.errors import InvalidInput
 from vault_core.money import ZERO, Money
+from vault_core.partners.collection_settings import load_collection_settings
 from vault_core.partners.partner import Partner
+from vault_core.partners.person_limits import load_assign_limit
 from vault_core.runtime import Runtime
 
 _AT_ONCE = 500
@@ -54,6 +61,7 @@ class ImportReport:
     booked: int = 0
     booked_amount: Money = ZERO
     known: int = 0
+    above_limit: list[str] = field(default_factory=list)  # receipts of the booked ones that people must assign
     conflicts: list[str] = field(default_factory=list)  # receipts that are booked with another amount
     not_payments: Counter[str] = field(default_factory=Counter)  # by the statement's own words
     bad: list[BadRow] = field(default_factory=list)  # the first of them
@@ -94,6 +102,7 @@ async def preview_statement(runtime: Runtime, partner: Partner, statement: State
     report = _read_through(partner, statement)
     seen: set[str] = set()
     async with runtime.engine.connect() as connection:
+        limit = await _limit(runtime, partner, connection)
         for some in _batches(partner, statement):
             receipts = [payment.receipt for payment, _ in some]
             rows = await connection.execute(_KNOWN, {"short_code": partner.c2b_short_code, "receipts": receipts})
@@ -101,7 +110,7 @@ async def preview_statement(runtime: Runtime, partner: Partner, statement: State
             for payment, _ in some:
                 repeated = payment.receipt in known or payment.receipt in seen
                 differs = payment.receipt in known and known[payment.receipt] != payment.amount
-                _add(report, payment, Booking.CONFLICT if differs else Booking.DUPLICATE if repeated else Booking.BOOKED)
+                _add(report, payment, Booking.CONFLICT if differs else Booking.DUPLICATE if repeated else Booking.BOOKED, limit)
                 seen.add(payment.receipt)
     return report
 
@@ -118,10 +127,11 @@ async def import_statement(
     if report.bad_count and not skip_bad:
         raise InvalidInput(bad_rows_text(report))
     import_id = await in_transaction(runtime.engine, partial(_begin, runtime, partner, statement, report, actor))
+    limit = await in_transaction(runtime.engine, partial(_limit, runtime, partner))
     for some in _batches(partner, statement):
-        done = await in_transaction(runtime.engine, partial(_book, runtime, partner, import_id, some))
+        done = await in_transaction(runtime.engine, partial(_book, runtime, partner, import_id, some, limit))
         for payment, booking in done:
-            _add(report, payment, booking)
+            _add(report, payment, booking, limit)
     return report
 
 
@@ -134,6 +144,12 @@ def bad_rows_text(report: ImportReport) -> str:
     return "\n".join(
         [f"{one} cannot be read; nothing was booked. Download it again, or leave them out with --skip-bad:", *lines, *rest]
     )
+
+
+async def _limit(runtime: Runtime, partner: Partner, connection: AsyncConnection) -> Money:
+    """Up to which amount the word of one person sends a payment to an account."""
+    settings = (await load_collection_settings(connection, [partner.id]))[partner.id]
+    return alone_up_to(settings, runtime.pace, await load_assign_limit(connection))
 
 
 def _read_through(partner: Partner, statement: Statement) -> ImportReport:
@@ -203,6 +219,7 @@ async def _book(
     partner: Partner,
     import_id: UUID,
     some: Sequence[tuple[StatementPayment, StatementRow]],
+    limit: Money,
     connection: AsyncConnection,
 ) -> list[tuple[StatementPayment, Booking]]:
     ids = [runtime.new_id() for _ in some]
@@ -218,7 +235,7 @@ async def _book(
     )
     new = set(kept.scalars())
     fresh = [(row_id, payment) for row_id, (payment, _) in zip(ids, some, strict=True) if row_id in new]
-    bookings = await book_payments(connection, runtime, [_incoming(partner, payment, row_id) for row_id, payment in fresh])
+    bookings = await book_payments(connection, runtime, [_incoming(partner, payment, row_id, limit) for row_id, payment in fresh])
     did = {payment.line: booking for (_, payment), booking in zip(fresh, bookings, strict=True)}
     return [(payment, did.get(payment.line, Booking.DUPLICATE)) for payment, _ in some]
 
@@ -227,7 +244,7 @@ def _sealed(runtime: Runtime, row_id: UUID, cells: Mapping[str, str]) -> bytes:
     return runtime.sealer.seal(orjson.dumps(dict(cells)), bound_to=f"statement_rows:{row_id}:row")
 
 
-def _incoming(partner: Partner, payment: StatementPayment, row_id: UUID) -> IncomingPayment:
+def _incoming(partner: Partner, payment: StatementPayment, row_id: UUID, limit: Money) -> IncomingPayment:
     return IncomingPayment(
         partner_id=partner.id,
         short_code=partner.c2b_short_code,
@@ -240,13 +257,16 @@ def _incoming(partner: Partner, payment: StatementPayment, row_id: UUID) -> Inco
         bill_reference=payment.reference,
         payer_phone=payment.phone,
         payer_name=payment.payer_name,
+        reference_doubted=payment.amount > limit,
     )
 
 
-def _add(report: ImportReport, payment: StatementPayment, booking: Booking) -> None:
+def _add(report: ImportReport, payment: StatementPayment, booking: Booking, limit: Money) -> None:
     if booking is Booking.BOOKED:
         report.booked += 1
         report.booked_amount += payment.amount
+        if payment.amount > limit:
+            report.above_limit.append(payment.receipt)
     elif booking is Booking.CONFLICT:
         report.conflicts.append(payment.receipt)
     else:

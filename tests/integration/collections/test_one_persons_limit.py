@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from tests.integration.collections.feeds import TELL, paid, tell_by_statement
 from tests.integration.collections.office import ANNE, BEN
 from vault_core.collections.mirror_refresh import refresh_mirrors
 from vault_core.database import open_owner_engine
@@ -112,7 +113,9 @@ async def test_a_number_that_somebody_also_made_an_alias_is_that_number_whatever
     assert (await office.standing(by_number))[0] == "posted"
 
 
-@pytest.mark.parametrize("reference", ["0712000001", "000000021"])  # Jane has loans 11 and 21; loan and savings 21 have one number
+@pytest.mark.parametrize(
+    "reference", ["0712000001", "000000021"]
+)  # Jane has loans 11 and 21; loan and savings 21 have one number
 async def test_one_persons_alias_does_not_choose_among_accounts_of_one_reference_above_the_limit(office, reference):
     await refresh_mirrors(office.runtime, office.connections)
     await office.setting(assign_alone_up_to=Money.shillings(100))
@@ -126,3 +129,32 @@ async def test_one_persons_alias_does_not_choose_among_accounts_of_one_reference
     assert await office.standing(large) == ("suspense", True)
     [case] = await office.cases()
     assert "by the word of ops:anne alone" in case.evidence["reason"]
+
+
+async def test_a_statement_which_one_person_brings_names_no_account_above_that_persons_limit(office):
+    """Whoever imports a file may have edited it."""
+    await office.setting(assign_alone_up_to=Money.shillings(100))
+    now = office.runtime.clock.now()
+    known, unknown = paid("ABOVE00001", now, 100_01, reference=""), paid("ABOVE00002", now, 200_00, reference="000000012")
+    small = paid("BELOW00001", now, 100_00, reference="000000012")
+    await TELL["c2b"](office, known)
+    report = await tell_by_statement(office, paid(known.receipt, now, known.cents, reference="000000012"), unknown, small)
+    assert (report.booked, report.above_limit, report.known) == (2, [unknown.receipt], 1)
+    await office.settle()
+    assert await office.posted_to("loans", 12) == [(small.receipt, 100_00)]
+    assert [await office.standing(one.receipt) for one in (known, unknown)] == [("suspense", True)] * 2
+
+    await TELL["pull"](office, unknown)  # what M-Pesa itself says
+    await office.assign(known.receipt, "loan:000000012")
+    await office.approve(known.receipt)
+    await office.settle()
+    posted = await office.posted_to("loans", 12)
+    assert sorted(posted) == [(known.receipt, 100_01), (unknown.receipt, 200_00), (small.receipt, 100_00)]
+    assert await office.open_case_kinds() == []
+
+
+async def test_a_large_payments_reference_in_a_statement_that_contradicts_what_was_told_opens_a_case(office):
+    now = office.runtime.clock.now()
+    await TELL["c2b"](office, paid("ABOVE00003", now, 60_000_00))
+    await TELL["statement"](office, paid("ABOVE00003", now, 60_000_00, reference="000000012"))
+    assert "receipt_conflict" in await office.open_case_kinds()
