@@ -69,14 +69,6 @@ FROM = {
 ON_THE_WAY = ("vault_core/disbursements", "vault_core/postings", "vault_core/outbox", "vault_core/inbox", "vault_pipelines")
 OFF_THE_WAY = {
     **dict.fromkeys(ACTS, "test_deaths_at_acts.py"),
-    **dict.fromkeys(
-        (
-            "disbursements.hooks._look",
-            "disbursements.top_up_watch.compare_payoffs.take",
-            "disbursements.top_up_watch._of_partner",
-        ),
-        "opens a case by its subject, or puts off the next look: a look that is lost is made again and opens the same one",
-    ),
     "outbox.calls.offer_again": "makes due what Kafka did not take: without it the same is due after its lease",
     **dict.fromkeys(
         ("outbox.calls.record_failure", "vault_pipelines.streams.edge.Edge._record_failed_calls"),

@@ -35,8 +35,8 @@ async def go_on(day: Day) -> None:
     assert await end_halt(day.runtime, reason="float bought", actor="ops:asha") is not None
 
 
-async def start_sender(day: Day, database_url: str, batch: str, **settings: str) -> asyncio.subprocess.Process:
-    environment = {
+def sender_environment(day: Day, database_url: str) -> dict[str, str]:
+    return {
         "PATH": os.environ["PATH"],
         "VAULT_DATABASE_URL": database_url,
         "VAULT_KAFKA_BOOTSTRAP": "127.0.0.1:9",
@@ -44,9 +44,12 @@ async def start_sender(day: Day, database_url: str, batch: str, **settings: str)
         "VAULT_PUBLIC_URL": day.runtime.public_url,
         "VAULT_B2C_IN_FLIGHT": "16",
         "VAULT_B2C_PER_SECOND": "40",  # so that many are claimed and wait for their turn when the stop comes
-        **settings,
     }
-    command = (sys.executable, "-m", "tests.integration.disbursements.sender_process", batch)
+
+
+async def start_sender(day: Day, database_url: str, *batches: str, **settings: str) -> asyncio.subprocess.Process:
+    command = (sys.executable, "-m", "tests.integration.disbursements.sender_process", *batches)
+    environment = {**sender_environment(day, database_url), **settings}
     return await asyncio.create_subprocess_exec(*command, cwd=REPOSITORY, env=environment)
 
 
