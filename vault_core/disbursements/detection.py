@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import ApprovedLoan, LoanPage, MifosClient
 from vault_core.database import in_transaction
-from vault_core.disbursements.found_loans import insert_found, new_ones, with_phones
+from vault_core.disbursements.found_loans import insert_found, new_ones, those_readable
 from vault_core.disbursements.hooks import handle_mifos_events
 from vault_core.disbursements.sealed_credentials import note_opened, note_sealed
 from vault_core.disbursements.tranches import APPROVED
@@ -90,9 +90,9 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
         await refresh_products(runtime, connections, partner)
         read_at = runtime.clock.now()
         loans, unreadable = await _all_approved(client, partner)
-        found = await _take_in(runtime, client, partner_id, loans, read_at)
-        if unreadable:
-            error = f"{len(unreadable)} approved loans were not understood and are not paid: {'; '.join(unreadable)}"[:1000]
+        found, more = await _take_in(runtime, client, partner_id, loans, read_at)
+        if unreadable := [*unreadable, *more]:
+            error = f"{len(unreadable)} approved loans could not be read and are not paid: {'; '.join(unreadable)}"[:1000]
     except VaultError as failure:
         sealed = failure if isinstance(failure, SealBroken) else None
         error = f"{type(failure).__name__}: {failure}"[:1000]
@@ -154,17 +154,21 @@ def may_have_slipped(pages: Sequence[LoanPage]) -> bool:
 
 async def _take_in(
     runtime: Runtime, client: MifosClient, partner_id: UUID, loans: Sequence[ApprovedLoan], read_at: datetime
-) -> int:
+) -> tuple[int, list[str]]:
+    """How many were taken in, and what of the others could not be read."""
+
     async def unknown(connection: AsyncConnection) -> list[ApprovedLoan]:
         return await new_ones(connection, runtime, partner_id, loans, read_at=read_at)
 
     new = await in_transaction(runtime.engine, unknown) if loans else []
     found = 0
+    unreadable: list[str] = []
     for start in range(0, len(new), PAGE):
-        with_phone = await with_phones(client, new[start : start + PAGE])
+        readable, failed = await those_readable(client, new[start : start + PAGE])
+        unreadable += failed
 
-        async def insert(connection: AsyncConnection, part: Any = with_phone) -> dict[int, UUID]:
+        async def insert(connection: AsyncConnection, part: Any = readable) -> dict[int, UUID]:
             return await insert_found(connection, runtime, partner_id, part, "poll")
 
         found += len(await in_transaction(runtime.engine, insert))
-    return found
+    return found, unreadable

@@ -17,7 +17,7 @@ from vault_core.disbursements.eligibility import Held, HeldFor, LoanDays, LoanFa
 from vault_core.disbursements.holding import next_look
 from vault_core.disbursements.tranches import NoPart, Part, PartFound, WrongState, part_of
 from vault_core.disbursements.undone_disbursals import tell_undone
-from vault_core.errors import NotFound
+from vault_core.errors import LoginRefused, NotFound, Unreachable, VaultError
 from vault_core.runtime import Runtime
 
 FoundBy = Literal["poll", "hook"]
@@ -121,21 +121,40 @@ async def with_phones(client: MifosClient, loans: Sequence[ApprovedLoan], *, num
     Raises what reads raise.
     """
     turns = asyncio.Semaphore(_CLIENT_READS_AT_ONCE)
+    return list(await asyncio.gather(*(_read(client, turns, loan, number) for loan in loans)))
 
-    async def read(listed: ApprovedLoan) -> FoundLoan:
-        async with turns:
-            in_parts = listed.multi_disburse and not listed.tranches
-            loan = await client.loan(listed.id) if in_parts or (listed.top_up and listed.payoff is None) else listed
-        if loan.client_id is None or loan.group:
+
+async def those_readable(client: MifosClient, loans: Sequence[ApprovedLoan]) -> tuple[list[FoundLoan], list[str]]:
+    """As `with_phones`, of those that can be read, and of each other one why not: it must hold back none.
+
+    Raises what stands in the way of all: Unreachable, LoginRefused.
+    """
+    turns = asyncio.Semaphore(_CLIENT_READS_AT_ONCE)
+
+    async def one(loan: ApprovedLoan) -> FoundLoan | str:
+        try:
+            return await _read(client, turns, loan, 1)
+        except (Unreachable, LoginRefused):
+            raise
+        except VaultError as error:
+            return f"loan {loan.account_no}: {error}"
+
+    read = await asyncio.gather(*map(one, loans))
+    return [each for each in read if isinstance(each, FoundLoan)], [each for each in read if isinstance(each, str)]
+
+
+async def _read(client: MifosClient, turns: asyncio.Semaphore, listed: ApprovedLoan, number: int) -> FoundLoan:
+    async with turns:
+        in_parts = listed.multi_disburse and not listed.tranches
+        loan = await client.loan(listed.id) if in_parts or (listed.top_up and listed.payoff is None) else listed
+    if loan.client_id is None or loan.group:
+        return FoundLoan(loan, None, number)
+    async with turns:
+        try:
+            person = await client.client(loan.client_id)
+            return FoundLoan(loan, person.mobile_no, number, person.active)
+        except NotFound:
             return FoundLoan(loan, None, number)
-        async with turns:
-            try:
-                person = await client.client(loan.client_id)
-                return FoundLoan(loan, person.mobile_no, number, person.active)
-            except NotFound:
-                return FoundLoan(loan, None, number)
-
-    return await asyncio.gather(*(read(loan) for loan in loans))
 
 
 async def insert_found(

@@ -10,9 +10,10 @@ from tests.integration.disbursements.test_unposted_loans import by_hand
 from vault_core.clients.mifos import CoreWrite, MifosClient, Posted
 from vault_core.clients.mifos_session import MifosSession
 from vault_core.disbursements import detection
+from vault_core.errors import RemoteBusy, RemoteRefusal, VaultError
 from vault_core.outcome import Outcome, Unknown
 
-LEGACY = {"legacy": True}
+LEGACY = {"legacy": True, "takes_external_ids": False}
 
 
 @pytest.fixture
@@ -79,11 +80,33 @@ async def test_a_row_that_cannot_be_read_is_told_and_holds_back_no_other(open_da
         (report,) = await day.poll()
         assert (report.approved, report.found) == (1, 1)
         (partner,) = await day.rows("SELECT last_poll_error FROM partners")
-        assert "1 approved loans were not understood and are not paid: loan 1: netDisbursalAmount" in partner["last_poll_error"]
+        assert "1 approved loans could not be read and are not paid: loan 1: netDisbursalAmount" in partner["last_poll_error"]
         monkeypatch.setattr(MifosSession, "get", real)
         await day.poll()
         assert set(await day.states()) == {1, 2}
         assert (await day.rows("SELECT last_poll_error FROM partners"))[0]["last_poll_error"] is None
+
+
+@pytest.mark.parametrize("failure", [RemoteRefusal("hidden", code="error.msg.loan.id.invalid"), RemoteBusy("HTTP 500")])
+async def test_a_top_up_whose_older_loan_cannot_be_read_is_told_and_holds_back_no_other(
+    open_day, monkeypatch: pytest.MonkeyPatch, failure: VaultError
+) -> None:
+    older, top_up = loan(7, 1_000_000, client=1, status=300), loan(1, 2_000_000, topup_of=7)
+    async with open_day([older, top_up, loan(2)], [client(1), client(2)]) as day:
+        real = MifosSession.get
+
+        async def refused(self: MifosSession, path: str, params: Any = None) -> Any:
+            if path.endswith("/template"):
+                raise failure
+            return await real(self, path, params)
+
+        monkeypatch.setattr(MifosSession, "get", refused)
+        (report,) = await day.poll()
+        assert (report.approved, report.found, await day.states()) == (2, 1, {2: "ready"})
+        assert "1 approved loans could not be read and are not paid: loan 000000001" in (report.error or "")
+        monkeypatch.setattr(MifosSession, "get", real)
+        await day.poll()
+        assert set(await day.states()) == {1, 2}
 
 
 async def test_a_whole_day_against_a_server_before_1_9(open_day) -> None:
