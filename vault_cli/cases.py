@@ -1,7 +1,7 @@
 """`vault cases`: what a person must see, and what people do about it."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -155,8 +155,7 @@ def _print_list(found: list[OpenCase], names: dict[UUID, str], now: datetime) ->
             f"{short_id(case.id)}  {shown(case.opened_at)} ({_age(now - case.opened_at)})  {_name(case, names) or '-'}  "
             f"[bold]{case.kind}[/]{amount}  {escape(case.subject + owner)}"
         )
-        for key, value in case.evidence.items():
-            console.print(f"    {escape(f'{key}: {value}')}")
+        _print_evidence(case.evidence)
     old = [sum(now - case.opened_at > age for case in found) for age in (_DAY, 7 * _DAY)]
     console.print(f"{len(found)} open, {old[0]} for more than a day, {old[1]} for more than a week")
 
@@ -176,8 +175,16 @@ def _print_head(case: Case, now: datetime) -> None:
     for name, value in lines.items():
         if value:
             console.print(f"[bold]{name:<8}[/]{escape(value)}")
-    for key, value in case.evidence.items():
-        console.print(f"    {escape(f'{key}: {value}')}")
+    _print_evidence(case.evidence)
+
+
+def _print_evidence(evidence: Mapping[str, Any]) -> None:
+    """A line a fact; of a list of facts (candidates, say) a line each."""
+    for key, value in evidence.items():
+        each = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+        console.print(f"    {escape(key if each else f'{key}: {value}')}{':' if each else ''}")
+        for part in each:
+            console.print(f"        {escape(', '.join(f'{name} {told}' for name, told in part.items()))}")
 
 
 def _told(closing: Closing) -> str:
