@@ -212,11 +212,17 @@ class CommandRow:
 
 @dataclass(slots=True)
 class MifosHost:
-    """One server with one tenant. `legacy` behaves as before 1.9."""
+    """One server with one tenant. `legacy` behaves as before 1.9, `oldest` as 1.4 did.
+
+    Those took external ids of loan transactions too, without paths to find them by; `takes_external_ids` False is a core that
+    was changed to refuse them.
+    """
 
     name: str
     tenant: str = "default"
     legacy: bool = False
+    oldest: bool = False
+    takes_external_ids: bool = True
     html: bool = False
     nets_top_ups: bool = True  # older servers do; newer ones take the older loan off only when the top-up is disbursed
     away: bool = False  # a gateway answers 503 for it

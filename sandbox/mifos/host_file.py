@@ -37,18 +37,23 @@ _PHONE_FAULTS = (
     "oauth_token_dies",
     "html_answer",
 )
-_HOST_KEYS = {
+_PLAIN_OPTIONS = (
     "tenant",
     "legacy",
+    "oldest",
+    "takes_external_ids",
     "html",
     "away",
     "nets_top_ups",
     "savings_external_ids",
+    "b2c_short_code",
+    "sms_user",
+)
+_HOST_KEYS = {
+    *_PLAIN_OPTIONS,
     "business_date",
     "maker_checker",
     "closed_days",
-    "b2c_short_code",
-    "sms_user",
     "users",
     "payment_types",
     "products",
@@ -82,9 +87,10 @@ def _new_host(world: World, name: str) -> MifosHost:
 
 
 def _set_options(host: MifosHost, wish: dict[str, Any]) -> None:
-    for option in ("tenant", "legacy", "html", "away", "nets_top_ups", "savings_external_ids", "b2c_short_code", "sms_user"):
+    for option in _PLAIN_OPTIONS:
         if option in wish:
             setattr(host, option, wish[option])
+    host.legacy = host.legacy or host.oldest
     if "business_date" in wish:
         host.business_date = _day(wish["business_date"])
     if "maker_checker" in wish:

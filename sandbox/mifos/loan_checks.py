@@ -64,7 +64,7 @@ def check_new_external_id(host: MifosHost, body: dict[str, Any], *, disbursal: b
         raise integrity(Fault(text, f"error.msg.loan.{kind}.unknown.data.integrity.issue", None))
     if wanted not in host.transaction_external_ids:
         return
-    if disbursal:
+    if disbursal and not host.legacy:
         text = f"Disbursement: externalId `{wanted}` already exists"
         raise integrity(Fault(text, "error.msg.loan.disbursement.duplicate.externalId", "externalId", (wanted,)))
     text = "Failed data validation due to: value.must.be.unique."

@@ -102,7 +102,7 @@ def undo_approval(_host: MifosHost, loan: Loan, _body: dict[str, Any], _today: d
 def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
     """200 to 300. A tranche loan has no guard against a disbursal too many, as the real server has none."""
     payload = Payload(body, "loan.disbursement")
-    payload.only(_DISBURSE if host.legacy else {*_DISBURSE, "externalId"})
+    payload.only({*_DISBURSE, "externalId"} if host.takes_external_ids else _DISBURSE)
     day = payload.day("actualDisbursementDate")
     amount = payload.amount("transactionAmount", required=False)
     payload.texts()
@@ -179,10 +179,15 @@ def undo_last_disbursal(_host: MifosHost, loan: Loan, body: dict[str, Any], toda
     return _result(loan, {"undolastdisbursal": "true", "disbursedAmount": number(loan.principal_cents), **note})
 
 
+def refuse_unknown_keys(host: MifosHost, body: dict[str, Any]) -> None:
+    """Unknown keys of a repayment are refused before the loan is looked for, as on the real server."""
+    Payload(body, "loan.transaction").only({*_REPAY, "externalId"} if host.takes_external_ids else _REPAY)
+
+
 def repay(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Result:
     """Books a repayment; too much is taken and makes the loan overpaid."""
+    refuse_unknown_keys(host, body)
     payload = Payload(body, "loan.transaction")
-    payload.only(_REPAY if host.legacy else {*_REPAY, "externalId"})
     day = payload.day("transactionDate")
     cents = payload.cents("transactionAmount")
     payload.texts()
@@ -198,17 +203,17 @@ def repay(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> Res
     settle_status(loan)
     changes = {"transactionDate": body["transactionDate"], "transactionAmount": str(body["transactionAmount"])}
     changes |= payload.echo("locale", "dateFormat", "paymentTypeId", "note", "externalId", *PAYMENT_TEXTS)
-    return _transaction_result(loan, transaction, changes)
+    return _transaction_result(host, loan, transaction, changes)
 
 
-def reverse(_host: MifosHost, loan: Loan, body: dict[str, Any], today: date, *, transaction_id: int) -> Result:
+def reverse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date, *, transaction_id: int) -> Result:
     """Undoes one repayment (an adjustment to zero). Its external id stays burnt."""
     transaction = next(each for each in loan.transactions if each.id == transaction_id)
     transaction.reversed_on, transaction.manually_reversed = today, True
     settle_status(loan)
     changes = {"transactionDate": body.get("transactionDate"), "transactionAmount": str(body.get("transactionAmount", 0))}
     changes |= {name: body[name] for name in ("locale", "dateFormat") if name in body}
-    return _transaction_result(loan, transaction, changes)
+    return _transaction_result(host, loan, transaction, changes)
 
 
 def _plan_tranches(host: MifosHost, loan: Loan, body: dict[str, Any]) -> None:
@@ -274,8 +279,8 @@ def _result(loan: Loan, changes: Result, sub_resource: LoanTransaction | None = 
     return result
 
 
-def _transaction_result(loan: Loan, transaction: LoanTransaction, changes: Result) -> Result:
+def _transaction_result(host: MifosHost, loan: Loan, transaction: LoanTransaction, changes: Result) -> Result:
     result = {**_owner(loan), "resourceId": transaction.id, "changes": changes}
-    if transaction.external_id:
+    if transaction.external_id and not host.legacy:
         result["resourceExternalId"] = transaction.external_id
     return result

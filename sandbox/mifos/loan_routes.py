@@ -95,6 +95,8 @@ async def _run(
         refusal = missing
 
         def fail() -> dict[str, Any]:
+            if action == "REPAYMENT":
+                loan_commands.refuse_unknown_keys(caller.host, given)
             raise refusal
 
         return await run_command(caller, Command(action, "LOAN", "loan:none", given, fail))

@@ -50,7 +50,7 @@ async def _route(caller: Caller, path: str) -> Answer | Dropped:
     request = caller.request
     if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
         return spring(415, "Unsupported Media Type", request.path)
-    if caller.host.legacy and "/external-id/" in path:
+    if (caller.host.legacy and "/external-id/" in path) or (caller.host.oldest and "/businessdate" in path):
         return spring(404, "Not Found", request.path)
     known = False
     for method, pattern, name, handler in _ROUTES:

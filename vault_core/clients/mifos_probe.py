@@ -28,12 +28,14 @@ async def find_capabilities(session: MifosSession) -> MifosCapabilities:
 
     Raises LoginRefused, RemoteRefusal (a permission is missing), NotUnderstood, Unreachable or RemoteBusy.
     """
+    paths = await _knows_external_id_paths(session)
     return MifosCapabilities(
         status_filter=await _filters_by_status(session),
         idempotency=await _replays_keys(session),
-        loan_external_ids=await _knows_external_id_paths(session),
-        savings_external_ids=await _takes_savings_external_ids(session),
+        loan_external_ids=paths or await _takes_external_id(session, _REPAYMENT, "repayment"),
+        savings_external_ids=await _takes_external_id(session, _DEPOSIT, "deposit"),
         version=await _version(session),
+        external_id_paths=paths,
     )
 
 
@@ -70,14 +72,14 @@ async def _replays_keys(session: MifosSession) -> bool:
 
 
 async def _knows_external_id_paths(session: MifosSession) -> bool:
-    """Whether /loans/external-id/... is a path of this server; transactions took external ids in the same release (1.9.0)."""
+    """Whether /loans/external-id/... is a path of this server (since 1.9.0)."""
     answer = await session.answer("GET", f"/loans/external-id/probe-{uuid4()}")
     return "external.id" in _error(answer)[0]
 
 
-async def _takes_savings_external_ids(session: MifosSession) -> bool:
-    """Whether a deposit may carry an external id; a server that does not know it refuses the parameter before all else."""
-    answer = await _refused(session, _DEPOSIT, "deposit", {**_EMPTY, "externalId": f"probe-{uuid4()}"}, None)
+async def _takes_external_id(session: MifosSession, path: str, command: str) -> bool:
+    """Whether such a write may carry an external id; a server that does not know it refuses the parameter before all else."""
+    answer = await _refused(session, path, command, {**_EMPTY, "externalId": f"probe-{uuid4()}"}, None)
     return _error(answer)[0] != "error.msg.parameter.unsupported"
 
 

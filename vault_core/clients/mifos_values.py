@@ -28,13 +28,18 @@ class MifosLogin:
 
 @dataclass(frozen=True, slots=True)
 class MifosCapabilities:
-    """What this server can do, as found by asking it (MifosClient.probe); never assumed from a version."""
+    """What this server can do, as found by asking it (MifosClient.probe); never assumed from a version.
+
+    Loan transactions took external ids long before there were paths to find them by (`external_id_paths`): there they only keep
+    a second posting out.
+    """
 
     status_filter: bool
     idempotency: bool
     loan_external_ids: bool
     savings_external_ids: bool
     version: str | None = None
+    external_id_paths: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -44,12 +49,14 @@ class MifosCapabilities:
     def from_json(cls, stored: Mapping[str, Any]) -> "MifosCapabilities":
         """Reads what `to_json` made. A missing feature counts as absent: that is the careful side."""
         version = stored.get("version")
+        paths = stored.get("external_id_paths", stored.get("loan_external_ids"))  # once kept as one finding
         return cls(
             status_filter=stored.get("status_filter") is True,
             idempotency=stored.get("idempotency") is True,
             loan_external_ids=stored.get("loan_external_ids") is True,
             savings_external_ids=stored.get("savings_external_ids") is True,
             version=str(version) if version is not None else None,
+            external_id_paths=paths is True,
         )
 
 

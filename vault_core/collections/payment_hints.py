@@ -1,7 +1,8 @@
 """Which payment a web hook of Mifos X hints at: made, or corrected. A hint only: the account is read before anything follows.
 
 Hooks are unsigned, unordered and sent for failed commands too (reference/fineract.md sections 7 and 11), so only a body that
-names a resource in its response counts. Header names differ between servers (X-Fineract-*, X-Mifos-*).
+names a resource in its response counts. Header names differ between servers (X-Fineract-*, X-Mifos-*). The oldest (1.4) send the
+response alone, and say in the headers what it is about.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ def read_payment_hook(headers: Mapping[str, str], body: bytes) -> PaymentHint | 
     names = {name.lower(): value for name, value in headers.items()}
     event = (_word(sent, names, "entity"), _word(sent, names, "action"))
     kind = _MADE.get(event) or _CORRECTED.get(event)
-    response, request = sent.get("response"), sent.get("request")
+    response, request = sent.get("response", sent), sent.get("request")
     if kind is None or not isinstance(response, dict):
         return None
     account_id, transaction_id = (_identifier(response.get(key)) for key in (_ACCOUNT_KEY[kind], "resourceId"))

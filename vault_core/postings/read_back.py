@@ -43,7 +43,7 @@ async def read_back(client: MifosClient, capabilities: MifosCapabilities, postin
         return judge_transactions(posting, account.transactions)
     loan = await client.loan(posting.account_id)
     seen = judge_transactions(posting, loan.transactions)
-    if isinstance(seen, Absent) and capabilities.loan_external_ids and not posting.top_up:
+    if isinstance(seen, Absent) and capabilities.external_id_paths and not posting.top_up:
         # An undone transaction leaves the loan's list but keeps its external id (reference/fineract.md section 11).
         hidden = await client.loan_transaction_by_external_id(posting.account_id, posting.external_id)
         seen = seen if hidden is None else judge_transactions(posting, [hidden])

@@ -186,12 +186,15 @@ async def test_an_old_server_is_found_out_and_still_gives_only_approved_loans(sa
     await control("setup", {"mifos": {"alpha": {**world, "loans": [*world["loans"], active]}}})
     core = client_of(sandbox, http)
     found = await core.probe()
-    assert (found.status_filter, found.idempotency, found.loan_external_ids, found.savings_external_ids) == (
+    assert (found.status_filter, found.idempotency, found.external_id_paths, found.savings_external_ids) == (
         False,
         False,
         False,
         False,
     )
+    assert found.loan_external_ids
+    await control("setup", {"mifos": {"alpha": {"takes_external_ids": False}}})
+    assert not (await core.probe()).loan_external_ids
     assert [loan.id for loan in (await core.approved_loans(found, offset=0)).loans] == [1]
     mistaken = MifosCapabilities(status_filter=True, idempotency=False, loan_external_ids=False, savings_external_ids=False)
     assert [loan.id for loan in (await core.approved_loans(mistaken, offset=0)).loans] == [1]

@@ -58,7 +58,9 @@ NO_SUCH_RECEIPT = "XX00000000"
 ANSWERS = (*("accept",) * 4, "lost on the way", "delayed", "lost on the way back", "spike arrest", "dies before", "dies after")
 POSTINGS = (*("post",) * 3, "lost on the way back", "425 for ever", "locked", "conflict", "dies before", "dies after")
 SERVERS = (
-    MifosCapabilities(status_filter=True, idempotency=True, loan_external_ids=True, savings_external_ids=True),
+    MifosCapabilities(
+        status_filter=True, idempotency=True, loan_external_ids=True, savings_external_ids=True, external_id_paths=True
+    ),
     MifosCapabilities(status_filter=False, idempotency=False, loan_external_ids=False, savings_external_ids=False),
 )
 ACTS: dict[str, Callable[..., Awaitable[Any]]] = {

@@ -131,7 +131,7 @@ async def test_the_receipt_the_phone_and_our_id_stand_in_mifos(open_day) -> None
 
 
 async def test_an_old_server_is_posted_to_without_keys_and_read_back_by_receipt(open_day) -> None:
-    async with open_day([loan(1)], legacy=True) as day:
+    async with open_day([loan(1)], legacy=True, takes_external_ids=False) as day:
         await paid(day)
         await day.faults(mifos_500_after_posting={"units": ["loan:1"]})
         for _ in range(3):

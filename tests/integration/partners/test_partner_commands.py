@@ -50,6 +50,7 @@ def test_a_partner_is_added_shown_limited_paused_and_resumed(vault, partner_file
         "loan_external_ids": True,
         "savings_external_ids": True,
         "version": None,
+        "external_id_paths": True,
     }
     assert {"c2b_validation", "c2b_confirmation", "b2c_result", "b2c_timeout", "mifos_hook"} <= shown["callback_urls"].keys()
     assert shown["contacts"] == [{"role": "operations", "name": "A. P.", "phone": "***678"}]

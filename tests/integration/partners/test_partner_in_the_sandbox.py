@@ -78,7 +78,8 @@ async def test_a_partner_on_a_new_mifos_is_taken_in_and_its_urls_are_known_outsi
 async def test_what_an_old_mifos_cannot_do_is_found_and_not_assumed(runtime, at):
     partner = await register_partner(runtime, at("elder"), actor="a")
     capabilities = partner.mifos_capabilities
-    assert (capabilities.status_filter, capabilities.idempotency, capabilities.loan_external_ids) == (False, False, False)
+    assert (capabilities.status_filter, capabilities.idempotency, capabilities.external_id_paths) == (False, False, False)
+    assert capabilities.loan_external_ids
 
 
 async def test_a_host_that_shows_a_web_page_is_no_mifos(runtime, at):

@@ -274,13 +274,17 @@ def test_a_server_before_1_9_ignores_status_and_knows_sql_search(old):
     assert [loan["id"] for loan in found["pageItems"]] == [1]
 
 
-def test_a_server_before_1_9_has_no_keys_and_no_external_ids(old):
-    refused = disburse(old, host="old")
-    assert refused.json()["errors"][0]["userMessageGlobalisationCode"] == "error.msg.parameter.unsupported"
-    first = disburse(old, host="old", external_id=None)
+def test_a_server_before_1_9_has_no_keys_and_takes_external_ids_without_finding_by_them(old):
+    first = disburse(old, host="old")
     assert (first.status_code, "subResourceId" in first.json()) == (200, False)
     assert disburse(old, host="old", external_id=None).status_code == 400
     assert old.mifos("GET", "/loans/external-id/loan-2", host="old").status_code == 404
+
+
+def test_a_changed_core_refuses_external_ids(old):
+    old.setup(mifos={"old": {"takes_external_ids": False}})
+    refused = disburse(old, host="old")
+    assert refused.json()["errors"][0]["userMessageGlobalisationCode"] == "error.msg.parameter.unsupported"
 
 
 def test_a_new_server_takes_external_ids_of_deposits_once(core):

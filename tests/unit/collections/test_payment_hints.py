@@ -45,6 +45,8 @@ def test_payments_and_corrections_are_told_apart(entity, action, response, kind,
     assert hint == PaymentHint(kind, 7, 9, corrected, None, None)
     headers = {"X-Mifos-Entity": entity.lower(), "X-Mifos-Action": action.lower()}
     assert read_payment_hook(headers, body(None, None, response)) == hint
+    assert read_payment_hook(headers, json.dumps(response).encode()) == hint  # of 1.4: the response alone
+    assert read_payment_hook({}, json.dumps(response).encode()) is None
 
 
 @pytest.mark.parametrize(
