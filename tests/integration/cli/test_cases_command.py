@@ -61,7 +61,7 @@ async def test_open_cases_are_listed_oldest_first_and_closed_ones_are_not(
     shown = run_cases(database_url, tmp_path / "home", "--kind", "payout_failed").stdout
     assert "KES 50.00" in shown
     assert "message 2" not in shown
-    assert "account 0012, score 65" in run_cases(database_url, tmp_path / "home", "--kind", "sms_unknown").stdout
+    assert "score 65, account 0012" in run_cases(database_url, tmp_path / "home", "--kind", "sms_unknown").stdout
 
 
 async def test_a_partner_that_does_not_exist_is_said_so(runtime: Runtime, database_url, tmp_path) -> None:
