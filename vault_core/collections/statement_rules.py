@@ -18,6 +18,7 @@ _OF_CUSTOMERS = re.compile(
     r"pay ?bill|pay utility|pay merchant|customer.*merchant payment|^merchant payment|buy ?goods", re.IGNORECASE
 )
 _NEVER = re.compile(r"revers|charge|\bfees?\b|withdraw", re.IGNORECASE)
+_BEFORE_PAYER = re.compile(r" from |\bAcc\.")
 _ACCOUNT = re.compile(r"\bAcc\.\s*(.+)")  # "Pay Bill from 25471****126 - JANE DOE Acc. 0012"
 _TIMES = ("%Y-%m-%d %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M", "%d-%m-%Y %H:%M", "%d/%m/%Y %H:%M")
 _FIRST_YEAR = 2007
@@ -78,7 +79,7 @@ def _read(row: StatementRow) -> StatementPayment | NoPayment:
         return NoPayment(f"{status.lower()[:30]} transactions")
     at = _moment(row.text(columns.COMPLETED_AT), receipt)
     kind = row.text(columns.REASON)
-    named = kind or details.partition(" from ")[0]  # behind it stands what the payer typed, which may be "school fee"
+    named = kind or _BEFORE_PAYER.split(details, 1)[0]  # behind it stands what the payer typed, which may be "school fee"
     if paid_in is None or paid_in <= ZERO or not _OF_CUSTOMERS.search(named) or _NEVER.search(named):
         return NoPayment(kind[:60] or "of no stated kind")
     if row.text(columns.CURRENCY).upper() not in {"", "KES"}:

@@ -142,6 +142,10 @@ def test_kind_and_reference_are_read_from_the_details_where_their_columns_are_mi
     )
     assert isinstance(first, StatementPayment)
     assert first.reference == "school fee"
+    payerless = line(reason="", reference="", details="Pay Bill Online Acc. school fee")
+    [second] = read(f"{HEAD}{COLUMNS}\n{payerless}\n")
+    assert isinstance(second, StatementPayment)
+    assert second.reference == "school fee"
     short = "Receipt No.,Completion Time,Initiation Time,Details,Transaction Status,Paid In,Withdrawn,Balance,Other Party Info"
     row = 'SKE7AB12C3,22-09-2026 14:03:11,x,"Pay Bill from 2547****678 - Acc. R-000001",Completed,"1,053.00",,1.00,2547****678 - ANN'
     charge = "SKE7AB12C4,22-09-2026 14:05:00,x,Pay Bill Charge,Completed,1.00,,0.00,"
