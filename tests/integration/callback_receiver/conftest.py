@@ -45,13 +45,16 @@ _ADD_TOKEN = text("INSERT INTO callback_tokens (token_hash, partner_id, purpose)
 class ReceiverProcess:
     """A granian process serving the receiver; its log is a file."""
 
-    def __init__(self, environment: dict[str, str], log_file: Path) -> None:
+    def __init__(
+        self, environment: dict[str, str], log_file: Path, application: str = "callback_receiver.app:application"
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = log_file
         self.environment = environment
+        self.application = application
         self.start()
 
     def start(self) -> None:
@@ -70,7 +73,7 @@ class ReceiverProcess:
                     "127.0.0.1",
                     "--port",
                     str(self.port),
-                    "callback_receiver.app:application",
+                    self.application,
                 ],
                 env=self.environment,
                 stdout=log,

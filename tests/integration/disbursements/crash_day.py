@@ -84,6 +84,7 @@ class MovedClock:
 
     passed: timedelta
     teller: int | None = None  # where it tells, line by line, how much has passed: a process that is killed can tell no more
+    file: Path | None = None  # where it stands for other processes: the receiver's clock is moved by it (moved_receiver.py)
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.passed
@@ -92,6 +93,13 @@ class MovedClock:
         self.passed += timedelta(seconds=seconds)
         if self.teller is not None:
             os.write(self.teller, f"{self.passed.total_seconds()}\n".encode())
+        self.show()
+
+    def show(self) -> None:
+        if self.file is not None:
+            written = self.file.with_suffix(".new")
+            written.write_text(str(self.passed.total_seconds()))
+            written.replace(self.file)  # it is read, and this process killed, at any moment
 
 
 @dataclass(frozen=True)
@@ -236,6 +244,7 @@ def work_in_child(
     states: Path | None = None,
     patient: bool,
     duty: Duty = PAYOUTS,
+    clock_file: Path | None = None,
 ) -> Ended:
     """A forked process works with the settings of `environment` and this wish of a fault point, and its end is waited for."""
     reader, writer = os.pipe()
@@ -244,7 +253,8 @@ def work_in_child(
         code = 1
         try:
             os.close(reader)
-            clock = MovedClock(passed, writer)
+            clock = MovedClock(passed, writer, clock_file)
+            clock.show()
             asyncio.run(_work({**environment, "VAULT_FAULT_POINT": wish}, sandbox, clock, duty, states, patient=patient))
             code = 0
         except BaseException:  # noqa: BLE001 - the edge of the child: its test sees that it failed, and this says why

@@ -24,6 +24,7 @@ from tests.integration.callback_receiver.conftest import ReceiverProcess
 from tests.integration.disbursements.conftest import SHORT_CODE, client, lender_file, loan, world
 from tests.integration.disbursements.crash_day import PACE, Ended, truth_of, work_in_child
 from tests.integration.disbursements.fault_places import commits_in
+from tests.integration.disbursements.moved_receiver import CLOCK_FILE, MOVED_RECEIVER
 from tests.integration.disbursements.test_deaths_at_acts import ACTS
 from tests.sandbox_process import start_sandbox
 from vault_core.database import open_sync_engine
@@ -113,6 +114,7 @@ class CrashDay:
     sandbox: str
     receiver: ReceiverProcess
     hook_token: str
+    clock_file: Path
     passed: timedelta = timedelta(seconds=10)
     loans: dict[int, list[int]] = field(default_factory=dict)  # what each is to be paid, in cents
 
@@ -133,7 +135,15 @@ class CrashDay:
         return [number]
 
     def work(self, wish: str = "", *, patient: bool = True, states: Path | None = None) -> Ended:
-        ended = work_in_child(self.environment, self.sandbox, self.passed, wish=wish, patient=patient, states=states)
+        ended = work_in_child(
+            self.environment,
+            self.sandbox,
+            self.passed,
+            wish=wish,
+            patient=patient,
+            states=states,
+            clock_file=self.clock_file,
+        )
         self.passed = ended.passed + timedelta(seconds=5)
         return ended
 
@@ -233,9 +243,10 @@ def crash_day(owner_url: str, tmp_path: Path) -> Iterator[CrashDay]:
             "VAULT_MASTER_KEY": f"test:{KEY}",
         }
         token = asyncio.run(open_lender(environment, sandbox))
-        receiver = ReceiverProcess({**os.environ, **environment}, tmp_path / "receiver.log")
+        at_its_time = {**os.environ, **environment, CLOCK_FILE: str(clock_file := tmp_path / "passed")}
+        receiver = ReceiverProcess(at_its_time, tmp_path / "receiver.log", MOVED_RECEIVER)
         try:
-            yield CrashDay({**environment, "VAULT_PUBLIC_URL": receiver.url}, owner_url, sandbox, receiver, token)
+            yield CrashDay({**environment, "VAULT_PUBLIC_URL": receiver.url}, owner_url, sandbox, receiver, token, clock_file)
         finally:
             receiver.stop()
 
