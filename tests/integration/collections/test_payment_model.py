@@ -50,6 +50,7 @@ _WAITING = text(
     "SELECT c.receipt, d.proposed_by FROM collection_decisions d JOIN collections c ON c.id = d.collection_id"
     " WHERE d.partner_id = :id AND d.state = 'proposed' ORDER BY c.receipt"
 )
+_FAILED_UNHEARD = text("SELECT id FROM reversal_requests WHERE partner_id = :id AND state = 'failed' AND result_event_id IS NULL")
 _OPEN = text("SELECT c.receipt FROM collection_decisions d JOIN collections c ON c.id = d.collection_id WHERE d.partner_id = :id AND d.state = 'approved'")  # fmt: skip
 
 
@@ -199,6 +200,10 @@ class Paying(Telling):
             if row.state == "reversed":
                 assert bank.given_back(row.receipt) == 1
                 assert standing == ZERO
+
+        given = {asked.reference for asked in bank.asked if asked.code == "0"}
+        unheard = {row.id.hex for row in await self._rows(_FAILED_UNHEARD)}
+        assert not given & unheard, "called failed by no word of M-Pesa, and it was given back"
 
     async def _is_being_moved(self, row: Any) -> bool:
         """Whether its undoing may have reached Mifos X, and either the answer is still asked for or a person was told."""
