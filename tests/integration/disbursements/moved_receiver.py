@@ -22,4 +22,4 @@ class _Clock:
 
 application = app.application
 if CLOCK_FILE in os.environ:  # it is the receiver's process, not the test's
-    app.SystemClock = lambda _offset: _Clock(Path(os.environ[CLOCK_FILE]))  # type: ignore[attr-defined]
+    app.SystemClock = lambda _offset: _Clock(Path(os.environ[CLOCK_FILE]))  # type: ignore[attr-defined, assignment, misc]
