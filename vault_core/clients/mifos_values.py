@@ -30,7 +30,7 @@ class MifosLogin:
 class MifosCapabilities:
     """What this server can do, as found by asking it (MifosClient.probe); never assumed from a version.
 
-    Loan transactions took external ids long before there were paths to find them by (`external_id_paths`): there they only keep
+    Loan transactions took external ids long before there were paths to find them by (`external_id_paths`): there they keep
     a second posting out.
     """
 
