@@ -18,8 +18,8 @@ from vault_pipelines.streams.edge import MAY_PASS, CallHandler, Edge, Message, c
 
 log = structlog.get_logger(__name__)
 
-SMALLEST_GROUP, LARGEST_GROUP = 10, 40  # calls that share a claim, if so many wait
-SIDE_BY_SIDE = 4  # groups of a partner under way at once
+SMALLEST_GROUP, LARGEST_GROUP = 40, 80  # calls that share a claim, if so many wait
+SIDE_BY_SIDE = 2  # groups of a partner under way at once
 _SLOW_AFTER = 5.0  # seconds: a group that takes longer waits for some slow call, and makes room for the next one
 _MOST_GROUPS = 16  # of a partner, the slow ones among them
 _MOST_WAITING = 10_000  # of a partner; what is beyond them the relay offers again
