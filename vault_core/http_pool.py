@@ -49,9 +49,10 @@ class Fetched:
 class PooledTransport(httpx.AsyncBaseTransport):
     """Sends each request on a connection of one pool. For one event loop; opened by the first request."""
 
-    def __init__(self) -> None:
-        """Raises ConfigurationError for a proxy in the environment that cannot be used."""
+    def __init__(self, certificates: ssl.SSLContext | None = None) -> None:
+        """Believes `certificates`, None: the machine's. Raises ConfigurationError for a proxy that cannot be used."""
         self._session: aiohttp.ClientSession | None = None
+        self._own_certificates = certificates
         self._proxies = Proxies.of_environment()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -131,7 +132,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     @cached_property
     def _certificates(self) -> ssl.SSLContext:
-        return httpx.create_ssl_context()  # reads the machine's: slow, so once, and not before it is needed
+        # The machine's are slow to read, so once, and not before they are needed.
+        return self._own_certificates or httpx.create_ssl_context()
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -148,8 +150,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
 class PooledClient(httpx.AsyncClient):
     """httpx's client on one pool of connections, at which exchanges can also be made without httpx."""
 
-    def __init__(self, *, timeout: float | httpx.Timeout) -> None:
-        self.pool = PooledTransport()
+    def __init__(self, *, timeout: float | httpx.Timeout = 10.0, certificates: ssl.SSLContext | None = None) -> None:
+        self.pool = PooledTransport(certificates)
         # A library-default agent is refused by some gateways.
         self.agent = {"User-Agent": "payment-vault"}
         super().__init__(transport=self.pool, headers=self.agent, timeout=timeout, follow_redirects=False)

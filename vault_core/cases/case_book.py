@@ -1,5 +1,6 @@
 """Opening and closing cases, in the transaction of the service that found the reason."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +48,14 @@ _OPEN = text(
     """
 ).bindparams(bindparam("evidence", type_=JSON))
 
+_RENEW = text(
+    """
+    UPDATE cases SET evidence = CAST(told.evidence AS jsonb)
+    FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[]), CAST(:evidence AS text[])) AS told(kind, subject, evidence)
+    WHERE cases.closed_at IS NULL AND cases.kind = told.kind AND cases.subject = told.subject
+    """
+)
+
 _CLOSE = text(
     """
     UPDATE cases SET closed_at = :now, resolution = :resolution
@@ -82,6 +91,14 @@ async def open_cases(connection: AsyncConnection, clock: Clock, new_id: IdMaker,
             for case in cases
         ],
     )
+
+
+async def renew_cases(connection: AsyncConnection, cases: Sequence[NewCase]) -> None:
+    """Gives the open case of each kind and subject its present evidence. One that is not open stays as it is."""
+    if cases:
+        kinds, subjects = [case.kind for case in cases], [case.subject for case in cases]
+        evidence = [json.dumps(case.evidence) for case in cases]
+        await connection.execute(_RENEW, {"kinds": kinds, "subjects": subjects, "evidence": evidence})
 
 
 async def close_case(connection: AsyncConnection, clock: Clock, *, kind: str, subject: str, resolution: str) -> bool:

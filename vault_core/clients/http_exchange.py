@@ -107,7 +107,7 @@ async def _through_httpx(
     params: Mapping[str, str] | None,
     content: bytes | None,
 ) -> Answer | NoAnswer:
-    """For clients with connections of their own: to a server with a CA of its own, say."""
+    """For any other client of httpx."""
     request = http.build_request(method, url, params=params, headers=headers, content=content, timeout=waits)
     request.headers.pop("cookie", None)  # the pool is shared: one partner's session must never travel with another's call
     place = _place(method, url)

@@ -15,12 +15,12 @@ from vault_core.clients.json_reading import read_json
 from vault_core.clients.mifos_errors import GATEWAY, read_failure
 from vault_core.clients.mifos_values import MifosLogin
 from vault_core.errors import ConfigurationError, InvalidInput, NotUnderstood, RemoteBusy, Unreachable
+from vault_core.http_pool import PooledClient
 
 _OK = 200
 _ATTEMPTS = 3
 _FIRST_WAIT = 0.2  # seconds
 _MAY_PASS = (Unreachable, RemoteBusy)
-_CONNECTIONS = 50
 
 
 class MifosSession:
@@ -145,10 +145,9 @@ def _without_user(url: str) -> str:
         raise ConfigurationError(f"the address of Mifos X is not a URL: {error}") from error
 
 
-def _client_with_ca(ca_pem: str) -> httpx.AsyncClient:
+def _client_with_ca(ca_pem: str) -> PooledClient:
     try:
         context = ssl.create_default_context(cadata=ca_pem)
     except (ssl.SSLError, ValueError) as error:
         raise ConfigurationError(f"the CA certificate for Mifos X is not PEM: {error}") from error
-    limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-    return httpx.AsyncClient(verify=context, limits=limits, headers={"User-Agent": "payment-vault"}, follow_redirects=False)
+    return PooledClient(certificates=context)

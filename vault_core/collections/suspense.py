@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, bindparam, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.cases.case_book import NewCase, open_cases, renew_cases
 from vault_core.collections.decision_rows import end_decisions
 from vault_core.collections.payment_seals import reference_hash
 from vault_core.ledger.chart import AccountRef
@@ -53,9 +53,6 @@ _SUSPEND = text(
     RETURNING collections.id, before.in_suspense AS was_there
     """
 )
-_RENEW_CASE = text(
-    "UPDATE cases SET evidence = :evidence WHERE kind = :kind AND subject = :subject AND closed_at IS NULL"
-).bindparams(bindparam("evidence", type_=JSON))
 
 
 async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> set[UUID]:
@@ -83,7 +80,8 @@ async def put_in_suspense(connection: AsyncConnection, runtime: Runtime, unplace
         connection, runtime, {one.collection_id: one.reason for one in unplaced if one.collection_id in moved}, "failed"
     )
     await take_in(connection, runtime, [one for one in unplaced if moved.get(one.collection_id) is False])
-    await _renew_cases(connection, [one for one in unplaced if moved.get(one.collection_id) and one.left == "matching"])
+    looked_anew = [one for one in unplaced if moved.get(one.collection_id) and one.left == "matching"]
+    await renew_cases(connection, [_case(one) for one in looked_anew])
     return set(moved)
 
 
@@ -114,11 +112,6 @@ async def take_in(connection: AsyncConnection, runtime: Runtime, unplaced: Seque
 async def open_unmatched(connection: AsyncConnection, runtime: Runtime, unplaced: Sequence[Unplaced]) -> None:
     """Opens the case of each payment in suspense."""
     await open_cases(connection, runtime.clock, runtime.new_id, [_case(one) for one in unplaced])
-
-
-async def _renew_cases(connection: AsyncConnection, unplaced: Sequence[Unplaced]) -> None:
-    for case in map(_case, unplaced):
-        await connection.execute(_RENEW_CASE, {"evidence": case.evidence, "kind": case.kind, "subject": case.subject})
 
 
 def _case(one: Unplaced) -> NewCase:
