@@ -305,6 +305,7 @@ async def test_what_dies_before_its_commit_did_nothing_and_after_it_all_once(ope
     its = ACTS[place]
     async with open_day(list(its.loans), list(its.people)) as day:
         await its.before(day, monkeypatch)
+        await day.quiet()  # hooks that what happened before has caused are there
         before = await standing(day)
         assert await dies_at(f"before commit {place}", day, monkeypatch, its.act)
         assert await standing(day) == before
