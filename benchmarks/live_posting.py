@@ -1,19 +1,22 @@
 """Disbursements a second posted to a running Mifos X, against bare clients on the same server before and after.
 
-    python -m benchmarks.live_posting --mifos URL [--mifos-user USER] [--mifos-tenant TENANT] [--loans 200] [--json FILE]
+    python -m benchmarks.live_posting --mifos URL [--mifos-user USER] [--mifos-tenant TENANT] [--loans N] [--apart] [--json FILE]
 
 The server must be one for tests: people and loans are made in it. What is not given is taken from VAULT_TEST_MIFOS_URL, _USER,
 _TENANT and _PASSWORD; without an address nothing is measured, and nothing fails.
 
 Measured is the whole way of a running stack: all loans are paid by the sandbox's M-Pesa, then all results are told at once, and
 the time from the first call to the last answer counts. The ceiling is the best rate of 4 and of 8 bare clients, taken with
-nothing of ours running. What a posting took is printed beside it: requests to Mifos X by kind, processor time by process.
+nothing of ours running. With --apart the server has the lower half of the cores for itself, in all turns, and we and the bare
+clients have the rest; how busy it was tells then who holds up whom, also while the machine itself gets faster or slower. What a
+posting took is printed beside it: requests to Mifos X by kind, processor time by process.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -28,6 +31,7 @@ from benchmarks.parts.bare_disburser import BareDisburser, BareRate
 from benchmarks.parts.bench_report import Figure, Ratio, arguments, publish
 from benchmarks.parts.bench_stack import BenchStack, start_bench_stack
 from benchmarks.parts.customer_payments import http_post
+from benchmarks.parts.own_cores import apart
 from benchmarks.parts.payout_results import result_bodies
 from benchmarks.parts.post_load import post_each
 from benchmarks.parts.process_usage import Roots, UsageWatch, own_children, server_at
@@ -58,6 +62,14 @@ _POSTED = text("SELECT count(*) FROM core_postings WHERE state = 'posted'")
 
 
 @dataclass(frozen=True, slots=True)
+class _Ceiling:
+    """The best rate of bare clients, and how many cores the server was busy with meanwhile."""
+
+    rate: BareRate
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """What our turn was: its span, what was asked of Mifos X meanwhile, and processor seconds by process."""
 
@@ -72,6 +84,7 @@ def main() -> int:
     parser.add_argument("--mifos-user", default=os.environ.get("VAULT_TEST_MIFOS_USER", "mifos"))
     parser.add_argument("--mifos-tenant", default=os.environ.get("VAULT_TEST_MIFOS_TENANT", "default"))
     parser.add_argument("--loans", type=int, default=200)
+    parser.add_argument("--apart", action="store_true", help="the server on cores of its own")
     options = parser.parse_args()
     if not options.mifos:
         Console().print("live_posting: skipped, no server is given (--mifos or VAULT_TEST_MIFOS_URL)", highlight=False)
@@ -79,11 +92,16 @@ def main() -> int:
         return 0
     password = os.environ.get("VAULT_TEST_MIFOS_PASSWORD", "password")
     server = LiveMifos(options.mifos.rstrip("/"), options.mifos_tenant, options.mifos_user, password, options.loans)
-    run, ceilings = asyncio.run(_measure(server))
-    span, mean = run.span, sum(each.per_second for each in ceilings) / len(ceilings)
+    with apart(_server_processes(server)) if options.apart else nullcontext():
+        run, ceilings = asyncio.run(_measure(server))
+    span, mean = run.span, sum(each.rate.per_second for each in ceilings) / len(ceilings)
+    taken = sum(run.used.get(name, 0.0) for name in _server_processes(server)) / span.postings
     figures = [
         Figure("posted by Payment Vault", span.per_second, "1/s"),
-        *(Figure(f"bare, {each.clients} clients, {when}", each.per_second, "1/s")
+        *(Figure(f"bare, {each.rate.clients} clients, {when}", each.rate.per_second, "1/s")
+          for when, each in zip(("before", "after"), ceilings, strict=True)),
+        Figure("server busy with it", span.per_second * taken * 100, "% of one core"),
+        *(Figure(f"server busy, bare, {when}", each.busy * 100, "% of one core")
           for when, each in zip(("before", "after"), ceilings, strict=True)),
         Figure("calls beyond the first", span.calls_again, "calls"),
         Figure("loans", span.postings, "loans"),
@@ -95,17 +113,24 @@ def main() -> int:
     return 0 if span.per_second >= BAR * mean else 1
 
 
-async def _measure(server: LiveMifos) -> tuple[_Run, list[BareRate]]:
+async def _measure(server: LiveMifos) -> tuple[_Run, list[_Ceiling]]:
     day, run = business_day(datetime.now(UTC)), int(time.time() * 10)
     async with httpx.AsyncClient() as http:
         lender = LiveLender(server, _by_poll(plan_live(1, run, server.loans)), Office(server, http), day)
         await lender.open()
         bare, loans = await _bare(server, http, day, run + 10_000_000)
         await asyncio.to_thread(bare.rate, loans[:_WARMING], 4)
-        ceilings = [await asyncio.to_thread(bare.best, loans[_WARMING::2])]
+        before = await asyncio.to_thread(_ceiling, server, bare, loans[_WARMING::2])
         ours = await asyncio.to_thread(_post_with_the_stack, lender)
-        ceilings.append(await asyncio.to_thread(bare.best, loans[_WARMING + 1 :: 2]))
-    return ours, ceilings
+        after = await asyncio.to_thread(_ceiling, server, bare, loans[_WARMING + 1 :: 2])
+    return ours, [before, after]
+
+
+def _ceiling(server: LiveMifos, bare: BareDisburser, loans: Sequence[tuple[int, int]]) -> _Ceiling:
+    watch = UsageWatch(lambda: _server_processes(server))
+    started = time.perf_counter()
+    best = bare.best(loans)
+    return _Ceiling(best, sum(watch.look().values()) / (time.perf_counter() - started))
 
 
 async def _bare(
@@ -151,8 +176,13 @@ async def _post(running: BenchStack, lender: LiveLender) -> _Run:
 
 
 def _processes(server: LiveMifos) -> Roots:
+    return {**own_children(), **_server_processes(server)}
+
+
+def _server_processes(server: LiveMifos) -> Roots:
+    """Those of the Mifos X that is measured; nothing if it stands on another machine."""
     place = urlsplit(server.url)
-    return {**own_children(), **server_at(place.port or 0)} if place.hostname in ("127.0.0.1", "localhost") else own_children()
+    return server_at(place.port or 0) if place.hostname in ("127.0.0.1", "localhost") else {}
 
 
 def _asked(running: BenchStack) -> dict[str, int]:
