@@ -23,7 +23,7 @@ from vault_core.collections.masking import mask_reference
 from vault_core.collections.matching import Matched, Unmatched
 from vault_core.collections.mirror_writing import SeenAccount, note_seen
 from vault_core.collections.overpaid_loans import judge_overpayments, write_overpayments
-from vault_core.collections.overpayment import Held, Shared
+from vault_core.collections.overpayment import Fits, Verdict
 from vault_core.collections.pending import PendingCollection, load_pending
 from vault_core.collections.posting_ending import Ending, Posted, RefusedForGood, Unclear, ending_of
 from vault_core.collections.receipts import Receipt, read_receipt
@@ -131,11 +131,12 @@ def _turns(pending: Sequence[PendingCollection]) -> list[list[PendingCollection]
 
 
 async def _post(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
-    ready, endings = await _settle_overpayments(runtime, connections, calls, pending)
+    judged = await judge_overpayments(runtime, connections, pending)
+    ready, endings = await _settle_overpayments(runtime, connections, calls, pending, judged.verdicts)
     now = runtime.clock.now()
     looked_for = [posting.id for one in ready if one.in_suspense or now - one.happened_at > _FRESH for posting in one.postings]
     ids = [posting.id for one in ready for posting in one.postings]
-    outcomes = await execute(runtime, connections, ids, look_first=looked_for)
+    outcomes = await execute(runtime, connections, ids, look_first=looked_for, made_before=judged.made_before)
     endings |= {one: ending_of(one, outcomes) for one in ready}
     posted = [one for one, ending in endings.items() if isinstance(ending, Posted)]
     receipts = await _read_receipts(runtime, connections, posted)
@@ -157,22 +158,27 @@ async def _post(runtime: Runtime, connections: Connections, calls: Calls, pendin
 
 
 async def _settle_overpayments(
-    runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]
+    runtime: Runtime,
+    connections: Connections,
+    calls: Calls,
+    pending: Sequence[PendingCollection],
+    verdicts: Mapping[PendingCollection, Verdict | VaultError],
 ) -> tuple[list[PendingCollection], dict[PendingCollection, Ending]]:
     """Those of `pending` to post as they stand now, and how the others end: held, or not decided yet."""
-    verdicts = await judge_overpayments(runtime, connections, pending)
     failed = {one: (one.partner_id, verdict) for one, verdict in verdicts.items() if isinstance(verdict, VaultError)}
     again = await again_after(runtime, connections, failed)
     later: dict[PendingCollection, Ending] = {
         one: TryLater(f"before the call: {result.cause}", counted=result.counted) for one, result in again.items()
     }
-    changed = [one for one, verdict in verdicts.items() if isinstance(verdict, Shared | Held)]
+    changed = {
+        one: verdict for one, verdict in verdicts.items() if not isinstance(verdict, VaultError) and _changes(one, verdict)
+    }
     rest = [one for one in pending if one not in later and one not in changed]
     if not changed:
         return rest, later
 
     async def work(connection: AsyncConnection) -> list[PendingCollection]:
-        held = await write_overpayments(connection, runtime, verdicts)
+        held = await write_overpayments(connection, runtime, changed)
         suspended = await put_in_suspense(
             connection, runtime, [_for_suspense(one, verdict.reason, {"account": one.account_words}) for one, verdict in held]
         )
@@ -181,6 +187,11 @@ async def _settle_overpayments(
         return [one for one in fresh.values() if one.state == "posting"]
 
     return [*rest, *await in_transaction(runtime.engine, work)], later
+
+
+def _changes(one: PendingCollection, verdict: Verdict) -> bool:
+    """Whether it is to be posted otherwise than intended so far. One that was shared before may fit now."""
+    return not isinstance(verdict, Fits) or len(one.postings) > 1
 
 
 def _again(runtime: Runtime, call: Call, outcome: TryLater) -> Again:

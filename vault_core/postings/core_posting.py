@@ -10,7 +10,7 @@ compared to the cent, and the reconciliation of the day compares all of them wit
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -64,6 +64,7 @@ _UNTIL_ITS_DAY_BEGINS = timedelta(hours=2)  # between tries while a tenant's bus
 _CLOSED = "the tenant takes no posting under the days so far"
 _TOGETHER = 0.5  # seconds: answers that come so close are written back in one transaction
 _ANOTHERS = "another worker took the posting over"
+_OUTDATED = "another posting to the account was made since it was read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +106,40 @@ def posting_date(happened_on: date, business_date: date | None, not_before: date
 
 
 async def execute(
-    runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID], *, look_first: Collection[UUID] = ()
+    runtime: Runtime,
+    connections: Connections,
+    posting_ids: Sequence[UUID],
+    *,
+    look_first: Collection[UUID] = (),
+    made_before: Mapping[UUID, int] | None = None,
 ) -> _Answers:
     """As `execute_each`, when all of them have answered."""
     answers: _Answers = {}
-    async with aclosing(execute_each(runtime, connections, posting_ids, look_first=look_first)) as groups:
+    each = execute_each(runtime, connections, posting_ids, look_first=look_first, made_before=made_before)
+    async with aclosing(each) as groups:
         async for some in groups:
             answers.update(some)
     return answers
 
 
 async def execute_each(
-    runtime: Runtime, connections: Connections, posting_ids: Sequence[UUID], *, look_first: Collection[UUID] = ()
+    runtime: Runtime,
+    connections: Connections,
+    posting_ids: Sequence[UUID],
+    *,
+    look_first: Collection[UUID] = (),
+    made_before: Mapping[UUID, int] | None = None,
 ) -> AsyncGenerator[_Answers, None]:
     """Makes the intended postings, a few at once a partner, never two for one account; answers once for every id that exists.
 
     Answers come in groups, each when it is written back: those that are there wait for nobody who is slow. `look_first`: those
-    whose money moved long ago, so that people may have entered it by hand; they are read back before the first call too. Safe to
+    whose money moved long ago, so that people may have entered it by hand; they are read back before the first call too.
+    `made_before`: those that rest on a reading of their account, with what posting_rows.count_made said before it; where another
+    posting to it was made since, none is begun, nor any other of the same payment, until the caller has read again. Safe to
     repeat and to run from several processes; a posting that is over answers as it ended. An error that nobody foresaw is raised
     after what became of the others is written. No call goes on unattended when the caller stops listening.
     """
-    taken = await take_postings(runtime, posting_ids, _lease(runtime.pace))
+    taken = await take_postings(runtime, posting_ids, _lease(runtime.pace), made_before)
     if known := _known(taken):
         yield known
     by_partner: dict[UUID, list[CorePosting]] = {}
@@ -157,6 +171,7 @@ def _known(taken: Taken) -> _Answers:
     answers: _Answers = {
         posting_id: TryLater("another posting to the account is under way", _BUSY_WAIT) for posting_id in taken.busy
     }
+    answers |= {posting_id: TryLater(_OUTDATED, _BUSY_WAIT, counted=False) for posting_id in taken.outdated}
     for posting in taken.over:
         if posting.state == "posted" and posting.mifos_transaction_id is not None:
             answers[posting.id] = InMifos(posting.mifos_transaction_id)

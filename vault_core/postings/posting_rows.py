@@ -63,6 +63,15 @@ _BUSY = text(
     WHERE lease_until > :now AND partner_id = ANY(:partners) AND account_id = ANY(:accounts)
     """
 )
+# Undone ones keep their transaction: the number only grows.
+_MADE = text(
+    """
+    SELECT p.id, (SELECT count(*) FROM core_postings o
+                  WHERE o.partner_id = p.partner_id AND o.account_id = p.account_id
+                        AND (o.kind = 'deposit') = (p.kind = 'deposit') AND o.mifos_transaction_id IS NOT NULL) AS made
+    FROM core_postings p WHERE p.id = ANY(:ids)
+    """
+)
 _LEASE = text(
     """
     UPDATE core_postings SET lease_until = :until, called_at = CASE WHEN tries = 0 THEN :now ELSE called_at END,
@@ -118,12 +127,16 @@ def account_number_binding(posting_id: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim gave: postings to execute until `until`, those that were over before, and those whose account is busy."""
+    """What a claim gave: postings to execute until `until`, those that were over before, and those whose account is busy.
+
+    `outdated`: uncalled ones whose account has got another posting since it was read for them, with the rest of their payments.
+    """
 
     until: datetime
     mine: tuple[CorePosting, ...]
     over: tuple[CorePosting, ...]
     busy: tuple[UUID, ...]
+    outdated: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +154,19 @@ class Written:
     no_try: bool = False  # the call that was counted for it did not leave
 
 
-async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta) -> Taken:
-    """Leases those of `ids` that are open and whose account nobody writes to, one a account; a first call is counted here."""
+async def count_made(connection: AsyncConnection, posting_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """For each posting, how many postings to its account were ever made: to be asked before the account is read."""
+    return {row.id: row.made for row in await connection.execute(_MADE, {"ids": list(posting_ids)})}
+
+
+async def take_postings(
+    runtime: Runtime, ids: Sequence[UUID], lease: timedelta, made_before: Mapping[UUID, int] | None = None
+) -> Taken:
+    """Leases those of `ids` that are open and whose account nobody writes to, one a account; a first call is counted here.
+
+    `made_before`: of postings that rest on a reading of their account, what `count_made` said before it.
+    """
+    read_for = made_before or {}
 
     async def work(connection: AsyncConnection) -> Taken:
         now = runtime.clock.now()
@@ -161,19 +185,24 @@ async def take_postings(runtime: Runtime, ids: Sequence[UUID], lease: timedelta)
                 },
             )
         }
-        mine, over, waiting = [], [], []
-        for row in await connection.execute(_READ, {"ids": list(ids)}):
-            posting = _posting(runtime, row)
+        # After the busy ones were looked for: who is no longer busy has written what was made.
+        made = await count_made(connection, list(read_for)) if read_for else {}
+        postings = [_posting(runtime, row) for row in await connection.execute(_READ, {"ids": list(ids)})]
+        passed = {one.subject_id for one in postings if made.get(one.id) != read_for.get(one.id)}
+        mine, over, waiting, outdated = [], [], [], []
+        for posting in postings:
             account = (posting.partner_id, posting.kind == "deposit", posting.account_id)
             if posting.state in {"posted", "refused", "undone"}:
                 over.append(posting)
+            elif posting.subject_id in passed and not posting.tries:
+                outdated.append(posting.id)
             elif account in busy:
                 waiting.append(posting.id)
             else:
                 busy.add(account)
                 mine.append(posting)
         await connection.execute(_LEASE, {"ids": [posting.id for posting in mine], "until": until, "now": now})
-        return Taken(until, tuple(mine), tuple(over), tuple(waiting))
+        return Taken(until, tuple(mine), tuple(over), tuple(waiting), tuple(outdated))
 
     return await in_transaction(runtime.engine, work)
 

@@ -119,3 +119,93 @@ async def test_when_the_deposit_of_the_rest_is_refused_a_person_places_it_and_th
     await office.settle()
     assert (await office.posted_to("loans", 41), await office.posted_to("savings", 42)) == ([(receipt, due)], [(receipt, 300_00)])
     assert await office.books() == (ZERO, ZERO, Money(-due), Money(300_00))
+
+
+async def told(office, receipt: str, cents: int, reference: str) -> None:
+    """A payment that is booked and that no worker has taken up yet."""
+    await office.pay(receipt, cents, reference)
+
+
+def meanwhile(monkeypatch, act) -> None:
+    """Has `act` done once, right after what is owed has been read."""
+    from vault_core.collections import posting
+
+    judge = posting.judge_overpayments
+
+    async def then(runtime, connections, pending):
+        judged = await judge(runtime, connections, pending)
+        monkeypatch.setattr(posting, "judge_overpayments", judge)
+        await act()
+        return judged
+
+    monkeypatch.setattr(posting, "judge_overpayments", then)
+
+
+@pytest.mark.parametrize(("policy", "reference", "loan"), [("hold", "000000012", 12), ("to_savings", "000000041", 41)])
+async def test_payments_that_two_workers_post_to_one_loan_are_together_no_more_than_is_owed(
+    office, monkeypatch, policy, reference, loan
+):
+    await with_one_savings_account(office)
+    await office.setting(overpayment=policy)
+    due = await owed(office, loan)
+    await told(office, "FIRST00001", due - 100_00, reference)
+    await told(office, "SECOND0001", 500_00, reference)
+    first, second = sorted([row.id for row in await office.rows("SELECT id FROM outbox ORDER BY id")])
+    meanwhile(monkeypatch, lambda: work_on(office, second))
+    await work_on(office, first)
+    assert await owed(office, loan) == due - 500_00
+    office.runtime.clock.pass_time(minutes=1)
+    await office.settle()
+    assert (await office.posted_to("loans", loan))[0] == ("SECOND0001", 500_00)
+    if policy == "hold":
+        assert (await office.standing("FIRST00001"), await owed(office, loan)) == (("suspense", True), due - 500_00)
+    else:
+        assert (await owed(office, loan), await office.posted_to("savings", 42)) == (0, [("FIRST00001", 400_00)])
+    assert [row.tries for row in await office.rows("SELECT tries FROM outbox WHERE kind = 'collection.post'")] == [1, 1]
+    await office.books()
+
+
+async def test_what_was_shared_and_not_called_for_is_shared_by_what_is_owed_when_it_is(office, monkeypatch):
+    await office.setting(overpayment="to_savings")
+    await with_one_savings_account(office)
+    due = await owed(office, 41)
+    await told(office, "SHARED0001", due + 300_00, "000000041")
+    await told(office, "SECOND0001", 500_00, "000000041")
+    first, second = sorted([row.id for row in await office.rows("SELECT id FROM outbox ORDER BY id")])
+    meanwhile(monkeypatch, lambda: work_on(office, second))
+    await work_on(office, first)
+    assert (await office.posted_to("loans", 41), await office.posted_to("savings", 42)) == ([("SECOND0001", 500_00)], [])
+    office.runtime.clock.pass_time(minutes=1)
+    await office.settle()
+    assert (await owed(office, 41), await office.posted_to("savings", 42)) == (0, [("SHARED0001", 800_00)])
+    assert await office.books() == (ZERO, ZERO, Money(-due), Money(800_00))
+
+
+async def test_what_was_shared_goes_whole_to_the_loan_once_it_is_owed_again(office, monkeypatch):
+    await office.setting(overpayment="to_savings")
+    await with_one_savings_account(office)
+    due = await owed(office, 41)
+    await told(office, "SHARED0001", due, "000000041")
+    await told(office, "SECOND0001", 500_00, "000000041")
+    await told(office, "THIRD00001", 100_00, "000000041")
+    first, second, third = sorted([row.id for row in await office.rows("SELECT id FROM outbox ORDER BY id")])
+    for other in (second, third):
+        meanwhile(monkeypatch, lambda other=other: work_on(office, other))
+        await work_on(office, first)
+        office.runtime.clock.pass_time(minutes=1)
+    living = "SELECT p.kind, p.amount_cents FROM core_postings p JOIN collections c ON c.id = p.subject_id WHERE c.receipt = 'SHARED0001' AND p.state <> 'refused' ORDER BY p.kind"  # fmt: skip
+    assert [tuple(row) for row in await office.rows(living)] == [("deposit", 500_00), ("repayment", due - 500_00)]
+    for receipt in ("SECOND0001", "THIRD00001"):
+        await office.move(receipt)
+    await office.settle("collection.undo")
+    await office.settle()
+    assert (await office.posted_to("loans", 41), await office.posted_to("savings", 42)) == ([("SHARED0001", due)], [])
+    await office.books()
+
+
+async def work_on(office, call_id) -> None:
+    """What one worker does about one call."""
+    from vault_core.collections.posting import post_collections
+    from vault_core.outbox.calls import claim_calls
+
+    await post_collections(office.runtime, office.connections, await claim_calls(office.runtime, [call_id]))
