@@ -12,6 +12,7 @@ from functools import total_ordering
 from vault_core.errors import InvalidInput
 
 _DECIMAL_TEXT = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
+_THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
 @total_ordering
@@ -43,6 +44,16 @@ class Money:
         if cents != cents.to_integral_value():
             raise InvalidInput(f"amount {text!r} has a fraction of a cent")
         return cls(int(cents))
+
+    @classmethod
+    def parse_grouped(cls, text: str) -> "Money":
+        """As `parse`, of text that may have commas between thousands ("1,500.00").
+
+        Raises InvalidInput for any other comma: dropped, it would make "15,00" of a spreadsheet in another language 1,500.
+        """
+        if "," in text and not _THOUSANDS.fullmatch(text.strip()):
+            raise InvalidInput(f"amount {text[:40]!r} has a comma that stands between no thousands")
+        return cls.parse(text.replace(",", ""))
 
     @classmethod
     def shillings(cls, whole: int) -> "Money":

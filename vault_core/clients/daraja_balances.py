@@ -46,7 +46,7 @@ def _available(told: str) -> dict[str, Money]:
         if len(fields) < _FIELDS or fields[1].lower() != _CURRENCY:
             continue
         try:
-            found.setdefault(" ".join(fields[0].lower().split()), Money.parse(fields[3].replace(",", "")))
+            found.setdefault(" ".join(fields[0].lower().split()), Money.parse_grouped(fields[3]))
         except InvalidInput:
             continue
     return found

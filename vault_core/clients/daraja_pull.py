@@ -202,7 +202,7 @@ def _payment(row: Any) -> PulledPayment:
     if "revers" in kind.lower():
         raise InvalidInput(f"{receipt} is a {kind[:40]}, not a payment")
     try:
-        amount = Money.parse(text("amount", "transamount").replace(",", ""))
+        amount = Money.parse_grouped(text("amount", "transamount"))
     except InvalidInput as error:
         raise InvalidInput(f"{receipt}: {error}") from error
     if amount <= ZERO:

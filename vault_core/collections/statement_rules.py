@@ -94,11 +94,11 @@ def _reference(row: StatementRow, details: str) -> str:
 
 
 def _amount(row: StatementRow, column: str, receipt: str) -> Money | None:
-    text = row.text(column).replace(",", "")
+    text = row.text(column)
     if not text:
         return None
     try:
-        return Money.parse(text)
+        return Money.parse_grouped(text)
     except InvalidInput as error:
         raise InvalidInput(f"{receipt}: {column.replace('_', ' ')}: {error}") from error
 

@@ -189,6 +189,8 @@ def test_what_is_no_payment_of_a_customer_is_passed_by_in_the_statements_words(c
         ({"at": "1999-02-20 10:00:00"}, "before M-Pesa began"),
         ({"paid_in": "1.5E+3"}, "paid in: amount '1.5E+3' is not a plain decimal"),
         ({"paid_in": "10.005"}, "fraction of a cent"),
+        ({"paid_in": "15,00"}, "paid in: amount '15,00' has a comma that stands between no thousands"),
+        ({"paid_in": "1,50,000.00"}, "has a comma that stands between no thousands"),
         ({"paid_in": "", "withdrawn": ""}, "neither money paid in nor withdrawn"),
         ({"status": ""}, "no transaction status"),
         ({"currency": "USD"}, "not KES"),
