@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from uuid import UUID
@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.audit import record_act
+from vault_core.clock import NAIROBI
 from vault_core.collections.booking import Booking, IncomingPayment, book_payments
 from vault_core.collections.deciding import alone_up_to
 from vault_core.collections.statement_file import StatementRow, read_statement
@@ -32,6 +33,7 @@ from vault_core.runtime import Runtime
 
 _AT_ONCE = 500
 _MOST_BAD_SHOWN = 50
+_CLOCKS_DIFFER = timedelta(minutes=10)
 
 _IMPORT = text(
     """
@@ -99,11 +101,12 @@ class Statement:
 
 async def preview_statement(runtime: Runtime, partner: Partner, statement: Statement) -> ImportReport:
     """What importing it would do; writes nothing. Raises InvalidInput for a file that is no statement of the pay bill."""
-    report = _read_through(partner, statement)
+    now = runtime.clock.now()
+    report = _read_through(partner, statement, now)
     seen: set[str] = set()
     async with runtime.engine.connect() as connection:
         limit = await _limit(runtime, partner, connection)
-        for some in _batches(partner, statement):
+        for some in _batches(partner, statement, now):
             receipts = [payment.receipt for payment, _ in some]
             rows = await connection.execute(_KNOWN, {"short_code": partner.c2b_short_code, "receipts": receipts})
             known = {row.receipt: Money(row.amount_cents) for row in rows}
@@ -123,12 +126,13 @@ async def import_statement(
     Rows that cannot be read: InvalidInput names them and nothing is done, unless `skip_bad`. Cut off anywhere, or repeated, it is
     simply run again: some rows a transaction, each with its evidence.
     """
-    report = _read_through(partner, statement)
+    now = runtime.clock.now()
+    report = _read_through(partner, statement, now)
     if report.bad_count and not skip_bad:
         raise InvalidInput(bad_rows_text(report))
     import_id = await in_transaction(runtime.engine, partial(_begin, runtime, partner, statement, report, actor))
     limit = await in_transaction(runtime.engine, partial(_limit, runtime, partner))
-    for some in _batches(partner, statement):
+    for some in _batches(partner, statement, now):
         done = await in_transaction(runtime.engine, partial(_book, runtime, partner, import_id, some, limit))
         for payment, booking in done:
             _add(report, payment, booking, limit)
@@ -152,30 +156,44 @@ async def _limit(runtime: Runtime, partner: Partner, connection: AsyncConnection
     return alone_up_to(settings, runtime.pace, await load_assign_limit(connection))
 
 
-def _read_through(partner: Partner, statement: Statement) -> ImportReport:
+def _read_through(partner: Partner, statement: Statement, now: datetime) -> ImportReport:
     report = ImportReport()
-    for _, read in _read(partner, statement):
+    for _, read in _read(partner, statement, now):
         report.count(read)
     return report
 
 
-def _read(partner: Partner, statement: Statement) -> Iterator[tuple[StatementRow, StatementPayment | NoPayment | BadRow]]:
+def _read(
+    partner: Partner, statement: Statement, now: datetime
+) -> Iterator[tuple[StatementRow, StatementPayment | NoPayment | BadRow]]:
     begins_at = partner.created_at.replace(microsecond=0)
     for row in read_statement(statement.content, partner.c2b_short_code):
         read = read_row(row)
-        before = isinstance(read, StatementPayment) and read.at < begins_at
+        if isinstance(read, StatementPayment):
+            read = _of_its_time(read, begins_at, now)
+        yield row, read
+
+
+def _of_its_time(payment: StatementPayment, begins_at: datetime, now: datetime) -> StatementPayment | NoPayment | BadRow:
+    if payment.at < begins_at:
         # Whatever program had the pay bill then may have entered them in Mifos X: booked here they would be there twice.
-        yield row, NoPayment("payments from before the lender was added here") if before else read
+        return NoPayment("payments from before the lender was added here")
+    if payment.at > now + _CLOCKS_DIFFER:
+        when = f"{payment.at.astimezone(NAIROBI):%d %B %Y, %H:%M}"
+        return BadRow(
+            payment.line, f"{payment.receipt}: completion time {when} is yet to come: did a spreadsheet swap day and month?"
+        )
+    return payment
 
 
-def _payments(partner: Partner, statement: Statement) -> Iterator[tuple[StatementPayment, StatementRow]]:
-    for row, read in _read(partner, statement):
+def _payments(partner: Partner, statement: Statement, now: datetime) -> Iterator[tuple[StatementPayment, StatementRow]]:
+    for row, read in _read(partner, statement, now):
         if isinstance(read, StatementPayment):
             yield read, row
 
 
-def _batches(partner: Partner, statement: Statement) -> Iterator[list[tuple[StatementPayment, StatementRow]]]:
-    payments = _payments(partner, statement)
+def _batches(partner: Partner, statement: Statement, now: datetime) -> Iterator[list[tuple[StatementPayment, StatementRow]]]:
+    payments = _payments(partner, statement, now)
     while some := list(islice(payments, _AT_ONCE)):
         yield some
 

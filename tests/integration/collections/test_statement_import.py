@@ -89,6 +89,17 @@ async def test_payments_from_before_the_lender_was_added_are_left_to_who_had_the
     assert await receipts(umoja) == [one.receipt]
 
 
+async def test_a_row_of_a_day_yet_to_come_is_bad_because_a_spreadsheet_may_have_swapped_day_and_month(umoja):
+    now = umoja.runtime.clock.now()
+    with pytest.raises(
+        InvalidInput, match=r"STMTFUTURE: completion time .* is yet to come: did a spreadsheet swap day and month"
+    ):
+        await tell_by_statement(umoja, paid("STMTFUTURE", now + timedelta(days=17), 100_00), paid("STMTRIGHT1", now, 100_00))
+    assert await receipts(umoja) == []
+    report = await tell_by_statement(umoja, paid("STMTRIGHT1", now + timedelta(minutes=2), 100_00))  # M-Pesa's clock is ahead
+    assert report.booked == 1
+
+
 async def test_a_receipt_that_is_booked_with_another_amount_is_named_and_is_a_case(umoja):
     one = made(umoja)[0]
     await tell_by_confirmation(umoja, one)
