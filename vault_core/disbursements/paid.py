@@ -150,7 +150,7 @@ def _money_moved(payment: Payment) -> Posting:
     return Posting(
         partner_id=partner_id,
         kind="disbursement_paid",
-        key=f"b2c:{payment.paid.receipt}{payment.attempt.again}",
+        key=f"b2c:{payment.paid.receipt}:{payment.attempt.disbursement_id}{payment.attempt.again}",
         reference=payment.paid.receipt,
         effective_at=payment.paid_at,
         legs=(

@@ -272,6 +272,8 @@ class Disbursing(RuleBasedStateMachine):
         payment = self.bank.book.get(attempt.originator_conversation_id)
         if payment is not None and payment.fate is None:
             return  # the portal shows it under way: nothing to tell
+        if attempt.originator_conversation_id in self.wrongly:
+            return  # that is people_find_out_that_they_were_mistaken
         paid = payment is not None and payment.fate == "0"
         with suppress(Conflict, InvalidInput):
             self.run(self._resolve(attempt, SeenPaid(payment.receipt, payment.moved) if paid else SeenUnpaid()))

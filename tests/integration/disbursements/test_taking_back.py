@@ -241,6 +241,18 @@ async def test_what_was_taken_back_wrongly_is_booked_again_under_the_same_receip
         await sound(day)
 
 
+async def test_a_receipt_that_was_taken_back_from_one_loan_is_booked_with_its_money_for_the_loan_it_is_of(open_day) -> None:
+    async with open_day([loan(1), loan(2)]) as day:
+        await booked_as_paid(day, posted=False)
+        after_payment = await balances(day)
+        await taken_back(day)
+        assert (await balances(day))["b2c_float"] == 0
+        (other,) = await day.attempts(2)
+        assert await tell(day, result(other, receipt=RECEIPT)) == f"paid {RECEIPT}"
+        assert await balances(day) == after_payment
+        await sound(day)
+
+
 async def test_a_result_that_still_says_paid_after_it_was_taken_back_stops_the_loan_and_books_nothing(open_day) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await booked_as_paid(day, posted=False)
