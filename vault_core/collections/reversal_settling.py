@@ -47,9 +47,6 @@ _REVERSED = text(
 )
 _BACK = text("UPDATE collections SET state = 'suspense', reason = :reason WHERE id = :id AND state = 'reversing'")
 _STATE = text("SELECT state FROM collections WHERE id = :id FOR UPDATE")
-_OTHER_REQUEST = text(
-    "SELECT count(*) FROM reversal_requests WHERE collection_id = :collection_id AND id <> :id AND state <> 'failed'"
-)
 _RAIL = text(
     """
     INSERT INTO rail_lines (rail, short_code, receipt, partner_id, amount_cents, happened_at, evidence_event_id)
@@ -80,7 +77,8 @@ async def book_given_back(
             return "the reversal is booked already"
         return await contradict(connection, runtime, request, f"a second receipt {given_back.receipt} for the same reversal")
     state = (await connection.execute(_STATE, {"id": request.collection_id})).scalar_one()
-    if request.state == "failed" and not await _can_still_be_booked(connection, request, state):
+    still = state == "suspense" and await open_decision(connection, request.collection_id) is None
+    if request.state == "failed" and not still:
         return await contradict(connection, runtime, request, f"given back as {given_back.receipt}, after it had failed")
     now = runtime.clock.now()
     told = {"id": request.id, "now": now, "code": code, "words": words[:500], "event_id": event_id}
@@ -137,13 +135,6 @@ async def contradict(connection: AsyncConnection, runtime: Runtime, request: Rev
     )
     await open_cases(connection, runtime.clock, runtime.new_id, [case])
     return f"contradicts what was booked, case opened: {what}"
-
-
-async def _can_still_be_booked(connection: AsyncConnection, request: ReversalRequest, state: str) -> bool:
-    if state != "suspense" or await open_decision(connection, request.collection_id) is not None:
-        return False
-    others = await connection.execute(_OTHER_REQUEST, {"collection_id": request.collection_id, "id": request.id})
-    return bool(others.scalar_one() == 0)
 
 
 def _posting(request: ReversalRequest, given_back: GivenBack) -> Posting:

@@ -6,8 +6,11 @@ from sqlalchemy import text
 from tests.integration.collections.test_overpayment import owed, with_one_savings_account
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import NAIROBI
+from vault_core.collections import posting
 from vault_core.collections.proof import collections_findings
 from vault_core.collections.resuming import resume_collections
+from vault_core.collections.settling import book_posted
+from vault_core.database import in_transaction
 from vault_core.errors import Conflict
 from vault_core.money import ZERO, Money
 from vault_core.outbox.calls import claim_calls, record_failure
@@ -165,3 +168,58 @@ async def test_a_payment_on_which_nobody_works_and_of_which_nobody_is_told_is_a_
 async def test_a_receipt_in_small_letters_is_the_same_payment(office):
     await office.confirm(office.payment("UKSMALL001", 20_00, "000000012"), office.payment("uksmall001", 20_00, "000000012"))
     assert [row.receipt for row in await office.rows("SELECT receipt FROM collections")] == ["UKSMALL001"]
+
+
+async def test_a_worker_that_comes_late_with_a_refusal_leaves_alone_what_a_person_has_assigned_since(office, monkeypatch):
+    execute, repay = posting.execute, MifosClient.repay
+
+    async def slow(*args, **kwargs):
+        monkeypatch.setattr(posting, "execute", execute)
+        answers = await execute(*args, **kwargs)
+        monkeypatch.setattr(MifosClient, "repay", repay)
+        office.runtime.clock.pass_time(minutes=10)  # its lease runs out: another worker writes down the refusal
+        await office.settle()
+        assert await office.standing("UKSLOW0001") == ("suspense", True)
+        await office.assign("UKSLOW0001", "loan:000000012")
+        return answers
+
+    monkeypatch.setattr(MifosClient, "repay", _refused)
+    monkeypatch.setattr(posting, "execute", slow)
+    await office.pay("UKSLOW0001", 500_00, "000000011")
+    await office.settle()
+    assert await office.standing("UKSLOW0001") == ("posting", True)
+    await office.settle()
+    assert await office.posted_to("loans", 12) == [("UKSLOW0001", 500_00)]
+    assert await office.books() == (ZERO, ZERO, Money(-500_00), ZERO)
+
+
+@pytest.mark.parametrize("deposit", ["posted", "unknown", "refused"])
+async def test_a_payment_is_booked_as_posted_once_all_of_it_is_and_not_for_a_part(office, deposit):
+    await office.pay("UKPARTS001", 800_00, "000000012")
+    [one] = await office.rows("SELECT id FROM collections")
+    part = text(
+        """
+        INSERT INTO core_postings (id, partner_id, kind, subject_id, account_id, external_id, idempotency_key, receipt, amount_cents,
+                                   transaction_date, created_at, state, mifos_transaction_id, posted_at)
+        VALUES (:id, :partner_id, :kind, :subject, 21, :name, :name, 'UKPARTS001', :amount, :day, :now, :state,
+                CASE WHEN :state = 'posted' THEN 7 END, CASE WHEN :state = 'posted' THEN CAST(:now AS timestamptz) END)
+        """
+    )
+    now = office.runtime.clock.now()
+    values = {"partner_id": office.partner.id, "subject": one.id, "day": now.date(), "now": now}
+
+    async def booked(connection):
+        await connection.execute(text("UPDATE collections SET state = 'posting'"))
+        for kind, cents, state in (("repayment", 500_00, "posted"), ("deposit", 300_00, deposit)):
+            new = {"id": office.runtime.new_id(), "kind": kind, "name": kind, "amount": cents, "state": state}
+            await connection.execute(part, values | new)
+        await book_posted(connection, office.runtime, [one.id])
+
+    await in_transaction(office.runtime.engine, booked)
+    whole = deposit == "posted"
+    assert await office.standing("UKPARTS001") == ("posted" if whole else "posting", False)
+    assert (
+        await office.balance("loan_book"),
+        await office.balance("savings_book"),
+        await office.balance("collected_unposted"),
+    ) == ((Money(-500_00), Money(300_00), ZERO) if whole else (ZERO, ZERO, Money(800_00)))

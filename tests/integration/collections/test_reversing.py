@@ -167,6 +167,27 @@ async def test_a_success_after_the_failure_is_booked_while_the_money_waits_and_a
     assert (await office.standing(second), await office.books()) == (("reversed", False), GONE)
 
 
+async def test_a_success_after_the_failure_is_not_booked_under_what_a_person_has_proposed_since(office):
+    await office.control("faults", {"reversal_result_lost": {"rate": 1.0}})
+    receipt = await asked(office)
+    await office.send_reversals()
+    [request] = await office.rows("SELECT * FROM reversal_requests")
+
+    async def tell(code: str) -> None:
+        result = {"ResultType": 0, "ResultCode": code, "ResultDesc": "", "TransactionID": "UKOLATE001"}
+        ids = {"OriginatorConversationID": request.originator_conversation_id}
+        await office.callbacks.keep(
+            office.partner.id, "query_result", json.dumps({"Result": result | ids}).encode(), request.id.hex
+        )
+        await office.hear()
+
+    await tell("1")
+    await office.reverse(receipt)
+    await tell("0")
+    assert (await office.standing(receipt), await office.decision_state(receipt)) == (("suspense", True), "proposed")
+    assert await office.open_case_kinds() == ["contradicting_reversal", "unmatched_payment"]
+
+
 async def test_only_money_in_suspense_is_given_back(office):
     receipt = await office.customer_pays(300_00, "000000012")
     with pytest.raises(Conflict, match="without --account"):
