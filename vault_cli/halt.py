@@ -1,21 +1,35 @@
 """`vault halt`: stopping all sending of payouts at once, and letting it go on."""
 
 import json
-from typing import Annotated, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from vault_cli.disbursement_view import halt_banner, halt_json
+from vault_cli.halt_view import halt_banner, halt_json, sendable_json, sendable_words
+from vault_cli.moments import iso, moment
 from vault_cli.session import actor, run
-from vault_cli.story_view import moment
 from vault_core.disbursements.payout_halt import Halt, begin_halt, end_halt, halt_in_force
 from vault_core.disbursements.sendable import Sendable, sendable_loans
-from vault_core.disbursements.under_way import UnderWay, await_quiet
 from vault_core.runtime import Runtime
+
+if TYPE_CHECKING:
+    from vault_core.disbursements.under_way import UnderWay
 
 _STILL_UNDER_WAY = 1
 console = Console(soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """`in_force_at`: the halt was committed by then. `left`: what was under way when it was last looked, `looked_at`."""
+
+    halt: Halt
+    in_force_at: datetime
+    looked_at: datetime
+    left: "list[UnderWay]"
 
 
 def halt(
@@ -32,32 +46,38 @@ def halt(
     Returns when nothing that began before is under way any more. Ends with 1, naming them, if some still are after --within: the
     halt holds all the same, and their outcome comes by their result or a status question.
 
-    JSON: {"halt": {"begun_at", "begun_by", "reason"}, "under_way": [{"partner", "disbursement", "loan_account_no",
-    "originator_conversation_id", "amount_cents", "over_at"}]}; with --end {"ended": null or as "halt", "goes": [{"partner",
-    "loans", "total_cents", "oldest"}]}
+    JSON: {"halt": {"begun_at", "begun_by", "reason"}, "in_force_at", "looked_at", "under_way": [{"partner", "disbursement",
+    "loan_account_no", "originator_conversation_id", "amount_cents", "over_at"}]}; with --end {"ended": null or as "halt",
+    "goes": [{"partner", "loans", "total_cents", "oldest"}]}
     """
     if end:
         _end(reason, yes=yes, json_=json_)
         return
 
-    async def stop(runtime: Runtime) -> Halt:
-        return await begin_halt(runtime, reason=reason, actor=actor())
+    async def stop(runtime: Runtime) -> "_Stopped":
+        begun = await begin_halt(runtime, reason=reason, actor=actor())
+        in_force_at = runtime.clock.now()
+        if not json_:
+            console.print(halt_banner(begun))
+            console.print(f"in force at {moment(in_force_at)}, in every process half a second later")
+        # What takes long to import is imported when nothing begins any more.
+        from vault_core.disbursements.under_way import await_quiet
 
-    begun = run(stop)
-    if not json_:
-        console.print(halt_banner(begun))
-    left: list[UnderWay] = run(lambda runtime: await_quiet(runtime, within=within))
+        left = await await_quiet(runtime, within=within)
+        return _Stopped(begun, in_force_at, runtime.clock.now(), left)
+
+    stopped = run(stop)
     if json_:
-        typer.echo(json.dumps({"halt": halt_json(begun), "under_way": [_under_way_json(one) for one in left]}, indent=2))
-    elif not left:
-        console.print("nothing is under way: no payout is being sent, and none begins")
+        typer.echo(json.dumps(_stopped_json(stopped), indent=2))
+    elif not stopped.left:
+        console.print(f"nothing is under way at {moment(stopped.looked_at)}: no payout is being sent, and none begins")
     else:
         console.print(
-            f"after {within:g} s the answer to {len(left)} is still missing; each is settled by its result or a question:"
+            f"after {within:g} s the answer to {len(stopped.left)} is still missing; each is settled by its result or a question:"
         )
-        for one in left:
+        for one in stopped.left:
             console.print(f"  {_words(one)}", markup=False)
-    if left:
+    if stopped.left:
         raise typer.Exit(_STILL_UNDER_WAY)
 
 
@@ -87,17 +107,16 @@ def _print_goes(goes: list[Sendable]) -> None:
         console.print("nothing waits to be sent")
 
 
-def sendable_words(one: Sendable) -> str:
-    """What will be sent for a partner, in words."""
-    return f"{one.partner}: {one.loans} loans, {one.total}, the oldest found {moment(one.oldest)}"
+def _stopped_json(stopped: _Stopped) -> dict[str, Any]:
+    return {
+        "halt": halt_json(stopped.halt),
+        "in_force_at": iso(stopped.in_force_at),
+        "looked_at": iso(stopped.looked_at),
+        "under_way": [_under_way_json(one) for one in stopped.left],
+    }
 
 
-def sendable_json(one: Sendable) -> dict[str, Any]:
-    """What will be sent for a partner as --json prints it."""
-    return {"partner": one.partner, "loans": one.loans, "total_cents": one.total.cents, "oldest": moment(one.oldest)}
-
-
-def _under_way_json(one: UnderWay) -> dict[str, Any]:
+def _under_way_json(one: "UnderWay") -> dict[str, Any]:
     return {
         "partner": one.partner,
         "disbursement": str(one.disbursement_id),
@@ -108,7 +127,7 @@ def _under_way_json(one: UnderWay) -> dict[str, Any]:
     }
 
 
-def _words(one: UnderWay) -> str:
+def _words(one: "UnderWay") -> str:
     return (
         f"{one.partner}, loan {one.loan_account_no}, {one.amount}, instruction {one.originator_conversation_id}: nobody can be "
         f"sending it after {moment(one.over_at)}"

@@ -5,15 +5,8 @@ file of this installation is wrong; 4 the named thing does not exist, or its sta
 reached.
 """
 
-import os
-import sys
-
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from local_stack.home import exists, home_of
-from local_stack.stack import process_environment
 from vault_cli import (
     bench,
     cases,
@@ -38,8 +31,8 @@ from vault_cli import (
     verify,
     wallet,
 )
-from vault_cli.session import exit_code
-from vault_core.errors import VaultError
+from vault_cli.installation import use_installation
+from vault_cli.session import run_line
 
 # Groups and commands that work on the running installation: they get its addresses as its processes do.
 _ON_THE_INSTALLATION = (
@@ -67,9 +60,8 @@ app = typer.Typer(
 
 @app.callback()
 def _settle(context: typer.Context) -> None:
-    home = home_of(os.environ)
-    if context.invoked_subcommand in _ON_THE_INSTALLATION and exists(home):
-        os.environ.update(process_environment(home, os.environ))
+    if context.invoked_subcommand in _ON_THE_INSTALLATION:
+        use_installation()
 
 
 app.command()(demo.demo)
@@ -100,8 +92,4 @@ lock.register(app)
 
 def main() -> None:
     """Runs the command line. An error that is meant for a person is printed as one message, without a traceback."""
-    try:
-        app(prog_name="vault")
-    except VaultError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(exit_code(error))
+    run_line(lambda: app(prog_name="vault"))

@@ -27,12 +27,12 @@ def read_instant(text: str, *, day: Literal["start", "end"]) -> datetime:
         if "T" not in text:
             return day_bounds(_day(text))[0 if day == "start" else 1]
         _day(text.partition("T")[0])
-        moment = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidInput(
             f"{text!r} is neither a day nor a time: write 2026-11-20, or 2026-11-20T14:30 (Nairobi's unless it has an offset)"
         ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=NAIROBI)).astimezone(UTC)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=NAIROBI)).astimezone(UTC)
 
 
 def read_span(start: str | None, end: str | None, now: datetime) -> tuple[datetime, datetime]:
@@ -41,12 +41,22 @@ def read_span(start: str | None, end: str | None, now: datetime) -> tuple[dateti
     return low, now if end is None else read_instant(end, day="end")
 
 
+def moment(at: datetime) -> str:
+    """The moment in Nairobi, to the second."""
+    return f"{at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}"
+
+
+def iso(at: datetime | None) -> str | None:
+    """The moment as --json prints it: ISO with the offset of Nairobi."""
+    return None if at is None else at.astimezone(NAIROBI).isoformat()
+
+
 def _day(text: str) -> date:
     if not _DAY.fullmatch(text):  # other ISO forms (20261120, 2026-W47) read like something else
         raise ValueError(text)
     return date.fromisoformat(text)
 
 
-def shown(moment: datetime) -> str:
+def shown(at: datetime) -> str:
     """The moment in Nairobi, to the minute."""
-    return f"{moment.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
+    return f"{at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"

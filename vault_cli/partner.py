@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from vault_cli import partner_api_tokens
 from vault_cli.float_view import float_lines
-from vault_cli.halt import sendable_words
+from vault_cli.halt_view import sendable_words
 from vault_cli.partner_questions import Answers
 from vault_cli.partner_view import (
     capabilities_text,

@@ -7,6 +7,7 @@ installation is wrong; 4 the named thing does not exist, or its state forbids th
 import asyncio
 import os
 import pwd
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +108,15 @@ def failures_told() -> Iterator[None]:
         fail(f"the database does not answer: {str(error.orig).strip()}. Is the stack up (`vault status`)?", 5)
 
 
+def run_line(line: Callable[[], object]) -> None:
+    """Runs a whole command line. An error that is meant for a person is printed as one message, without a traceback."""
+    try:
+        line()
+    except VaultError as error:
+        _say(str(error))
+        sys.exit(exit_code(error))
+
+
 def exit_code(error: VaultError) -> int:
     """The exit code that stands for `error`."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
@@ -114,5 +124,9 @@ def exit_code(error: VaultError) -> int:
 
 def fail(message: str, code: int) -> NoReturn:
     """Ends the command: `message` on stderr, `code` to the shell."""
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    _say(message)
     raise typer.Exit(code)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)

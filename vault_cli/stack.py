@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from local_stack import home as homes
 from local_stack import kafka_class_cache, stack
 from local_stack.parts import Part, unhealthy
-from vault_cli.disbursement_view import halt_banner, halt_json
+from local_stack.plan import process_environment
+from vault_cli.halt_view import halt_banner, halt_json
 from vault_cli.session import attempt, fail, failures_told
 from vault_core.disbursements.payout_halt import Halt, halt_in_force
 from vault_core.errors import VaultError
@@ -88,7 +89,7 @@ def _halt(home: homes.Home) -> Halt | None:
         async with runtime.engine.connect() as connection:
             return await halt_in_force(connection)
 
-    os.environ.update(stack.process_environment(home, os.environ))
+    os.environ.update(process_environment(home, os.environ))
     try:
         return attempt(look)
     except (VaultError, DBAPIError):

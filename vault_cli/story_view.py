@@ -1,24 +1,13 @@
-"""Stories of payouts and payments, and their moments, as the command line shows them."""
+"""Stories of payouts and payments as the command line shows them."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from vault_core.clock import NAIROBI
+from vault_cli.moments import iso, moment
 from vault_core.story import Event
-
-
-def moment(at: datetime) -> str:
-    """The moment in Nairobi, to the second."""
-    return f"{at.astimezone(NAIROBI):%Y-%m-%d %H:%M:%S}"
-
-
-def iso(at: datetime | None) -> str | None:
-    """The moment as --json prints it: ISO with the offset of Nairobi."""
-    return None if at is None else at.astimezone(NAIROBI).isoformat()
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.integration.disbursements.conftest import Day, client, loan
 from tests.integration.disbursements.test_resolving import EVIDENCE, LARGE, with_a_person
 from tests.integration.disbursements.test_results_and_answers import result, sent, tell
-from vault_cli import disbursements, halt, partner
+from vault_cli import disbursement_acts, disbursement_evidence, disbursements, halt, partner
 from vault_core.disbursements.candidates import Selection
 from vault_core.disbursements.claim import claim
 from vault_core.partners.states import pause_partner
@@ -35,7 +35,7 @@ def command(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Command:
     app.command()(halt.halt)
 
     async def run(*arguments: str, answer: str | None = None, login: str = "asha") -> Result:
-        for module in (disbursements, halt, partner):
+        for module in (disbursement_acts, disbursement_evidence, halt, partner):
             monkeypatch.setattr(module, "actor", lambda: f"ops:{login}")
         return await asyncio.to_thread(CliRunner().invoke, app, list(arguments), input=answer)
 
@@ -154,6 +154,7 @@ async def test_the_halt_command_names_what_is_under_way_and_ends_with_one(comman
         halted = await command("halt", "--reason", "wrong float", "--within", "0")
         assert halted.exit_code == 1
         assert claimed.claimed[0].originator_conversation_id in halted.stdout
+        assert "in force at 2026-" in halted.stdout
         listing = (await command("disbursements", "list")).stdout
         assert "all sending is halted" in listing
         assert "wrong float" in listing

@@ -70,7 +70,9 @@ async def stop_two_senders(day: Day, database_url: str, owner_url: str, home: Pa
     returned_at = datetime.now(UTC)
     stopped = Stopped(await asked(day), begun_at, returned_at)
     assert command.returncode == 0, said
-    assert json.loads(said)["under_way"] == []
+    told = json.loads(said)
+    assert told["under_way"] == []
+    assert begun_at <= datetime.fromisoformat(told["in_force_at"]) <= datetime.fromisoformat(told["looked_at"]) <= returned_at
     assert [await sender.wait() for sender in senders] == [0, 0]
     return stopped
 
