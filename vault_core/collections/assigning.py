@@ -16,6 +16,7 @@ from vault_core.collections.decision_rows import (
     read_decision,
     waiting_decision,
 )
+from vault_core.collections.entered_by_hand import find_entries, stands_elsewhere
 from vault_core.collections.finding import find_collection
 from vault_core.collections.intended_posting import Target, intend_assigned
 from vault_core.collections.matching import compact
@@ -99,6 +100,7 @@ async def approve(
     if proposed.target is not None:
         named = await read_account(await connections.mifos(one.partner_id), proposed.target.kind, proposed.target.id)
         _require_taken(one, named, proposed.amount, settings, post_all=proposed.post_all)
+        await _require_nowhere_else(runtime, connections, one, proposed.kind, named)
 
     async def work(connection: AsyncConnection) -> Decision:
         locked = await find_collection(connection, runtime, receipt, short_code=short_code, lock=True)
@@ -157,6 +159,7 @@ async def _decide_on_account(runtime: Runtime, connections: Connections, kind: D
     if wish.account is not None:
         named = await read_named(await connections.mifos(seen.partner_id), wish.account)
         _require_taken(seen, named, amount, settings, post_all=wish.post_all)
+        await _require_nowhere_else(runtime, connections, seen, kind, named)
         target = named.target
     second = amount > alone_up_to(settings, runtime.pace, limit)
     proposal = Proposal(kind, target, amount, reason, second, wish.post_all, wish.remember)
@@ -203,3 +206,19 @@ def _require_taken(
     refused = why_not_taken(named, amount, Overpayment(settings.overpayment), post_all=post_all)
     if refused is not None:
         raise Conflict(f"payment {one.receipt}: {refused}")
+
+
+async def _require_nowhere_else(
+    runtime: Runtime, connections: Connections, one: PendingCollection, kind: DecisionKind, named: NamedAccount
+) -> None:
+    """A payment that somebody entered by hand on another account is not posted to this one too."""
+    if kind != "assign" or not one.entered:
+        return
+    entries = (await find_entries(runtime, [one])).get(one.id, ())
+    account = (named.account.kind, named.account.id)
+    found = await stands_elsewhere(await connections.mifos(one.partner_id), entries, account)
+    if found is not None:
+        raise Conflict(
+            f"payment {one.receipt}: {found.words}: assign it to that account, where it is found and not posted again, or undo "
+            "that transaction there first"
+        )

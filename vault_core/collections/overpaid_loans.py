@@ -121,6 +121,8 @@ async def _judge(connections: Connections, one: PendingCollection, policy: Overp
         client = await connections.mifos(one.partner_id)
         loan = await client.loan(one.postings[0].account_id)
         amount = _due(one)
+        if any(each.receipt == one.receipt and each.kind == "repayment" and not each.reversed for each in loan.transactions):
+            return Fits(perhaps_there=True)  # what is owed is less by it already
         if not is_too_much(amount, loan):
             return Fits()
         savings = await _savings_of(client, loan) if policy is Overpayment.TO_SAVINGS else []

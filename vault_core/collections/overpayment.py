@@ -20,7 +20,9 @@ class Overpayment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """All of it is posted as it was intended."""
+    """All of it is posted as it was intended. `perhaps_there`: its receipt stands on the loan, entered by hand."""
+
+    perhaps_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class LivingPosting:
 class PendingCollection:
     """A collection and, once it is matched, its living postings, the first one first: two when savings take what is not owed.
 
-    `refusal`: what Mifos X answered to the last posting that it refused.
+    `refusal`: what Mifos X answered to the last posting that it refused. `entered`: its receipt was entered there by hand, as web
+    hooks told (entered_by_hand.py).
     """
 
     id: UUID
@@ -59,6 +60,7 @@ class PendingCollection:
     client_id: int | None
     postings: tuple[LivingPosting, ...]
     refusal: str | None
+    entered: bool
     bill_reference: str = field(repr=False)  # as typed
 
     @property
@@ -86,7 +88,9 @@ _LOAD = text(
     """
     SELECT c.id, c.partner_id, c.short_code, c.receipt, c.amount_cents, c.happened_at, c.state, c.in_suspense, c.post_all,
            c.account_kind, c.account_id, c.account_no, c.client_id, c.bill_reference_sealed,
-           p.postings, p.refusal
+           p.postings, p.refusal,
+           EXISTS (SELECT FROM core_payments k
+                   WHERE k.partner_id = c.partner_id AND k.receipt = c.receipt AND k.undone_at IS NULL) AS entered
     FROM collections c
     CROSS JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_array(id, kind, account_id, amount_cents, external_id, state, tries)
@@ -122,6 +126,7 @@ def _pending(runtime: Runtime, row: Row[Any]) -> PendingCollection:
         client_id=row.client_id,
         postings=tuple(_posting(*values) for values in row.postings or ()),
         refusal=row.refusal,
+        entered=row.entered,
         bill_reference=runtime.sealer.open_text(row.bill_reference_sealed, bound_to=reference_binding(row.id)),
     )
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.collections.account_lookup import look_up
+from vault_core.collections.entered_by_hand import weigh_entries
 from vault_core.collections.intended_posting import intend_postings
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.matching import Matched, Unmatched
@@ -76,7 +77,7 @@ async def _load(runtime: Runtime, calls: Calls) -> dict[UUID, PendingCollection]
 async def _match(runtime: Runtime, connections: Connections, calls: Calls, pending: Sequence[PendingCollection]) -> None:
     if not pending:
         return
-    matches = await look_up(runtime, connections, pending)
+    matches = await weigh_entries(runtime, connections, pending, await look_up(runtime, connections, pending))
     failed = {one: (one.partner_id, match) for one, match in zip(pending, matches, strict=True) if isinstance(match, VaultError)}
     again = await again_after(runtime, connections, failed)
 
@@ -134,7 +135,9 @@ async def _post(runtime: Runtime, connections: Connections, calls: Calls, pendin
     judged = await judge_overpayments(runtime, connections, pending)
     ready, endings = await _settle_overpayments(runtime, connections, calls, pending, judged.verdicts)
     now = runtime.clock.now()
-    looked_for = [posting.id for one in ready if one.in_suspense or now - one.happened_at > _FRESH for posting in one.postings]
+    there = {one.id for one, verdict in judged.verdicts.items() if isinstance(verdict, Fits) and verdict.perhaps_there}
+    perhaps_there = [one for one in ready if one.in_suspense or one.entered or one.id in there or now - one.happened_at > _FRESH]
+    looked_for = [posting.id for one in perhaps_there for posting in one.postings]
     ids = [posting.id for one in ready for posting in one.postings]
     outcomes = await execute(runtime, connections, ids, look_first=looked_for, made_before=judged.made_before)
     endings |= {one: ending_of(one, outcomes) for one in ready}
