@@ -32,6 +32,7 @@ class Attempt:
     queries: int
     disbursement_id: UUID
     disbursement_state: State
+    held_by_person: bool
     partner_id: UUID
     loan_id: int
     loan_account_no: str
@@ -81,9 +82,10 @@ class Attempt:
 
 _COLUMNS = """
     a.id, a.number, a.originator_conversation_id, a.conversation_id, a.amount_cents, a.state, a.written_at, a.sends, a.send_by,
-    a.result_code, a.receipt, a.queries, a.disbursement_id, d.state AS disbursement_state, d.partner_id, d.loan_id,
-    d.loan_account_no, CASE WHEN d.of_tranches THEN d.tranche END AS tranche, d.principal_cents, d.approved_on, d.tries,
-    d.hold_id, d.taken_back, d.phone_sealed, d.client_name_sealed
+    a.result_code, a.receipt, a.queries, a.disbursement_id, d.state AS disbursement_state,
+    coalesce(d.held_for = 'by_person', false) AS held_by_person, d.partner_id, d.loan_id, d.loan_account_no,
+    CASE WHEN d.of_tranches THEN d.tranche END AS tranche, d.principal_cents, d.approved_on, d.tries, d.hold_id, d.taken_back,
+    d.phone_sealed, d.client_name_sealed
 """
 
 # In the order of the disbursements, as every transaction of this capability locks them.
@@ -159,6 +161,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         queries=row.queries,
         disbursement_id=row.disbursement_id,
         disbursement_state=State(row.disbursement_state),
+        held_by_person=row.held_by_person,
         partner_id=row.partner_id,
         loan_id=row.loan_id,
         loan_account_no=row.loan_account_no,

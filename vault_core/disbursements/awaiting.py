@@ -96,7 +96,7 @@ def second_conversation_case(attempt: Attempt, seen: str, source: str) -> NewCas
 
 
 async def book_waiting(connection: AsyncConnection, runtime: Runtime, waiting: Sequence[Waiting]) -> None:
-    """Marks the attempts unknown and plans the next question. One that has a person already keeps that state."""
+    """Marks the attempts unknown and plans the next question. One that a person has, or holds, keeps that state."""
     now = runtime.clock.now()
     asked = [(wait, wait.nothing.ask) for wait in waiting if wait.nothing.ask is not None]
     if asked:
@@ -109,7 +109,7 @@ async def book_waiting(connection: AsyncConnection, runtime: Runtime, waiting: S
                 "query_ats": [query_time(ask, now, runtime.pace) for _, ask in asked],
             },
         )
-        moved = [wait for wait, _ in asked if wait.attempt.disbursement_state is not State.NEEDS_REVIEW]
+        moved = [wait for wait, _ in asked if not _is_with_a_person(wait.attempt)]
         await move(
             connection, State.UNKNOWN, [Note(wait.attempt, f"{wait.nothing.code}: {wait.nothing.text}") for wait in moved], now
         )
@@ -117,11 +117,11 @@ async def book_waiting(connection: AsyncConnection, runtime: Runtime, waiting: S
 
 
 async def book_resends(connection: AsyncConnection, runtime: Runtime, resends: Sequence[Note]) -> None:
-    """The same instruction goes again, under its own id: ready for the next batch."""
+    """The same instruction goes again, under its own id: ready for the next batch, or once the person who holds it lets it."""
     if not resends:
         return
     await connection.execute(_RESEND_ATTEMPTS, {"ids": [note.attempt.id for note in resends]})
-    await move(connection, State.READY, resends, runtime.clock.now())
+    await move(connection, State.READY, [note for note in resends if not note.attempt.held_by_person], runtime.clock.now())
 
 
 async def give_to_people(connection: AsyncConnection, runtime: Runtime, notes: Sequence[Note]) -> None:
@@ -167,6 +167,10 @@ async def move(connection: AsyncConnection, state: State, notes: Sequence[Note],
                 "reasons": [note.cause[:500] for note in notes],
             },
         )
+
+
+def _is_with_a_person(attempt: Attempt) -> bool:
+    return attempt.disbursement_state is State.NEEDS_REVIEW or attempt.held_by_person
 
 
 def _alarm(wait: Waiting) -> NewCase:

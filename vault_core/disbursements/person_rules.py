@@ -11,7 +11,7 @@ from vault_core.clock import NAIROBI, business_day
 from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.result_classes import ResultClass, meaning_of, refused_for_good
 from vault_core.disbursements.standing import InstructionFacts, Standing
-from vault_core.disbursements.states import State
+from vault_core.disbursements.states import AttemptState, State
 from vault_core.errors import Conflict
 
 _ON_ITS_WAY = frozenset({State.SENDING, State.ACCEPTED, State.UNKNOWN})
@@ -96,7 +96,10 @@ def plan_release(standing: Standing) -> Plan:
 
     Raises Conflict for what waits for a cause that can be removed (and how), and while money may have moved.
     """
-    _nothing_open_to_doubt(standing)
+    goes_again = standing.held_for is HeldFor.BY_PERSON and _waits_to_go_again(standing)
+    _nothing_open_to_doubt(standing, but_to_go_again=goes_again)
+    if goes_again:
+        return Plan(State.READY, "the same instruction, of which M-Pesa found nothing, goes again within seconds")
     if standing.state is State.HELD and standing.held_for in _PERSONS:
         return Plan(State.DETECTED, "it is read in Mifos X again and goes if nothing else stands against it")
     if standing.state is State.HELD:
@@ -108,7 +111,7 @@ def plan_release(standing: Standing) -> Plan:
     raise Conflict(f"{standing.loan} is {standing.state}: nobody holds it back, it goes by itself")
 
 
-def _nothing_open_to_doubt(standing: Standing) -> None:
+def _nothing_open_to_doubt(standing: Standing, *, but_to_go_again: bool = False) -> None:
     if standing.proposed_by is not None:
         raise Conflict(
             f"{standing.loan}: what {standing.proposed_by} found out about it waits for a second person: "
@@ -124,13 +127,26 @@ def _nothing_open_to_doubt(standing: Standing) -> None:
             "--not-paid"
         )
     instruction = standing.open_instruction
-    if instruction is not None and (instruction.may_have_moved_money or standing.state in _ON_ITS_WAY):
-        raise Conflict(
-            f"{standing.loan}: nobody knows yet whether instruction {instruction.number} was paid. {_too_late(standing)}"
-        )
+    may_have_moved = instruction is not None and instruction.may_have_moved_money
+    if standing.state in _ON_ITS_WAY or (may_have_moved and not but_to_go_again):
+        which = "it" if instruction is None else f"instruction {instruction.number}"
+        raise Conflict(f"{standing.loan}: nobody knows yet whether {which} was paid. {_too_late(standing)}")
+
+
+def _waits_to_go_again(standing: Standing) -> bool:
+    # M-Pesa found nothing under its id and is not asked any more: only the same one may follow, or a person's word.
+    instruction = standing.open_instruction
+    if standing.state is not State.HELD or instruction is None:
+        return False
+    return instruction.state is AttemptState.REFUSED and instruction.may_have_moved_money
 
 
 def _too_late(standing: Standing) -> str:
+    if _waits_to_go_again(standing):
+        return (
+            "M-Pesa found nothing under its id, and the same one goes again once nothing holds it. If it shall not: look it up "
+            "in the M-Pesa portal, `vault disbursements resolve` with --paid RECEIPT or --not-paid, then `cancel`"
+        )
     if standing.state is State.NEEDS_REVIEW:
         return "Look it up in the M-Pesa portal, then `vault disbursements resolve` with --paid RECEIPT or --not-paid"
     instruction = standing.open_instruction

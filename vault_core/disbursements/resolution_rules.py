@@ -150,7 +150,8 @@ def _may_be_called_unpaid(standing: Standing, instruction: InstructionFacts) -> 
         if instruction.receipt is None:
             raise Conflict(f"{standing.loan}: instruction {instruction.number} is booked as not paid already")
         return
-    if standing.state is not State.NEEDS_REVIEW:
+    waits_to_go_again = standing.state is State.HELD and instruction.state is AttemptState.REFUSED
+    if standing.state is not State.NEEDS_REVIEW and not waits_to_go_again:
         asked = "" if instruction.query_at is None else f"; the next question goes at {_clock(instruction.query_at)}"
         raise Conflict(
             f"{standing.loan} is {standing.state}: M-Pesa is still asked about it{asked}. What the portal does not show yet "

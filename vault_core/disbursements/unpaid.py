@@ -74,8 +74,9 @@ _ATTEMPTS = text(
 )
 _DISBURSEMENTS = text(
     """
-    UPDATE disbursements SET state = next.state, held_for = next.held_for, reason = next.reason, due_at = next.due_at,
-           hold_id = NULL, batch_id = NULL
+    UPDATE disbursements SET state = next.state, held_for = next.held_for, due_at = next.due_at,
+           hold_id = NULL, batch_id = NULL,
+           reason = CASE WHEN next.held_for = 'by_person' THEN disbursements.reason ELSE next.reason END
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:held_fors AS text[]), CAST(:reasons AS text[]),
                 CAST(:dues AS timestamptz[])) AS next(id, state, held_for, reason, due_at)
     WHERE disbursements.id = next.id
@@ -85,8 +86,8 @@ _DISBURSEMENTS = text(
 
 async def book_failures(connection: AsyncConnection, runtime: Runtime, failures: Sequence[Failure]) -> None:
     """Books each instruction as dead. By its class the disbursement is tried again later with a new instruction, waits for float
-    or its halted partner, or goes to a person with a case; the partner's people are texted. One that a person has already stays
-    there: they may have paid by other means.
+    or its halted partner, or goes to a person with a case; the partner's people are texted. One that a person has, or holds,
+    already stays there: they may have paid by other means.
     """  # noqa: D205 - one sentence
     if not failures:
         return
@@ -137,6 +138,8 @@ def _next(failure: Failure, now: datetime, runtime: Runtime, stopped: AbstractSe
         later = ResultClass.RETRY_LATER if failure.is_fault else result_class  # a first sign: it may pass
         again_at = next_payout_try(now, attempt.tries, later, runtime.pace, runtime.chance)
         step = Next(State.NEEDS_REVIEW, None, now) if again_at is None else Next(State.FAILED, None, again_at)
+    if attempt.held_by_person and step.state is not State.NEEDS_REVIEW:
+        step = Next(State.HELD, HeldFor.BY_PERSON, now)
     require_move(attempt.disbursement_state, step.state, attempt.loan)
     return step
 
