@@ -63,12 +63,13 @@ _BUSY = text(
     WHERE lease_until > :now AND partner_id = ANY(:partners) AND account_id = ANY(:accounts)
     """
 )
-# Undone ones keep their transaction: the number only grows.
+# Called for and made, because the answer to a call may be lost, and one that was called for before may be made after. Undone ones
+# keep their transaction.
 _MADE = text(
     """
-    SELECT p.id, (SELECT count(*) FROM core_postings o
-                  WHERE o.partner_id = p.partner_id AND o.account_id = p.account_id
-                        AND (o.kind = 'deposit') = (p.kind = 'deposit') AND o.mifos_transaction_id IS NOT NULL) AS made
+    SELECT p.id, (SELECT count(*) FILTER (WHERE o.tries > 0) + count(o.mifos_transaction_id) FROM core_postings o
+                  WHERE o.partner_id = p.partner_id AND o.account_id = p.account_id AND o.id <> p.id
+                        AND (o.kind = 'deposit') = (p.kind = 'deposit')) AS made
     FROM core_postings p WHERE p.id = ANY(:ids)
     """
 )
@@ -155,7 +156,7 @@ class Written:
 
 
 async def count_made(connection: AsyncConnection, posting_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """For each posting, how many postings to its account were ever made: to be asked before the account is read."""
+    """For each posting, a number that changes with every other posting to its account: to be asked before the account is read."""
     return {row.id: row.made for row in await connection.execute(_MADE, {"ids": list(posting_ids)})}
 
 

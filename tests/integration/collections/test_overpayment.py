@@ -165,6 +165,37 @@ async def test_payments_that_two_workers_post_to_one_loan_are_together_no_more_t
     await office.books()
 
 
+async def test_a_posting_to_the_loan_whose_answer_was_lost_since_it_was_read_counts_too(office, monkeypatch):
+    from vault_core.clients.mifos import MifosClient
+    from vault_core.outcome import Unknown
+
+    await office.setting(overpayment="hold")
+    due = await owed(office, 12)
+    await told(office, "FIRST00001", due - 100_00, "000000012")
+    await told(office, "SECOND0001", 500_00, "000000012")
+    first, second = sorted([row.id for row in await office.rows("SELECT id FROM outbox ORDER BY id")])
+    repay = MifosClient.repay
+
+    async def second_posts_and_never_hears_of_it() -> None:
+        async def lost(client, account_id, write):
+            await repay(client, account_id, write)
+            return Unknown("the answer was lost")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MifosClient, "repay", lost)
+            await work_on(office, second)
+
+    meanwhile(monkeypatch, second_posts_and_never_hears_of_it)
+    await work_on(office, first)
+    assert await owed(office, 12) == due - 500_00
+    for _ in range(2):
+        office.runtime.clock.pass_time(minutes=5)
+        await office.settle()
+    assert await office.posted_to("loans", 12) == [("SECOND0001", 500_00)]
+    assert (await office.standing("FIRST00001"), await office.standing("SECOND0001")) == (("suspense", True), ("posted", False))
+    await office.books()
+
+
 async def test_what_was_shared_and_not_called_for_is_shared_by_what_is_owed_when_it_is(office, monkeypatch):
     await office.setting(overpayment="to_savings")
     await with_one_savings_account(office)
