@@ -10,7 +10,7 @@ from rich.table import Table
 from vault_core.money import Money
 from vault_core.wallets.new_tariff import Difference, excise_text, percent_text
 from vault_core.wallets.tariff_import import Imported
-from vault_core.wallets.tariffs import Tariff
+from vault_core.wallets.tariffs import NO_END, Tariff
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -105,7 +105,8 @@ def print_tariff(tariff: Tariff) -> None:
         price = f"{percent_text(band.rate_basis_points)} %" if band.rate_basis_points else _shillings(band.fee)
         mark = "" if band.confirmed else f"[yellow]unconfirmed[/]: {escape(band.note)}"
         customer = (_shillings(band.customer_fee),) if customers else ()
-        table.add_row(_shillings(band.low), _shillings(band.high), price, *customer, mark or escape(band.note))
+        high = "any" if band.high == NO_END else _shillings(band.high)
+        table.add_row(_shillings(band.low), high, price, *customer, mark or escape(band.note))
     console.print(table)
 
 

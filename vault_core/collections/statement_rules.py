@@ -17,8 +17,11 @@ _RECEIPT = re.compile(r"[A-Z0-9]{8,20}")
 _OF_CUSTOMERS = re.compile(
     r"pay ?bill|pay utility|pay merchant|customer.*merchant payment|^merchant payment|buy ?goods", re.IGNORECASE
 )
-_NEVER = re.compile(r"revers|charge|\bfees?\b|withdraw", re.IGNORECASE)
-_BEFORE_PAYER = re.compile(r" from |\bAcc\.")
+# "Business Pay Bill" and the like come from another organisation, or from another account of this one: no customer paid.
+_NEVER = re.compile(
+    r"revers|charge|\bfees?\b|withdraw|\bbusiness\b|organi[sz]ation|merchant to|\bb2[bc]\b|settle|transfer", re.IGNORECASE
+)
+_BEFORE_PAYER = re.compile(r" from | to |\bAcc\.")
 _ACCOUNT = re.compile(r"\bAcc\.\s*(.+)")  # "Pay Bill from 25471****126 - JANE DOE Acc. 0012"
 _TIMES = ("%Y-%m-%d %H:%M:%S", "%d-%m-%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M", "%d-%m-%Y %H:%M", "%d/%m/%Y %H:%M")
 _FIRST_YEAR = 2007

@@ -8,13 +8,14 @@ from sqlalchemy import Connection, text
 from vault_core.clock import day_bounds
 from vault_core.reconciliation.frames import to_frame
 from vault_core.reconciliation.report_columns import CHARGES
+from vault_core.wallets.tariffs import NO_END
 
 _LINES = text(
     """
     SELECT partners.name AS partner, l.charged_at, l.subject_kind AS subject,
            coalesce(d.receipt, c.receipt, l.subject_id::text) AS reference, l.line, l.amount_cents,
            tariffs.provider || ' ' || tariffs.product || ' ' || tariffs.valid_from AS tariff,
-           b.from_cents AS band_from_cents, b.to_cents AS band_to_cents, l.system_fee_id::text AS system_fee,
+           b.from_cents AS band_from_cents, nullif(b.to_cents, :no_end) AS band_to_cents, l.system_fee_id::text AS system_fee,
            coalesce(b.confirmed, true) AS tariff_confirmed, l.transaction_id::text AS ledger_transaction
     FROM charge_lines l
     JOIN partners ON partners.id = l.partner_id
@@ -42,7 +43,9 @@ _TAKEN = text(
 def read_charges(connection: Connection, day: date) -> pd.DataFrame:
     """The charges taken on `day` (Nairobi): one row a line, in the columns CHARGES."""
     start, end = day_bounds(day)
-    raw = pd.read_sql_query(_LINES, connection, params={"start": start, "end": end}, dtype_backend="pyarrow")
+    raw = pd.read_sql_query(
+        _LINES, connection, params={"start": start, "end": end, "no_end": NO_END.cents}, dtype_backend="pyarrow"
+    )
     return to_frame(raw, CHARGES)
 
 

@@ -14,6 +14,7 @@ from vault_core.money import ZERO, Money
 from vault_core.wallets.fee_parts import BASIS_POINTS, FeeParts, Rounding, fee_parts, rounded
 
 SHILLING = Money.shillings(1)
+NO_END = Money(9_000_000_000_000_000)  # where a band ends that has no end
 
 
 @dataclass(frozen=True, slots=True)

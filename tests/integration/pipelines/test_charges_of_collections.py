@@ -43,5 +43,7 @@ async def test_each_line_names_its_receipt_and_the_row_it_came_from(runtime: Run
     assert rows.loc["mpesa_fee", "tariff"] == "safaricom c2b_mgao 2023-08-01"
     assert (rows.loc["mpesa_fee", "band_from_cents"], rows.loc["mpesa_fee", "band_to_cents"]) == (1_000_01, 1_500_00)
     assert rows.loc["excise", "tariff"].startswith("kra excise_fees")
+    assert rows.loc["excise", "band_from_cents"] == 0
+    assert pd.isna(rows.loc["excise", "band_to_cents"])  # the band has no end
     assert pd.isna(rows.loc["excise", "system_fee"])
     assert not pd.isna(rows.loc["system_fee", "system_fee"])

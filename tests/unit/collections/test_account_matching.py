@@ -85,6 +85,11 @@ def test_an_active_savings_account_is_not_chosen_beside_a_closed_loan_of_another
     assert "of another client" in result.reason
 
 
+def test_accounts_without_a_client_are_not_taken_for_those_of_one():
+    of_groups = [account(state="closed", client=None), account(kind="savings", client=None)]
+    assert isinstance(choose("000000012", of_groups), Unmatched)
+
+
 def test_an_active_savings_account_is_chosen_beside_the_closed_loan_of_the_same_client():
     savings = account(kind="savings")
 

@@ -169,6 +169,12 @@ def test_a_statement_of_another_pay_bill_is_refused_however_it_is_labelled(told)
         ({"reason": "Pay Bill Charge", "paid_in": "", "withdrawn": "-10.00"}, "Pay Bill Charge"),
         ({"reason": "Pay Bill Reversal"}, "Pay Bill Reversal"),
         ({"reason": "Organization Settlement Transfer"}, "Organization Settlement"),
+        ({"reason": "Business Pay Bill"}, "Business Pay Bill"),
+        ({"reason": "Business Buy Goods"}, "Business Buy Goods"),
+        ({"reason": "Organization Pay Bill Online"}, "Organization Pay Bill"),
+        ({"reason": "Merchant to Merchant Payment Online"}, "Merchant to Merchant"),
+        ({"reason": "B2B Pay Bill"}, "B2B Pay Bill"),
+        ({"reason": "", "details": "Business Pay Bill from 600999 - UMOJA OTHER Acc. 0012"}, "of no stated kind"),
         ({"status": "Declined"}, "declined transactions"),
         ({"status": "Cancelled", "at": ""}, "cancelled transactions"),
     ],
@@ -177,6 +183,14 @@ def test_what_is_no_payment_of_a_customer_is_passed_by_in_the_statements_words(c
     [other] = read(f"{HEAD}{COLUMNS}\n{line(**changes)}\n")
     assert isinstance(other, NoPayment)
     assert kind in other.kind
+
+
+def test_a_customers_payment_is_one_whatever_the_lender_and_the_payer_are_called():
+    details = "Pay Bill from 25471****126 - BUSINESS ANN Acc. ORGANIZATION TRANSFER"
+    to = "Pay Bill to 600100 - UMOJA BUSINESS CREDIT Acc. 0012"
+    for changes in ({"reason": "", "details": details}, {"reason": "", "details": to}):
+        [payment] = read(f"{HEAD}{COLUMNS}\n{line(**changes)}\n")
+        assert isinstance(payment, StatementPayment), changes
 
 
 @pytest.mark.parametrize(
