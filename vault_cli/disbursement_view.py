@@ -13,6 +13,7 @@ from vault_cli.story_view import print_events
 from vault_core.disbursements.payout_list import ListedPayout
 from vault_core.disbursements.resolving import Resolution
 from vault_core.disbursements.states import State
+from vault_core.disbursements.stuck_groups import StuckGroup
 from vault_core.story import Event
 
 _WIDE = 200
@@ -65,6 +66,29 @@ def resolution_json(resolution: Resolution) -> dict[str, Any]:
         "state": resolution.state,
         "effect": resolution.effect,
     }
+
+
+def stuck_json(group: StuckGroup) -> dict[str, Any]:
+    """A group of those that are stuck as --json prints it."""
+    return {
+        "partner": group.partner,
+        "state": group.state.value,
+        "held_for": None if group.held_for is None else group.held_for.value,
+        "loans": group.loans,
+        "total_cents": group.total.cents,
+        "since": iso(group.since),
+    }
+
+
+def print_stuck(console: Console, groups: Sequence[StuckGroup], *, shown: int) -> None:
+    """How many are stuck, with whom and for what: a line a group, the largest first. `shown`: how many are listed below."""
+    loans = sum(group.loans for group in groups)
+    rest = "" if shown == loans else f", the {shown} oldest below (--most, --partner, --state, --held-for)"
+    console.print(f"[bold]{loans} stuck[/]{rest}")
+    for group in groups:
+        state = group.state.value if group.held_for is None else f"held: {group.held_for.value}"
+        console.print(f"  {group.loans:>5}  {group.partner}  {state}  {group.total}  the first since {moment(group.since)}")
+    console.print()
 
 
 def print_payouts(console: Console, payouts: Sequence[ListedPayout]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vault_cli import disbursement_acts, disbursement_evidence
-from vault_cli.disbursement_view import payout_json, print_payouts, print_story
+from vault_cli.disbursement_view import payout_json, print_payouts, print_story, print_stuck, stuck_json
 from vault_cli.disbursement_wish import Json, Partner, Which, console, print_json
 from vault_cli.halt_view import halt_banner, halt_json
 from vault_cli.session import failures_told, run
@@ -20,6 +20,7 @@ from vault_core.disbursements.payout_reference import find_payout
 from vault_core.disbursements.states import State
 from vault_core.disbursements.story import tell
 from vault_core.disbursements.story_rows import read_story_rows
+from vault_core.disbursements.stuck_groups import group_stuck
 from vault_core.errors import InvalidInput
 from vault_core.partners.partner import load_partner
 from vault_core.runtime import Runtime
@@ -27,6 +28,7 @@ from vault_core.story import Event
 
 app = typer.Typer(no_args_is_help=True, help="Disbursements: what became of each, and what a person may do about it.")
 
+_EVERY_ONE = 100_000
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -40,9 +42,10 @@ def list_command(
     most: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     json_: Json = False,
 ) -> None:
-    """List disbursements, the newest first, with what each waits for and what to do.
+    """List disbursements, the newest first, with what each waits for and what to do. What is stuck is counted first.
 
-    JSON: {"halt": null or {"begun_at", "begun_by", "reason"}, "disbursements": [{"id", "partner", "loan_account_no", "loan_id",
+    JSON: {"halt": null or {"begun_at", "begun_by", "reason"}, with --stuck "stuck": [{"partner", "state", "held_for", "loans",
+    "total_cents", "since"}], "disbursements": [{"id", "partner", "loan_account_no", "loan_id",
     "tranche", "payout_cents", "principal_cents", "state", "held_for", "reason", "phone", "found_by", "detected_at", "since",
     "due_at", "instructions", "receipt", "paid_at", "posted_at", "stuck", "next"}]}
     """
@@ -51,22 +54,27 @@ def list_command(
 
     async def work(runtime: Runtime) -> tuple[Halt | None, list[ListedPayout]]:
         after = wait(runtime.clock.now()) if wait is not None else None
+        counted = _EVERY_ONE if stuck else most  # of those that are stuck all are counted
         async with runtime.engine.connect() as connection:
             if partner is not None:
                 await load_partner(connection, name=partner)
             found = await list_payouts(
-                connection, runtime, partner=partner, state=state, held_for=held_for, since=after, stuck=stuck, most=most
+                connection, runtime, partner=partner, state=state, held_for=held_for, since=after, stuck=stuck, most=counted
             )
             return await halt_in_force(connection), found
 
     halt, payouts = run(work)
+    groups = group_stuck(payouts) if stuck else []
     if json_:
-        print_json({"halt": halt_json(halt), "disbursements": [payout_json(payout) for payout in payouts]})
+        counts = {"stuck": [stuck_json(group) for group in groups]} if stuck else {}
+        print_json({"halt": halt_json(halt), **counts, "disbursements": [payout_json(payout) for payout in payouts[:most]]})
         return
     if halt is not None:
         console.print(halt_banner(halt))
+    if groups:
+        print_stuck(console, groups, shown=min(most, len(payouts)))
     if payouts:
-        print_payouts(console, payouts)
+        print_payouts(console, payouts[:most])
     else:
         console.print("none is stuck" if stuck else "none")
 

@@ -71,6 +71,21 @@ async def test_the_list_says_what_each_waits_for_and_picks_by_state_partner_time
         assert (await command("disbursements", "list", "--partner", "nobody")).exit_code == 4
 
 
+async def test_all_that_is_stuck_is_counted_by_partner_and_cause_however_few_are_listed(command: Command, open_day) -> None:
+    numbers = range(1, 6)
+    async with open_day([loan(number, client=None, group_name="Chama") for number in numbers]) as day:
+        await day.poll()
+        told = json.loads((await command("disbursements", "list", "--stuck", "--most", "2", "--json")).stdout)
+        assert len(told["disbursements"]) == 2
+        (group,) = told["stuck"]
+        assert (group["partner"], group["state"], group["held_for"], group["loans"]) == ("alpha", "held", "group_loan", 5)
+        assert group["total_cents"] == 5 * told["disbursements"][0]["payout_cents"]
+        shown = (await command("disbursements", "list", "--stuck", "--most", "2")).stdout
+        assert "5 stuck, the 2 oldest below" in shown
+        assert "5  alpha  held: group_loan" in shown
+        assert "stuck" not in json.loads((await command("disbursements", "list", "--json")).stdout)
+
+
 async def test_a_payout_is_shown_by_whatever_names_it_with_its_whole_story_in_order(command: Command, open_day) -> None:
     async with open_day([loan(1)]) as day:
         await day.fund(1000)
