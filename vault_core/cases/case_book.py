@@ -48,6 +48,18 @@ _OPEN = text(
     """
 ).bindparams(bindparam("evidence", type_=JSON))
 
+_OPEN_UNHEARD = text(
+    """
+    INSERT INTO cases (id, partner_id, kind, subject, amount_cents, opened_at, evidence)
+    SELECT CAST(:id AS uuid), CAST(:partner_id AS uuid), :kind, :subject, CAST(:amount_cents AS bigint),
+           CAST(:opened_at AS timestamptz), CAST(:evidence AS jsonb)
+    WHERE NOT EXISTS (SELECT FROM cases heard
+                      WHERE heard.kind = :kind AND heard.subject = :subject AND heard.closed_at IS NOT NULL
+                            AND heard.evidence - CAST(:told_by AS text[]) = CAST(:evidence AS jsonb) - CAST(:told_by AS text[]))
+    ON CONFLICT (kind, subject) WHERE closed_at IS NULL DO NOTHING
+    """
+).bindparams(bindparam("evidence", type_=JSON))
+
 _RENEW = text(
     """
     UPDATE cases SET evidence = CAST(told.evidence AS jsonb)
@@ -75,22 +87,35 @@ async def open_cases(connection: AsyncConnection, clock: Clock, new_id: IdMaker,
     """Opens each case unless one of its kind and subject is open already. Repeats do nothing."""
     if not cases:
         return
+    await connection.execute(_OPEN, _rows(clock, new_id, cases))
+
+
+async def open_unheard_cases(
+    connection: AsyncConnection, clock: Clock, new_id: IdMaker, cases: Sequence[NewCase], *, told_by: Sequence[str]
+) -> None:
+    """As `open_cases`, but what a person has closed a case over is not brought up again when it is told once more.
+
+    `told_by`: the names in the evidence that say by what it was told, and nothing of what.
+    """
+    if cases:
+        rows = [row | {"told_by": list(told_by)} for row in _rows(clock, new_id, cases)]
+        await connection.execute(_OPEN_UNHEARD, rows)
+
+
+def _rows(clock: Clock, new_id: IdMaker, cases: Sequence[NewCase]) -> list[dict[str, Any]]:
     now = clock.now()
-    await connection.execute(
-        _OPEN,
-        [
-            {
-                "id": new_id(),
-                "partner_id": case.partner_id,
-                "kind": case.kind,
-                "subject": case.subject,
-                "amount_cents": case.amount.cents if case.amount is not None else None,
-                "opened_at": now,
-                "evidence": case.evidence,
-            }
-            for case in cases
-        ],
-    )
+    return [
+        {
+            "id": new_id(),
+            "partner_id": case.partner_id,
+            "kind": case.kind,
+            "subject": case.subject,
+            "amount_cents": case.amount.cents if case.amount is not None else None,
+            "opened_at": now,
+            "evidence": case.evidence,
+        }
+        for case in cases
+    ]
 
 
 async def renew_cases(connection: AsyncConnection, cases: Sequence[NewCase]) -> None:

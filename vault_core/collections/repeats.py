@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.cases.case_book import NewCase, open_unheard_cases
 from vault_core.collections.incoming import COLLECTION_CALL, Booking, Facts, IncomingPayment, contradictions, facts_of, merged
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.payment_seals import opened_facts, sealed_facts
@@ -105,7 +105,8 @@ async def take_repeats(connection: AsyncConnection, runtime: Runtime, repeats: R
     named = [row.id for key, row in repeats.rows.items() if _names_now(before[key], known[key])]
     await _match_anew(connection, runtime, named)
     await _keep_tellings(connection, runtime, repeats)
-    await open_cases(connection, runtime.clock, runtime.new_id, cases)
+    # A pull tells the same every quarter of an hour: what a person has looked into is not a case again.
+    await open_unheard_cases(connection, runtime.clock, runtime.new_id, cases, told_by=["delivery"])
     return verdicts
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.collections.feeds import PHONE, TELL, paid
 from vault_core import fault_points
+from vault_core.cases.case_book import close_cases
 from vault_core.collections.payment_seals import opened_facts
 from vault_core.collections.story import tell
 from vault_core.collections.story_rows import read_story_rows
@@ -86,6 +87,21 @@ async def test_a_telling_that_contradicts_the_first_opens_a_case_and_changes_not
         assert "000000012" not in str(case.evidence)
     assert cases == {}
     assert await umoja.balance("c2b_float") == Money(500_00) * len(told)
+
+
+async def test_a_contradiction_that_a_person_has_looked_into_is_no_case_again_when_the_next_pull_repeats_it(umoja):
+    now = umoja.runtime.clock.now()
+    await TELL["c2b"](umoja, paid("REPEATED01", now))
+    await TELL["pull"](umoja, paid("REPEATED01", now, reference="000000012"))
+    async with umoja.runtime.engine.begin() as connection:
+        subject = ("receipt_conflict", "600100 REPEATED01")
+        assert await close_cases(connection, umoja.runtime.clock, [subject], resolution="the pull has it wrong") == 1
+    umoja.runtime.clock.pass_time(minutes=15)
+    await TELL["pull"](umoja, paid("REPEATED01", now, reference="000000012"))
+    assert await umoja.cases() == []
+    await TELL["pull"](umoja, paid("REPEATED01", now, 400_00, reference="000000012"))
+    [case] = await umoja.cases()
+    assert (case.kind, case.evidence["differs_in"]) == ("receipt_conflict", ["amount", "bill reference"])
 
 
 async def test_the_evidence_of_each_telling_is_kept_and_a_pull_that_reads_again_is_kept_once(umoja):
