@@ -96,6 +96,8 @@ class Bank:
             return Unknown("no answer")
         if self.mood == "spike arrest":
             return classify_payment(_SPIKE_ARREST, resend=order.resend)
+        if self.mood == "refused":
+            return classify_payment(_BAD_REQUEST, resend=order.resend)
         if payment.originator in self.book:
             return classify_payment(_DUPLICATE, resend=order.resend)
         self.book[payment.originator] = payment
@@ -186,6 +188,7 @@ _SPIKE_ARREST = Answer(
     b'{"fault":{"faultstring":"Spike arrest violation. Allowed rate : MessageRate{capacity=3}",'
     b'"detail":{"errorcode":"policies.ratelimit.SpikeArrestViolation"}}}',
 )
+_BAD_REQUEST = Answer(400, {}, b'{"requestId":"1","errorCode":"400.002.02","errorMessage":"Bad Request - Invalid PartyB"}')
 _DUPLICATE = Answer(500, {}, b'{"requestId":"1","errorCode":"500.002.1001","errorMessage":"Duplicate OriginatorConversationID."}')
 
 
