@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -15,7 +14,7 @@ from benchmarks.parts.served import RECEIVER, broker, running, served
 from local_stack.embedded_kafka import free_ports
 from local_stack.embedded_postgres import ensure_databases, temporary_postgres
 from local_stack.parts import CONSUMER_GROUP
-from local_stack.processes import STREAMS_APP
+from local_stack.processes import STREAMS_APP, worker_command
 from local_stack.topics import group_members
 from local_stack.waiting import wait_for
 from tests.sandbox_process import start_sandbox
@@ -42,9 +41,9 @@ class BenchStack:
     @contextmanager
     def worker(self, name: str = "worker-1", *, app: str = STREAMS_APP) -> Iterator[None]:
         """A stream worker of that name, in its group; ended with the block."""
-        command = [sys.executable, "-m", "faust", "--datadir", str(self.folder / name), "-A", app, "worker", "-l", "info"]
+        command = worker_command(self.folder / name, app)
         log_file = self.folder / f"{name}.log"
-        with running([*command, "--without-web"], {**self.environment, "VAULT_WORKER_NAME": name}, log_file) as process:
+        with running(command, {**self.environment, "VAULT_WORKER_NAME": name}, log_file) as process:
             wait_for(lambda: self._has_joined(name) or process.poll() is not None, seconds=_WORKER_SECONDS, what=name)
             if process.poll() is not None:
                 raise SystemExit(f"{name} did not start:\n{log_file.read_text(errors='replace')[-3000:]}")

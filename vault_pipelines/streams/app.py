@@ -1,4 +1,4 @@
-"""The stream workers: any number of `faust -A vault_pipelines.streams.app worker --without-web`, one name each.
+"""The stream workers: any number of `faust --loop uvloop -A vault_pipelines.streams.app worker --without-web`, one name each.
 
 VAULT_WORKER_NAME is the worker's stable name in the consumer group: one that was killed and comes back under it goes on
 within seconds instead of after a session time-out. Importing this builds the app and does no I/O.

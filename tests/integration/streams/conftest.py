@@ -5,12 +5,13 @@ import base64
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
+from local_stack.processes import worker_command
 
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
@@ -24,7 +25,7 @@ class WorkerProcess:
     def start(self) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "vault_pipelines.streams.app", "worker", "-l", "info", "--without-web"],
+                worker_command(self.log_file.parent / "faust"),
                 env=self.environment,
                 stdout=log,
                 stderr=log,
