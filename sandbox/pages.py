@@ -7,10 +7,21 @@ _BLOCKED = (
     b"Incapsula incident ID: 0-000000000000000000</body></html>"
 )
 
+_SOAP_FAULT = (
+    b'<?xml version="1.0"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>'
+    b"<soapenv:Fault><faultcode>soapenv:Server</faultcode><faultstring>Internal Error</faultstring></soapenv:Fault>"
+    b"</soapenv:Body></soapenv:Envelope>"
+)
+
 
 def blocked_page() -> Answer:
     """503 with the page of a web application firewall."""
     return Answer(503, _BLOCKED, content_type="text/html")
+
+
+def soap_fault() -> Answer:
+    """500 of a backend whose words nobody translated."""
+    return Answer(500, _SOAP_FAULT, content_type="text/xml")
 
 
 def no_backend_page() -> Answer:

@@ -22,6 +22,7 @@ class Settings:
     validation_ms: int = 8000  # how long M-Pesa waits for the answer to a C2B validation before its ResponseType decides
     delivery_tries: int = 12  # sources disagree on whether M-Pesa repeats a callback that met a 5xx or a closed port; 1 = never
     delivery_retry_ms: int = 1000
+    amount_change_cents: int = 100_00  # how much more than instructed M-Pesa pays where amount_changed fires
     fee_change_cents: int = 200  # how much more than its form M-Pesa takes where tariff_changed fires (below zero: less)
     pull_page_rows: int = 100  # rows of a page of Pull Transactions; nobody documents it
     new_token_kills_old: bool = False  # the portal says so; nobody measured it

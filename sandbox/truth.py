@@ -74,6 +74,7 @@ def _short_code(code: ShortCode) -> dict[str, Any]:
     return {
         "utility_cents": code.utility_cents,
         "charges_cents": code.charges_cents,
+        "came_back_cents": code.came_back_cents,
         "confirmation_url": code.confirmation_url,
         "b2c": [row for row in rows if row["result_code"] == "0"],
         "b2c_failed": [row for row in rows if row["result_code"] != "0"],

@@ -71,7 +71,10 @@ class PartnerTerms:
 
 
 def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, int]:
-    """The partner's lines from the sandbox's books, less what was in Mifos X before the day began (`before`)."""
+    """The partner's lines from the sandbox's books, less what was in Mifos X before the day began (`before`).
+
+    Of what was paid out, what its receivers sent back is no more paid.
+    """
     codes = truth["mpesa"]["short_codes"]
     payouts, payments = codes[terms.b2c_short_code]["b2c"], codes[terms.c2b_short_code]["c2b"]
     given_back = [each for each in codes[terms.c2b_short_code].get("reversals", ()) if each["result_code"] == "0"]
@@ -80,7 +83,7 @@ def truth_of(terms: PartnerTerms, truth: Mapping[str, Any], before: Mapping[str,
     posted_in = disbursed[1] - repaid[1]
     messages = truth["sms"]["users"].get(terms.sms_user, {}).get("messages", [])
     return {
-        PAID: _total(payouts),
+        PAID: _total(payouts) - codes[terms.b2c_short_code].get("came_back_cents", 0),
         COLLECTED: collected,
         DISBURSED: disbursed[0] - repaid[0],
         REPAID: posted_in,
@@ -160,7 +163,7 @@ def report_lines(reconciliation: pd.DataFrame, charges: pd.DataFrame, sms: pd.Da
 
     in_suspense = inward[inward["outcome"].isin(["in_suspense", "not_posted_yet"])]
     return {
-        PAID: int(out["rail_cents"].sum()),
+        PAID: int(out["rail_cents"].sum()) - int(out["made_good_cents"].sum()),
         COLLECTED: int(inward["rail_cents"].sum()) - int(given_back["rail_cents"].sum()),
         DISBURSED: int(out["core_cents"].sum()),
         REPAID: int(inward["core_cents"].sum()),

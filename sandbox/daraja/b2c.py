@@ -8,14 +8,14 @@ from sandbox.asgi import Answer, BadBodyError, Dropped, Request
 from sandbox.daraja.books import MpesaBooks, Payout, ShortCode
 from sandbox.daraja.core import Instruction, pay_out, result_text
 from sandbox.daraja.oauth import app_of, kill_token
-from sandbox.daraja.results import queue_timeout_body, result_body
+from sandbox.daraja.results import queue_timeout_body, result_body, told_as
 from sandbox.daraja.telling import Switches, tell_result
 from sandbox.daraja.wire import accepted, conversation_id, error, invalid, is_callback_url, is_phone, text_of
 from sandbox.deliveries import Delivery
-from sandbox.pages import blocked_page
+from sandbox.pages import blocked_page, soap_fault
 from sandbox.world import World
 
-_GATEWAY_FAULTS = ("html_answer", "spike_arrest", "oauth_token_dies")
+_GATEWAY_FAULTS = ("html_answer", "empty_answer", "spike_arrest", "oauth_token_dies")
 _COMMANDS = ("SalaryPayment", "BusinessPayment", "PromotionPayment")
 _CONTRADICTION = "2040"
 _AMOUNT = re.compile(r"[1-9]\d{0,8}")
@@ -47,6 +47,8 @@ async def pay(world: World, request: Request) -> Answer | Dropped:
         return _duplicate(books)
     world.note(request)
     order = _instruction(world, body)
+    if world.faults.fires("never_processed", order.code.code, order.phone, text_of(body, "Amount")):
+        return accepted(order.conversation_id, originator)
     payout = pay_out(world, order)
     await _tell_result(world, body, payout, order.code)
     return await _answer(world, payout)
@@ -79,6 +81,8 @@ def _gateway_fault(world: World, request: Request, body: dict[str, Any]) -> Answ
         world.note(request)
     if fired == "html_answer":
         return blocked_page()
+    if fired == "empty_answer":
+        return Answer(200, b"")
     if fired == "spike_arrest":
         return error(world.mpesa, 500, "500.003.02", "Error Occurred: Spike Arrest Violation")
     if fired == "oauth_token_dies":
@@ -107,9 +111,8 @@ def _instruction(world: World, body: dict[str, Any]) -> Instruction:
 async def _tell_result(world: World, body: dict[str, Any], payout: Payout, code: ShortCode) -> None:
     """Sends the result on its way, as the switches want it."""
     settings = world.settings
-    delivery = Delivery(
-        body["ResultURL"], result_body(payout, code), _JSON, "b2c result", settings.delivery_tries, settings.delivery_retry_ms
-    )
+    told = result_body(payout, code, told_as(lambda fault: _fires(world, fault, payout)))
+    delivery = Delivery(body["ResultURL"], told, _JSON, "b2c result", settings.delivery_tries, settings.delivery_retry_ms)
     if _fires(world, "result_lost", payout):
         return
     if _fires(world, "result_before_answer", payout):
@@ -127,6 +130,8 @@ async def _answer(world: World, payout: Payout) -> Answer | Dropped:
     if _fires(world, "answer_lost_after_paying", payout):
         await world.pause(world.settings.hang_ms)
         return Dropped()
+    if _fires(world, "soap_answer", payout):
+        return soap_fault()
     if _fires(world, "duplicate_answer", payout):
         return _duplicate(world.mpesa)
     return accepted(payout.conversation_id, payout.originator_conversation_id)

@@ -48,7 +48,10 @@ async def ask(world: World, request: Request) -> Answer:
 
 
 def move_float(world: World, request: Request) -> Answer:
-    """POST /control/float {"short_code", "utility_cents"}: float is bought (or, below zero, taken away) in the portal."""
+    """POST /control/float {"short_code", "utility_cents"}: float is bought (or, below zero, taken away) in the portal.
+
+    With "of_payouts": true it is money of payouts that their receivers sent back.
+    """
     wish = request.json_object()
     code, cents = world.mpesa.short_codes.get(str(wish.get("short_code"))), wish.get("utility_cents")
     if code is None:
@@ -57,6 +60,7 @@ def move_float(world: World, request: Request) -> Answer:
         raise BadBodyError(f"utility_cents must be a whole number, got {cents!r}")
     world.note(request)
     code.utility_cents += cents
+    code.came_back_cents += cents if wish.get("of_payouts") is True else 0
     return json_answer({"utility_cents": code.utility_cents})
 
 

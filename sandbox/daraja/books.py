@@ -119,6 +119,7 @@ class ShortCode:
     payouts: list[Payout] = field(default_factory=list)
     payments: list[Payment] = field(default_factory=list)
     reversals: list[Reversal] = field(default_factory=list)
+    came_back_cents: int = 0  # of payouts: what their receivers sent back to the short code
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The M-Pesa core behind the gateway: decides what becomes of a payout and moves the money."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.chance import draw
 from sandbox.daraja.books import Payout, ShortCode
@@ -44,6 +44,8 @@ def pay_out(world: World, order: Instruction) -> Payout:
     books, code = world.mpesa, order.code
     customer = books.customer(order.phone)
     result = _verdict(world, order)
+    if result == "0" and _fault(world, "amount_changed", order):
+        order = replace(order, amount_cents=order.amount_cents + world.settings.amount_change_cents)
     at = world.clock.now()
     receipt = books.receipt(at, "b2c", code.code, order.phone, order.amount_cents)
     fee = 0

@@ -1,5 +1,7 @@
 """The bodies M-Pesa posts about a payout: the result, and the queue time-out that is no verdict."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,13 +13,38 @@ from sandbox.daraja.wire import amount_number, parameter
 _OWN_TIMEOUT_URL = "http://internalapi.safaricom.co.ke/mpesa/b2cresults/v1/submit"
 
 
-def result_body(payout: Payout, code: ShortCode) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ToldAs:
+    """How a result is told. `in_texts`: with texts for numbers."""
+
+    parameters: bool = True
+    in_texts: bool = False
+
+
+_PLAIN = ToldAs()
+
+
+def told_as(fires: Callable[[str], bool]) -> ToldAs:
+    """How the switches want a result to be told; `fires` says whether one is on for it."""
+    return ToldAs(parameters=not fires("result_without_parameters"), in_texts=fires("result_in_texts"))
+
+
+def result_body(payout: Payout, code: ShortCode, told: ToldAs = _PLAIN) -> bytes:
     """The result of `payout`: parameters on success only."""
     result = _outer(payout)
-    if payout.result_code == "0":
+    if payout.result_code == "0" and told.parameters:
         result["ResultParameters"] = {"ResultParameter": _parameters(payout, code)}
     result["ReferenceData"] = {"ReferenceItem": parameter("QueueTimeoutURL", _OWN_TIMEOUT_URL)}
-    return orjson.dumps({"Result": result})
+    body = orjson.dumps({"Result": result})
+    return orjson.dumps(_in_texts(orjson.loads(body))) if told.in_texts else body
+
+
+def _in_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_texts(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_in_texts(each) for each in value]
+    return str(value) if isinstance(value, int | float) else value
 
 
 def queue_timeout_body(payout: Payout) -> bytes:

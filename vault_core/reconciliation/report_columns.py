@@ -26,6 +26,12 @@ RECONCILIATION = (
     Column("ledger_cents", "cents", "our ledger: what left or reached the M-Pesa account", optional=True),
     Column("rail_cents", "cents", "M-Pesa's own evidence: result, confirmation or status answer", optional=True),
     Column(
+        "made_good_cents",
+        "cents",
+        "of a payout of another amount than instructed: what came back to the M-Pesa account since (sent after it: below zero)",
+        optional=True,
+    ),
+    Column(
         "core_due_cents",
         "cents",
         "what our ledger says stands in Mifos X (principal of a loan, a repayment, a deposit)",

@@ -49,6 +49,14 @@ _LEGS = text(
                            ELSE 'collection' END AS flow, receipt,
                min(happened_at) AS happened_at, sum(amount_cents)::bigint AS cents
         FROM rail_lines WHERE happened_at >= :start AND happened_at < :end GROUP BY 1, 2, 3
+    ), made_good AS (
+        SELECT t.partner_id, 'disbursement' AS flow, t.reference AS receipt, sum(e.amount_cents)::bigint AS cents
+        FROM ledger_transactions t
+        JOIN ledger_entries e ON e.transaction_id = t.id
+        JOIN ledger_accounts a ON a.id = e.account_id AND a.code = 'b2c_float'
+        WHERE t.kind = 'disbursement_difference' AND t.effective_at >= :start
+          AND NOT EXISTS (SELECT FROM ledger_reversals r WHERE r.original = t.id)
+        GROUP BY 1, 2, 3
     ), core_of_day AS (
         SELECT DISTINCT partner_id, CASE kind WHEN 'disburse' THEN 'disbursement' ELSE 'collection' END AS flow, receipt
         FROM core_lines WHERE transaction_date = :day AND NOT reversed AND receipt IS NOT NULL
@@ -78,7 +86,8 @@ _LEGS = text(
     SELECT partners.name AS partner, k.flow, k.receipt,
            coalesce(d.id, c.id)::text AS reference, coalesce(d.loan_account_no, c.account_no) AS account,
            coalesce(rail.happened_at, ledger.happened_at) AS happened_at,
-           ledger.cents AS ledger_cents, rail.cents AS rail_cents, due.cents AS core_due_cents, core.cents AS core_cents,
+           ledger.cents AS ledger_cents, rail.cents AS rail_cents, made_good.cents AS made_good_cents,
+           due.cents AS core_due_cents, core.cents AS core_cents,
            coalesce(core.lines, 0) AS core_lines, coalesce(c.in_suspense, false) AS in_suspense,
            greatest(1, (SELECT count(*) FROM core_postings p WHERE p.subject_id = c.id AND p.state = 'posted')) AS core_lines_due,
            k.flow = 'reversal' OR coalesce(c.state = 'reversed', false) AS given_back,
@@ -88,6 +97,7 @@ _LEGS = text(
     JOIN partners ON partners.id = k.partner_id
     LEFT JOIN ledger USING (partner_id, flow, receipt)
     LEFT JOIN rail USING (partner_id, flow, receipt)
+    LEFT JOIN made_good USING (partner_id, flow, receipt)
     LEFT JOIN core USING (partner_id, flow, receipt)
     LEFT JOIN due USING (partner_id, flow, receipt)
     LEFT JOIN disbursements d ON k.flow = 'disbursement' AND d.partner_id = k.partner_id AND d.receipt = k.receipt

@@ -3,11 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.integration.disbursements.conftest import Day, loan
 from tests.integration.disbursements.test_results_and_answers import result, sent, tell
+from vault_core.clock import business_day
 from vault_core.disbursements.person_acts import release_payout, retry_payout
 from vault_core.disbursements.resolution_rules import SeenPaid, SeenUnpaid
 from vault_core.disbursements.resolving import (
@@ -21,6 +22,7 @@ from vault_core.errors import Conflict, InsufficientFunds, InvalidInput, NotFoun
 from vault_core.ledger.chart import AccountRef
 from vault_core.ledger.posting import Leg, Posting, post
 from vault_core.money import Money
+from vault_core.reconciliation.three_way import read_reconciliation
 from vault_core.wallets.wallet import load_wallet
 
 EVIDENCE = "M-Pesa portal, organisation statement of today: seen there"
@@ -88,8 +90,19 @@ async def test_the_time_and_amount_that_a_person_saw_are_booked(open_day) -> Non
         assert await day.balance("disbursed_unposted") == 1_499_900
 
 
+def reported(owner_url: str, day) -> tuple[int, int]:
+    """What the day's reconciliation says of its one payout: paid by M-Pesa, and come back since."""
+    engine, now = create_engine(owner_url), day.clock.now()
+    with engine.connect() as connection:
+        (row,) = read_reconciliation(connection, business_day(now), now=now).to_dict("records")
+    engine.dispose()
+    return row["rail_cents"], row["made_good_cents"]
+
+
 @pytest.mark.parametrize("paid", [14_999, 15_001])
-async def test_a_difference_that_was_made_good_is_booked_by_two_people_and_then_the_loan_is_posted(open_day, paid: int) -> None:
+async def test_a_difference_that_was_made_good_is_booked_by_two_people_and_then_the_loan_is_posted(
+    open_day, paid: int, owner_url: str
+) -> None:
     async with open_day([loan(1)]) as day:
         attempt = await sent(day)
         await tell(day, result(attempt, amount=f"{paid}.00"))
@@ -109,6 +122,7 @@ async def test_a_difference_that_was_made_good_is_booked_by_two_people_and_then_
         assert await day.states() == {1: "disbursed"}
         assert await day.balance("disbursed_unposted") == 0
         assert await day.balance("loan_book") == 1_500_000
+        assert reported(owner_url, day) == (paid * 100, paid * 100 - 1_500_000)
         assert await tell(day, result(attempt, amount=f"{paid}.00")) == "repeat"
         assert day.ledger_findings() == []
         with pytest.raises(Conflict, match="is booked as paid"):

@@ -330,6 +330,58 @@ def test_what_the_gateway_turns_away_is_not_done_and_the_same_id_works_next_time
     assert bank.truth()["faults"] == {name: 1}
 
 
+def test_a_soap_fault_hides_a_payment(bank):
+    fault(bank, "soap_answer")
+    answer = pay(bank)
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "text/xml")
+    assert "<soapenv:Fault>" in answer.text
+    assert result_of(bank.callbacks.wait(1, "/i/result")[0])["ResultCode"] == 0
+    assert paid(bank) == 1
+
+
+def test_an_empty_answer_hides_nothing(bank):
+    fault(bank, "empty_answer")
+    answer = pay(bank)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert paid(bank) == 0
+    assert pay(bank).status_code == 200
+
+
+def test_what_is_acknowledged_and_never_processed_is_unknown_to_a_question(bank):
+    fault(bank, "never_processed")
+    assert pay(bank).json()["ResponseCode"] == "0"
+    question = {
+        "Initiator": "api", "SecurityCredential": "cred", "CommandID": "TransactionStatusQuery", "PartyA": "600100",
+        "OriginalConversationID": request(bank)["OriginatorConversationID"], "IdentifierType": "4", "Remarks": "asked",
+        "ResultURL": f"{bank.callbacks.url}/i/status", "QueueTimeOutURL": f"{bank.callbacks.url}/i/timeout",
+    }  # fmt: skip
+    assert bank.daraja("transactionstatus/v1/query", question, bank.token()).status_code == 200
+    assert result_of(bank.callbacks.wait(1, "/i/status")[0])["ResultCode"] == 2033
+    assert paid(bank) == 0
+
+
+def test_another_amount_is_paid_and_told_and_some_of_it_can_come_back(bank):
+    fault(bank, "amount_changed")
+    pay(bank)
+    told = result_of(bank.callbacks.wait(1, "/i/result")[0])["ResultParameters"]["ResultParameter"]
+    assert {"Key": "TransactionAmount", "Value": 1600} in told
+    bank.control("float", {"short_code": "600100", "utility_cents": 100_00, "of_payouts": True})
+    code = bank.truth()["mpesa"]["short_codes"]["600100"]
+    assert (code["b2c"][0]["amount_cents"], code["came_back_cents"], code["utility_cents"]) == (1_600_00, 100_00, 498_500_00)
+
+
+def test_a_result_without_parameters_and_one_in_texts(bank):
+    fault(bank, "result_without_parameters")
+    pay(bank)
+    bare = result_of(bank.callbacks.wait(1, "/i/result")[0])
+    assert (bare["ResultCode"], "ResultParameters" in bare) == (0, False)
+    fault(bank, "result_in_texts")
+    pay(bank, OriginatorConversationID="second")
+    told = result_of(bank.callbacks.wait(2, "/i/result")[1])
+    assert (told["ResultCode"], told["ResultType"]) == ("0", "0")
+    assert {"Key": "TransactionAmount", "Value": "1500"} in told["ResultParameters"]["ResultParameter"]
+
+
 def test_a_dead_token_stays_dead(bank):
     fault(bank, "oauth_token_dies")
     token = bank.token()

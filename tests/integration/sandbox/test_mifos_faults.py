@@ -158,6 +158,18 @@ def test_while_the_first_runs_the_same_key_waits_and_then_says_425(core):
     assert disburse(core).status_code == 425
 
 
+def test_a_checker_is_waited_for_by_a_switch_too_and_his_approval_posts_it_once(core):
+    fault(core, "mifos_waits_for_checker")
+    core.control("settings", {"in_process_ms": 20})
+    answer = disburse(core)
+    assert (answer.status_code, answer.json()["rollbackTransaction"]) == (200, True)
+    assert disburse(core).status_code == 425
+    assert posted(core) == []
+    assert core.mifos("POST", f"/makercheckers/{answer.json()['commandId']}?command=approve", {}).status_code == 200
+    assert disburse(core).headers["x-served-from-cache"] == "true"
+    assert posted(core) == ["e-1"]
+
+
 def test_an_html_page_is_met_instead_of_the_server(core):
     fault(core, "html_answer")
     answer = disburse(core)

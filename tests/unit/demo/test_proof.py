@@ -106,7 +106,7 @@ def test_the_reports_are_read_for_one_partner_only() -> None:
     reconciliation = pd.DataFrame(
         {
             "partner": ["alpha", "alpha", "beta"], "flow": ["disbursement", "collection", "collection"],
-            "rail_cents": [500, 40, 7], "core_cents": [520, 0, 7], "outcome": ["matched", "in_suspense", "matched"],
+            "rail_cents": [510, 40, 7], "made_good_cents": [10, None, None], "core_cents": [520, 0, 7], "outcome": ["matched", "in_suspense", "matched"],
             "difference_cents": [0, 40, 0],
         }
     )  # fmt: skip
