@@ -17,7 +17,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.collections.account_lookup import look_up
+from vault_core.collections.booking import COLLECTION_CALL
 from vault_core.collections.entered_by_hand import weigh_entries
 from vault_core.collections.intended_posting import intend_postings
 from vault_core.collections.masking import mask_reference
@@ -27,7 +29,7 @@ from vault_core.collections.overpaid_loans import judge_overpayments, write_over
 from vault_core.collections.overpayment import Fits, Verdict
 from vault_core.collections.pending import PendingCollection, load_pending
 from vault_core.collections.posting_ending import Ending, Posted, RefusedForGood, Unclear, ending_of
-from vault_core.collections.receipts import Receipt, read_receipt
+from vault_core.collections.receipts import Receipt, read_plain_receipt, read_receipt
 from vault_core.collections.settling import HandedOver, book_posted, hand_over, write_receipts
 from vault_core.collections.suspense import Unplaced, put_in_suspense
 from vault_core.database import in_transaction
@@ -142,7 +144,7 @@ async def _post(runtime: Runtime, connections: Connections, calls: Calls, pendin
     outcomes = await execute(runtime, connections, ids, look_first=looked_for, made_before=judged.made_before)
     endings |= {one: ending_of(one, outcomes) for one in ready}
     posted = [one for one, ending in endings.items() if isinstance(ending, Posted)]
-    receipts = await _read_receipts(runtime, connections, posted)
+    receipts = await _read_receipts(runtime, connections, calls, posted)
 
     async def work(connection: AsyncConnection) -> None:
         await book_posted(connection, runtime, [one.id for one in posted])
@@ -209,7 +211,7 @@ async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted
     """For payments that an earlier try posted without getting as far as their receipt."""
     if not posted:
         return
-    receipts = await _read_receipts(runtime, connections, posted)
+    receipts = await _read_receipts(runtime, connections, calls, posted)
 
     async def work(connection: AsyncConnection) -> None:
         await _write_receipts(connection, runtime, calls, receipts)
@@ -218,19 +220,24 @@ async def _text(runtime: Runtime, connections: Connections, calls: Calls, posted
 
 
 async def _read_receipts(
-    runtime: Runtime, connections: Connections, posted: Sequence[PendingCollection]
+    runtime: Runtime, connections: Connections, calls: Calls, posted: Sequence[PendingCollection]
 ) -> dict[PendingCollection, Receipt | Again]:
-    async def read(one: PendingCollection) -> Receipt | VaultError:
+    """The receipts, and which must be tried again. In its last try one whose balances cannot be read is told without them."""
+
+    async def read(one: PendingCollection, cause: str | None = None) -> Receipt | VaultError:
         try:
-            return await read_receipt(await connections.mifos(one.partner_id), one)
+            client = await connections.mifos(one.partner_id)
+            return await (read_receipt(client, one) if cause is None else read_plain_receipt(client, one, cause))
         except VaultError as error:
             return error
 
     seen = dict(zip(posted, await asyncio.gather(*(read(one) for one in posted)), strict=True))
     failed = {one: (one.partner_id, error) for one, error in seen.items() if isinstance(error, VaultError)}
     again = await again_after(runtime, connections, failed)
+    last = [(one, result.cause) for one, result in again.items() if _is_over(calls[one.id], result)]
+    seen |= dict(zip((one for one, _ in last), await asyncio.gather(*(read(*each) for each in last)), strict=True))
     receipts = {one: receipt for one, receipt in seen.items() if isinstance(receipt, Receipt)}
-    return receipts | {one: replace(result, cause=f"posted; no receipt yet: {result.cause}") for one, result in again.items()}
+    return {one: replace(result, cause=f"posted; no receipt yet: {result.cause}") for one, result in again.items()} | receipts
 
 
 async def _write_receipts(
@@ -241,8 +248,22 @@ async def _write_receipts(
     await write_receipts(connection, runtime, list(read.values()), {one.id: partners[one.partner_id] for one in read})
     await note_seen(connection, _seen(read), at=runtime.clock.now())
     results: dict[PendingCollection, CallResult] = {one: Done() for one in read}
-    results |= {one: result for one, result in receipts.items() if isinstance(result, Again)}
-    await _record(connection, runtime, calls, results)
+    again = {one: result for one, result in receipts.items() if isinstance(result, Again)}
+    untold = [_untold(one, calls[one.id], result) for one, result in again.items() if _is_over(calls[one.id], result)]
+    await open_cases(connection, runtime.clock, runtime.new_id, untold)
+    await _record(connection, runtime, calls, {**results, **again})
+
+
+def _is_over(call: Call, again: Again) -> bool:
+    """Whether the call was made for the last time."""
+    return again.counted and call.last_try
+
+
+def _untold(one: PendingCollection, call: Call, result: Again) -> NewCase:
+    """The case of a payment that is posted, and whose client could not be told. Taking it up again closes it (resuming.py)."""
+    do = "nothing is wrong with the money; mend what kept Mifos X from being read, then `vault collections resume`"
+    evidence = {"collection": str(one.id), "cause": result.cause, "tries": call.tries, "do": do}
+    return NewCase("call_given_up", f"{COLLECTION_CALL} {one.id}", one.partner_id, evidence=evidence)
 
 
 def _seen(receipts: Mapping[PendingCollection, Receipt]) -> list[SeenAccount]:
@@ -273,7 +294,7 @@ async def _record(
     used_up = [
         HandedOver(one, result.cause)
         for one, result in results.items()
-        if isinstance(result, Again) and result.counted and calls[one.id].last_try
+        if isinstance(result, Again) and _is_over(calls[one.id], result)
     ]
     await hand_over(connection, runtime, used_up)
     await record_results(connection, runtime, {calls[one.id]: result for one, result in results.items()})

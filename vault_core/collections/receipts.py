@@ -19,12 +19,15 @@ from vault_core.phones import normalise_phone
 
 @dataclass(frozen=True, slots=True)
 class ToldAccount:
-    """What one account has of the payment, and its balance after it: what is owed on a loan, what is saved on savings."""
+    """What one account has of the payment, and its balance after it: what is owed on a loan, what is saved on savings.
+
+    `balance` is None where Mifos X does not tell it.
+    """
 
     kind: str  # 'loan' or 'savings'
     account_no: str
     amount: Money
-    balance: Money
+    balance: Money | None
     overpaid: Money
     client_id: int | None
     loan_seen: tuple[int, AccountState] | None = None  # of a loan: its id and the state that it is in now
@@ -36,7 +39,9 @@ class ToldAccount:
 
     @property
     def balance_words(self) -> str:
-        """The balance for a client: of an overpaid loan with what is too much."""
+        """The balance for a client: of an overpaid loan with what is too much; empty where it is not told."""
+        if self.balance is None:
+            return ""
         return str(self.balance) if self.overpaid == ZERO else f"{self.balance} ({self.overpaid} overpaid)"
 
 
@@ -57,8 +62,8 @@ class Receipt:
     why: str | None = None
 
     @property
-    def new_balance(self) -> Money:
-        """Of the account that it was paid for."""
+    def new_balance(self) -> Money | None:
+        """Of the account that it was paid for, where it is told."""
         return self.accounts[0].balance
 
     def message(self, partner: Partner) -> NewMessage | None:
@@ -74,10 +79,16 @@ class Receipt:
         return NewMessage(
             partner=partner,
             business_key=f"receipt:{self.short_code}:{self.receipt}{self.turn}",
-            template="payment_received" if len(self.accounts) == 1 else "payment_shared",
+            template=self._template,
             phone=self.phone,
             values=values,
         )
+
+    @property
+    def _template(self) -> str:
+        if self.new_balance is None:
+            return "payment_received_plain"
+        return "payment_received" if len(self.accounts) == 1 else "payment_shared"
 
 
 async def read_receipt(client: MifosClient, payment: PendingCollection) -> Receipt:
@@ -87,6 +98,20 @@ async def read_receipt(client: MifosClient, payment: PendingCollection) -> Recei
     """
     accounts = tuple(await asyncio.gather(*(_read(client, posting) for posting in payment.postings)))
     phone, why = await _phone(client, accounts[0].client_id or payment.client_id)
+    return _receipt(payment, accounts, phone, None if why is None else f"no receipt SMS: {why}")
+
+
+async def read_plain_receipt(client: MifosClient, payment: PendingCollection, cause: str) -> Receipt:
+    """As `read_receipt`, without balances, which could not be read for `cause`: only the client is read."""
+    phone, why = await _phone(client, payment.client_id)
+    account = ToldAccount(
+        payment.account_kind or "account", payment.account_no or "", payment.amount, None, ZERO, payment.client_id
+    )
+    told = f"receipt SMS without balance: {cause}" if why is None else f"no receipt SMS: {why}"
+    return _receipt(payment, (account,), phone, told)
+
+
+def _receipt(payment: PendingCollection, accounts: tuple[ToldAccount, ...], phone: str | None, why: str | None) -> Receipt:
     return Receipt(
         collection_id=payment.id,
         short_code=payment.short_code,
@@ -95,7 +120,7 @@ async def read_receipt(client: MifosClient, payment: PendingCollection) -> Recei
         accounts=accounts,
         turn=posting_number(payment.short_code, payment.receipt, payment.postings[0].external_id),
         phone=phone,
-        why=None if why is None else f"no receipt SMS: {why}",
+        why=why,
     )
 
 

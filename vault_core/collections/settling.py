@@ -128,7 +128,7 @@ async def write_receipts(
         _RECEIPTED,
         {
             "ids": [receipt.collection_id for receipt in receipts],
-            "balances": [receipt.new_balance.cents for receipt in receipts],
+            "balances": [None if receipt.new_balance is None else receipt.new_balance.cents for receipt in receipts],
             "reasons": [receipt.why for receipt in receipts],
         },
     )

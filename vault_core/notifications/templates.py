@@ -100,6 +100,11 @@ TEMPLATES: Mapping[str, Template] = {
             "payment_received",
             {"en": "Received {amount} for {kind} {account}. Receipt {receipt}. New balance {balance}. Thank you. {partner}"},
         ),
+        # The same where Mifos X did not tell the balance.
+        Template(
+            "payment_received_plain",
+            {"en": "Received {amount} for {kind} {account}. Receipt {receipt}. Thank you. {partner}"},
+        ),
         # The same for one that several accounts share: of each one sentence of the next.
         Template(
             "payment_shared",
