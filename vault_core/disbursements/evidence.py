@@ -91,21 +91,21 @@ def read_result(result: MpesaResult) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The circumstances of a status question: when the payout was first and last sent, and when the question was asked."""
+    """The circumstances of a status question: when the payout was first sent, since when silence counts, when it was asked."""
 
     first_sent_at: datetime
-    last_sent_at: datetime
+    counts_from: datetime
     asked_at: datetime
 
 
 def read_status_answer(result: MpesaResult, asked: Asked, *, settle: timedelta) -> Evidence:
     """What the answer to a status question says about the payout.
 
-    "Nothing under that id" (2033) counts only if the question was asked more than `settle` after the payout was last sent, and
+    "Nothing under that id" (2033) counts only if the question was asked at least `settle` after `counts_from`, and
     within 48 hours of its first sending. Any other code than 0 says nothing about the payout (25: our question was malformed).
     """
     if result.code == _ORIGINATOR_UNKNOWN:
-        if asked.asked_at - asked.last_sent_at < settle:
+        if asked.asked_at - asked.counts_from < settle:
             return SaysNothing(result.code, result.text, ask=Ask.LATER)
         if asked.asked_at - asked.first_sent_at < INDEX_HOLDS:
             return NeverArrived(result.code, result.text)

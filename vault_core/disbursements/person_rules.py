@@ -144,8 +144,8 @@ def _waits_to_go_again(standing: Standing) -> bool:
 def _too_late(standing: Standing) -> str:
     if _waits_to_go_again(standing):
         return (
-            "M-Pesa found nothing under its id, and the same one goes again once nothing holds it. If it shall not: look it up "
-            "in the M-Pesa portal, `vault disbursements resolve` with --paid RECEIPT or --not-paid, then `cancel`"
+            "M-Pesa found nothing under its id, and the same one goes again once nothing holds it. If it shall not: `hold` it, "
+            "look it up in the M-Pesa portal, `vault disbursements resolve` with --paid RECEIPT or --not-paid, then `cancel`"
         )
     if standing.state is State.NEEDS_REVIEW:
         return "Look it up in the M-Pesa portal, then `vault disbursements resolve` with --paid RECEIPT or --not-paid"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from vault_core.clock import NAIROBI
+from vault_core.disbursements.eligibility import HeldFor
 from vault_core.disbursements.standing import InstructionFacts, Standing
 from vault_core.disbursements.states import AttemptState, State
 from vault_core.errors import Conflict, InvalidInput
@@ -150,8 +151,9 @@ def _may_be_called_unpaid(standing: Standing, instruction: InstructionFacts) -> 
         if instruction.receipt is None:
             raise Conflict(f"{standing.loan}: instruction {instruction.number} is booked as not paid already")
         return
-    waits_to_go_again = standing.state is State.HELD and instruction.state is AttemptState.REFUSED
-    if standing.state is not State.NEEDS_REVIEW and not waits_to_go_again:
+    # What a person holds is not sent before the statement is decided; what waits for anything else may be.
+    is_kept = standing.held_for is HeldFor.BY_PERSON and instruction.state is AttemptState.REFUSED
+    if standing.state is not State.NEEDS_REVIEW and not is_kept:
         asked = "" if instruction.query_at is None else f"; the next question goes at {_clock(instruction.query_at)}"
         raise Conflict(
             f"{standing.loan} is {standing.state}: M-Pesa is still asked about it{asked}. What the portal does not show yet "

@@ -47,6 +47,7 @@ class _Stored:
     partner_id: UUID
     attempt_id: UUID
     asked_at: datetime
+    asked_before_at: datetime | None  # the first question since the payout was last sent, if that was another
 
 
 _DUE = text(
@@ -86,8 +87,11 @@ _OUTCOMES = text(
 )
 _FIND = text(
     """
-    SELECT id, partner_id, attempt_id, asked_at, originator_conversation_id, conversation_id FROM status_queries
-    WHERE id = ANY(:ids) OR originator_conversation_id = ANY(:originators) OR conversation_id = ANY(:conversations)
+    SELECT q.id, q.partner_id, q.attempt_id, q.asked_at, q.originator_conversation_id, q.conversation_id,
+           (SELECT min(b.asked_at) FROM status_queries b JOIN disbursement_attempts a ON a.id = b.attempt_id
+            WHERE b.attempt_id = q.attempt_id AND b.asked_at < q.asked_at AND b.asked_at > a.send_by) AS asked_before_at
+    FROM status_queries q
+    WHERE q.id = ANY(:ids) OR q.originator_conversation_id = ANY(:originators) OR q.conversation_id = ANY(:conversations)
     """
 )
 _ANSWERED = text(
@@ -190,11 +194,7 @@ async def apply_payout_answers(
         else:
             attempt = attempts[asked.attempt_id]
             answered.append((asked, said, delivery.id))
-            evidence = read_status_answer(
-                said,
-                Asked(attempt.written_at, attempt.send_by, asked.asked_at),
-                settle=_settle(runtime, attempt),
-            )
+            evidence = read_status_answer(said, _circumstances(asked, attempt), settle=_settle(runtime, attempt))
             findings.append(Finding(attempt, evidence, delivery.id, delivery.received_at))
     effects.update(
         {finding.event_id: effect for finding, effect in zip(findings, await settle(connection, runtime, findings), strict=True)}
@@ -205,14 +205,18 @@ async def apply_payout_answers(
     return effects
 
 
-def _settle(runtime: Runtime, attempt: Attempt) -> timedelta:
-    # A payout that M-Pesa took shows in its index well before this.
-    settled = timedelta(seconds=min(60.0, runtime.pace.status_query_after))
+def _circumstances(asked: _Stored, attempt: Attempt) -> Asked:
     if attempt.conversation_id is None:
-        return settled
-    # One that it acknowledged may wait in its queues, unknown to the index. It is taken for lost, and a new id follows, only on
-    # the answer to a later question.
-    return settled + timedelta(seconds=runtime.pace.status_query_spacing)
+        return Asked(attempt.written_at, attempt.send_by, asked.asked_at)
+    # One that M-Pesa acknowledged may wait in its queues, unknown to the index. It is taken for lost, and a new id follows, only
+    # on the answer to a later question: by the clock alone a late or a jumping one would do for that.
+    return Asked(attempt.written_at, asked.asked_before_at or asked.asked_at, asked.asked_at)
+
+
+def _settle(runtime: Runtime, attempt: Attempt) -> timedelta:
+    if attempt.conversation_id is not None:
+        return timedelta(seconds=runtime.pace.status_query_spacing)
+    return timedelta(seconds=min(60.0, runtime.pace.status_query_after))  # what M-Pesa took shows in its index well before this
 
 
 def _read(delivery: Delivery) -> MpesaResult | QueueTimeout:
@@ -239,7 +243,7 @@ async def _find(connection: AsyncConnection, read: Sequence[tuple[Delivery, Mpes
         rows_found = [by_key[key] for key in keys if key is not None and key in by_key]
         if rows_found and rows_found[0].partner_id == delivery.partner_id:
             row = rows_found[0]
-            found[delivery.id] = _Stored(row.id, row.partner_id, row.attempt_id, row.asked_at)
+            found[delivery.id] = _Stored(row.id, row.partner_id, row.attempt_id, row.asked_at, row.asked_before_at)
     return found
 
 

@@ -24,11 +24,12 @@ async def answer_2033(day: Day) -> str:
     return await tell(day, KNOWS_NOTHING, "query_result", question["id"].hex)
 
 
-async def test_a_payout_that_was_acknowledged_is_not_taken_for_lost_on_the_first_question(open_day) -> None:
+@pytest.mark.parametrize("minutes", [6, 60])  # late: no worker ran, or a clock jumped
+async def test_a_payout_that_was_acknowledged_is_not_taken_for_lost_on_the_first_question(open_day, minutes: int) -> None:
     async with open_day([loan(1)]) as day:
         await sent(day)
         await day.faults(status_result_lost={"rate": 1.0, "per_unit": 100})
-        day.clock.pass_time(minutes=6)
+        day.clock.pass_time(minutes=minutes)
         assert await answer_2033(day) == "no verdict (2033)"
         assert await day.states() == {1: "unknown"}
         day.clock.pass_time(minutes=11)

@@ -100,7 +100,7 @@ def test_only_needs_review_may_be_called_unpaid_and_what_is_booked_as_paid_says_
     except Conflict:
         return
     assert (found.overturns is not None) is (found.instruction.state is AttemptState.PAID)
-    never_arrived = standing.state is State.HELD and found.instruction.state is AttemptState.REFUSED
+    never_arrived = standing.held_for is HeldFor.BY_PERSON and found.instruction.state is AttemptState.REFUSED
     over = found.instruction.state in {AttemptState.FAILED, AttemptState.PAID}
     assert standing.state is State.NEEDS_REVIEW or over or never_arrived
 
