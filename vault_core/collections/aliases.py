@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.audit import record_act
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.matching import compact
-from vault_core.errors import InvalidInput, NotFound
+from vault_core.errors import Conflict, InvalidInput, NotFound
 from vault_core.runtime import Runtime
 from vault_core.secrets import Sealer
 
@@ -80,6 +80,17 @@ _STANDING = text(
     WHERE partner_id = :partner_id AND reference_hash = :hash AND removed_at IS NULL
     """
 )
+# What may mean it by its own number, and takes payments.
+_BEARERS = text(
+    """
+    SELECT kind, account_id, account_no FROM mifos_accounts
+    WHERE partner_id = :partner_id AND number_key = :key AND state = 'active'
+    UNION
+    SELECT kind, account_id, account_no FROM mifos_accounts
+    WHERE partner_id = :partner_id AND external_key = :key AND state = 'active'
+    ORDER BY kind, account_id
+    """
+)
 _TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('account aliases ' || CAST(:partner_id AS text), 0))")
 
 
@@ -105,6 +116,12 @@ async def add_alias(
     """
     if not compact(reference):
         raise InvalidInput("an empty reference can stand for no account")
+    bearers = (await connection.execute(_BEARERS, {"partner_id": partner_id, "key": compact(reference)})).all()
+    if bearers and all((one.kind, one.account_id) != (account.kind, account.id) for one in bearers):
+        named = ", ".join(f"{one.kind} {one.account_no}" for one in bearers)
+        raise Conflict(
+            f"{mask_reference(reference)} is the number of {named}, which is open: it cannot stand for another account"
+        )
     await connection.execute(_TURN, {"partner_id": str(partner_id)})
     key = {"partner_id": partner_id, "hash": alias_hash(runtime.sealer, reference)}
     row = {"kind": account.kind, "account_id": account.id, "account_no": account.account_no}

@@ -7,7 +7,7 @@ from tests.integration.collections.conftest import Umoja
 from vault_core.clients.mifos_values import AccountState, FoundAccount
 from vault_core.collections.aliases import add_alias, list_aliases, remove_alias
 from vault_core.collections.mirror_refresh import refresh_mirrors
-from vault_core.errors import InvalidInput, NotFound
+from vault_core.errors import Conflict, InvalidInput, NotFound
 from vault_core.partners.collection_settings import set_collection_settings
 
 
@@ -47,6 +47,16 @@ async def test_a_payment_finds_its_account_by_prefix_client_external_id_and_alia
     await mirrored.work()
 
     assert await mirrored.posted_to(kind, account_id) == [("R1", 500_00)]
+
+
+@pytest.mark.parametrize("reference", ["000000011", " 0000 00011", "ln-1001"])
+async def test_the_number_of_an_open_account_cannot_be_made_to_stand_for_another(mirrored, reference):
+    with pytest.raises(Conflict, match="is the number of loan 000000011, which is open"):
+        await alias(mirrored, reference, 12)
+    await alias(mirrored, reference, 11)
+    async with mirrored.runtime.engine.begin() as connection:
+        await connection.execute(text("UPDATE mifos_accounts SET state = 'closed' WHERE kind = 'loan' AND account_id = 11"))
+    await alias(mirrored, reference, 12)  # who still pays by the number of a loan that is paid off
 
 
 async def test_a_phone_with_one_open_account_is_that_account_and_with_two_is_nobodys_guess(mirrored):
