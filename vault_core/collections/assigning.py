@@ -100,7 +100,9 @@ async def approve(
     if proposed.target is not None:
         named = await read_account(await connections.mifos(one.partner_id), proposed.target.kind, proposed.target.id)
         _require_taken(one, named, proposed.amount, settings, post_all=proposed.post_all)
-        await _require_nowhere_else(runtime, connections, one, proposed.kind, named)
+    if proposed.kind != "move":
+        account = None if proposed.target is None else (proposed.target.kind, proposed.target.id)
+        await _require_nowhere_else(runtime, connections, one, account)
 
     async def work(connection: AsyncConnection) -> Decision:
         locked = await find_collection(connection, runtime, receipt, short_code=short_code, lock=True)
@@ -159,8 +161,9 @@ async def _decide_on_account(runtime: Runtime, connections: Connections, kind: D
     if wish.account is not None:
         named = await read_named(await connections.mifos(seen.partner_id), wish.account)
         _require_taken(seen, named, amount, settings, post_all=wish.post_all)
-        await _require_nowhere_else(runtime, connections, seen, kind, named)
         target = named.target
+        if kind == "assign":
+            await _require_nowhere_else(runtime, connections, seen, (target.kind, target.id))
     second = amount > alone_up_to(settings, runtime.pace, limit)
     proposal = Proposal(kind, target, amount, reason, second, wish.post_all, wish.remember)
 
@@ -209,13 +212,12 @@ def _require_taken(
 
 
 async def _require_nowhere_else(
-    runtime: Runtime, connections: Connections, one: PendingCollection, kind: DecisionKind, named: NamedAccount
+    runtime: Runtime, connections: Connections, one: PendingCollection, account: tuple[str, int] | None
 ) -> None:
-    """A payment that somebody entered by hand on another account is not posted to this one too."""
-    if kind != "assign" or not one.entered:
+    """A payment that somebody entered by hand on another account is not posted to this one too, nor given back beside it."""
+    if not one.entered:
         return
     entries = (await find_entries(runtime, [one])).get(one.id, ())
-    account = (named.account.kind, named.account.id)
     found = await stands_elsewhere(await connections.mifos(one.partner_id), entries, account)
     if found is not None:
         raise Conflict(

@@ -255,6 +255,6 @@ def _by_hand_case(hinted: _Hinted, look: SeenAccount, made: LoanTransaction, wai
             "transaction": made.id,
             "state_here": waiting.state,
             "do": "somebody entered this receipt in Mifos X by hand, and we have the payment too: posted by us as well, it would "
-            "count twice. Undo the one there, or settle ours without posting",
+            "count twice. Undo the one there; or, while ours is in suspense, assign it to that account, where it is found",
         },
     )

@@ -65,6 +65,19 @@ async def test_what_was_undone_there_meanwhile_stands_in_nobodys_way_though_no_h
     assert (await office.posted_to("loans", 11), await office.posted_to("loans", 12)) == ([(RECEIPT, 500_00)], [])
 
 
+async def test_what_stands_there_is_not_given_back_by_mpesa_too(branch):
+    office = branch.umoja
+    receipt = await office.customer_pays(500_00, "nobody")
+    made = await branch.enter("loan", 12, 500_00, receipt)
+    await branch.hook("loan", 12, made, receiptNumber=receipt)
+    await office.reverse(receipt)
+    with pytest.raises(Conflict, match="undo that transaction there first"):
+        await office.approve(receipt)
+    await branch.undo("loan", 12, made)
+    await office.approve(receipt)
+    assert await office.standing(receipt) == ("reversing", True)
+
+
 async def test_a_second_person_does_not_have_posted_what_was_entered_elsewhere_since_the_first_proposed(branch):
     office = branch.umoja
     receipt = await office.customer_pays(60_000_00, "nobody")
