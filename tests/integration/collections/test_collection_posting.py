@@ -1,10 +1,12 @@
 import asyncio
 import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
+from vault_core.clock import business_day
 from vault_core.collections import posting
 from vault_core.collections.matching import Unmatched
 from vault_core.collections.posting import post_collections
@@ -234,3 +236,26 @@ async def test_a_payment_that_another_worker_is_posting_does_not_go_to_suspense(
     assert (await umoja.collection("R1")).state == "posted"
     assert await umoja.posted_to("loans", 11) == [("R1", 500_00)]
     assert (await umoja.balance("suspense"), await umoja.cases()) == (Money(0), [])
+
+
+@pytest.mark.parametrize(("kind", "reference", "account_id"), [("loans", "000000031", 31), ("savings", "000000022", 22)])
+async def test_a_payment_is_posted_under_the_tenants_business_date_where_that_lags_and_else_under_its_own_day(
+    umoja, kind, reference, account_id
+):
+    today = business_day(umoja.runtime.clock.now())
+    yesterday = today - timedelta(days=1)
+    loan = {"id": 31, "client": 1, "product": 1, "principal_cents": 5_000_00, "status": 300, "approved_on": yesterday.isoformat()}
+    await umoja.control("setup", {"mifos": {"alpha": {"loans": [loan], "business_date": yesterday.isoformat()}}})
+    await umoja.pay("R1", 100_00, reference)
+    await umoja.work()
+    umoja.runtime.clock.pass_time(days=1)
+    umoja.connections.forget(umoja.partner.id)
+    body = umoja.payment("R2", 200_00, reference)
+    await umoja.control("setup", {"mifos": {"alpha": {"business_date": (today + timedelta(days=2)).isoformat()}}})
+    umoja.runtime.clock.pass_time(days=1)
+    await umoja.confirm(body)
+    await umoja.work()
+
+    made = (await umoja.truth())["mifos"]["alpha"][kind][str(account_id)]["transactions"]
+    days = {one["receipt"]: one["on"] for one in made if one["receipt"]}
+    assert days == {"R1": yesterday.isoformat(), "R2": (today + timedelta(days=1)).isoformat()}
