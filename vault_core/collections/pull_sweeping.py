@@ -39,10 +39,11 @@ _TAKE_DUE = text(
     """
 )
 _SWEPT = text("UPDATE pull_feeds SET swept_to = greatest(swept_to, :swept_to) WHERE short_code = :short_code")
+# What somebody wished meanwhile is still to be read; what was wished before is, as far back as the pay bill and M-Pesa reach.
 _DONE = text(
     """
     UPDATE pull_feeds SET failures = 0, last_failure = NULL, next_sweep_at = :next_at,
-           again_from = CASE WHEN again_from < :start THEN again_from END
+           again_from = CASE WHEN again_from < :start AND again_from IS DISTINCT FROM :wished THEN again_from END
     WHERE short_code = :short_code
     """
 )
@@ -129,7 +130,9 @@ async def _finish(
     runtime: Runtime, feed: _Feed, plan: Plan, listed: set[str], now: datetime, connection: AsyncConnection
 ) -> None:
     following = runtime.clock.now() + timedelta(seconds=runtime.pace.pull_every)
-    await connection.execute(_DONE, {"short_code": feed.short_code, "next_at": following, "start": plan.start})
+    await connection.execute(
+        _DONE, {"short_code": feed.short_code, "next_at": following, "start": plan.start, "wished": feed.again_from}
+    )
     await note_sweep(connection, runtime, Swept(feed.partner_id, feed.short_code, plan.start, now, frozenset(listed)))
 
 

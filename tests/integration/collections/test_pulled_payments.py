@@ -113,6 +113,21 @@ async def test_whatever_the_answers_look_like_each_payment_is_booked_once_at_its
     assert (await feed.row()).failures == 0
 
 
+@pytest.mark.parametrize("begins", ["1 hour", "9 days"])
+async def test_what_is_to_be_read_again_from_before_a_pull_reaches_is_read_again_once(feed, begins):
+    await feed.register()
+    async with feed.umoja.runtime.engine.begin() as connection:  # as a balance gap whose first payment was five days ago
+        values = {"now": feed.umoja.runtime.clock.now(), "begins": begins}
+        await connection.execute(
+            text(
+                "UPDATE pull_feeds SET begins_at = :now - CAST(:begins AS interval), swept_to = :now, again_from = :now - interval '5 days'"
+            ),
+            values,
+        )
+    await feed.sweep(1)
+    assert (await feed.row()).again_from is None
+
+
 async def test_a_sweep_that_is_cut_off_within_a_window_reads_it_again(feed):
     await feed.umoja.control("settings", {"pull_page_rows": 2})
     await feed.umoja.control("faults", {"pull_fails": {"units": [f"pull:{PAY_BILL}:4"]}})
