@@ -12,7 +12,8 @@ from vault_core.disbursements.intended_posting import POST_CALL
 from vault_core.outbox.calls import begin_anew
 from vault_core.runtime import Runtime
 
-# Only what has an intended posting: a payout whose amount differs has none.
+# Only what has an intended posting: a payout whose amount differs has none. The posting is locked too: whoever takes the payment
+# back at this moment has it undone, and that is seen only of rows that were waited for.
 _TAKE_UP = text(
     """
     UPDATE disbursements SET state = 'posting', reason = NULL
@@ -23,7 +24,7 @@ _TAKE_UP = text(
         WHERE d.partner_id = ANY(SELECT id FROM partners WHERE name = :partner)
           AND (CAST(:receipts AS text[]) IS NULL OR d.receipt = ANY(:receipts))
           AND (d.state = 'needs_review' OR (d.state IN ('paid', 'posting') AND o.state = 'given_up'))
-        FOR UPDATE OF d)
+        FOR UPDATE OF d, p)
     RETURNING id, partner_id, receipt
     """
 )

@@ -85,7 +85,8 @@ class Standing:
         return next((one for one in self.instructions if one.state is AttemptState.FAILED and one.receipt is not None), None)
 
 
-_COLUMNS = """
+_READ = text(
+    """
     SELECT d.id, d.partner_id, p.name AS partner, p.state AS partner_state, d.loan_id, d.loan_account_no, d.state, d.held_for,
            d.reason, d.payout_cents, d.due_at, d.receipt, d.hold_id,
            (SELECT r.proposed_by FROM disbursement_resolutions r
@@ -96,9 +97,9 @@ _COLUMNS = """
                   AND NOT EXISTS (SELECT FROM core_postings c WHERE c.kind = 'disburse' AND c.subject_id = d.id
                                   AND c.state <> 'undone')) AS paid_cents
     FROM disbursements d JOIN partners p ON p.id = d.partner_id WHERE d.id = :id
-"""
-_READ = text(_COLUMNS)
-_LOCKED = text(f"{_COLUMNS} FOR UPDATE OF d")
+    """
+)
+_LOCK = text("SELECT FROM disbursements WHERE id = :id FOR UPDATE")
 _INSTRUCTIONS = text(
     """
     SELECT id, number, originator_conversation_id, state, amount_cents, written_at, send_by, maybe_seen, result_at, result_code,
@@ -113,7 +114,9 @@ async def read_standing(connection: AsyncConnection, disbursement_id: UUID, *, l
 
     Whoever changes an instruction has its disbursement locked, so the lock covers the instructions, too.
     """
-    row = (await connection.execute(_LOCKED if lock else _READ, {"id": disbursement_id})).one_or_none()
+    if lock:  # by itself: what one statement reads beside the row that it waits for is as it was before the wait
+        await connection.execute(_LOCK, {"id": disbursement_id})
+    row = (await connection.execute(_READ, {"id": disbursement_id})).one_or_none()
     if row is None:
         raise NotFound(f"there is no disbursement {disbursement_id}")
     instructions = [
