@@ -34,11 +34,12 @@ from vault_core.money import Money
 from vault_core.partners.connections import Connections
 from vault_core.partners.credentials import CredentialPurpose, parse_purpose, remove_hook_secret, replace_credential
 from vault_core.partners.description import PartnerDescription, describe_partner
+from vault_core.partners.mifos_findings import check_mifos_password
 from vault_core.partners.partner import Partner, list_partners, load_partner
 from vault_core.partners.partner_fields import read_secret
 from vault_core.partners.partner_file import PartnerFile, load_partner_file
 from vault_core.partners.products import Limits, Product, disable_product, enable_product, list_products, refresh_products
-from vault_core.partners.registration import check_mifos_password, register_partner, renew_capabilities
+from vault_core.partners.registration import register_partner, renew_capabilities
 from vault_core.partners.security_credential import read_certificate, security_credential
 from vault_core.partners.states import pause_partner, resume_partner
 from vault_core.partners.url_registration import ensure_mifos_hook

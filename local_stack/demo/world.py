@@ -21,6 +21,11 @@ from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, TROUBLED, Payer
 from vault_core.partners.system_fees import percent_text
 from vault_core.phones import normalise_phone
 
+_WITHOUT_CALENDAR = [
+    *(f"READ_{what}" for what in ("LOANPRODUCT", "LOAN", "CLIENT", "SAVINGSACCOUNT", "PAYMENTTYPE", "HOOK", "BUSINESS_DATE")),
+    *("DISBURSE_LOAN", "REPAYMENT_LOAN", "ADJUST_LOAN", "DEPOSIT_SAVINGSACCOUNT", "UNDOTRANSACTION_SAVINGSACCOUNT"),
+    *("CREATE_PAYMENTTYPE", "CREATE_HOOK", "UPDATE_HOOK"),
+]
 MIFOS_USER, OFFICER, MIFOS_PASSWORD = "payments", "officer", "demo-password"
 SMALL = frozenset({TROUBLED, LOCKED_OUT})
 SMS_PRICE = "0.80"
@@ -242,13 +247,20 @@ def payment_order(partner: PlannedPartner, payment: PlannedPayment) -> dict[str,
     }
 
 
+def _closed_on(day: date) -> dict[str, Any]:
+    """A holiday that only the posting meets: our user may not see it, and the server goes by the day of the posting."""
+    users = [{"username": MIFOS_USER, "password": MIFOS_PASSWORD, "permissions": _WITHOUT_CALENDAR}]
+    users.append({"username": OFFICER, "password": MIFOS_PASSWORD})
+    return {"closed_days": {day.isoformat(): "holiday"}, "version": "1.10.1", "users": users}
+
+
 def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
     return {
         "tenant": "default",
         "b2c_short_code": partner.b2c_short_code,
         "sms_user": partner.name,
         "users": [{"username": user, "password": MIFOS_PASSWORD} for user in (MIFOS_USER, OFFICER)],
-        "closed_days": {day.isoformat(): "holiday"} if partner.closed_today else {},
+        **(_closed_on(day) if partner.closed_today else {}),
         "products": [
             # Without interest at the small ones: what an older loan owes is its principal, in whole shillings.
             {"id": number, "name": name, "multi_disburse": number == TRANCHE_PRODUCT}

@@ -231,7 +231,9 @@ class MifosHost:
     sms_user: str | None = None
     business_date: date | None = None
     maker_checker: frozenset[str] = frozenset()
-    closed_days: Mapping[date, str] = field(default_factory=dict)  # "holiday" or "non.working.day"
+    closed_days: Mapping[date, str] = field(default_factory=dict)  # "holiday", or "non.working.day": then each week
+    allows_closed_days: bool = False
+    version: str | None = None  # shown instead of that of the options above
     users: dict[str, User] = field(default_factory=dict)
     payment_types: dict[int, PaymentType] = field(default_factory=dict)
     products: dict[int, Product] = field(default_factory=dict)
@@ -257,6 +259,20 @@ class MifosHost:
         """Takes `number` of a sequence; what follows is higher."""
         self._counters[of] = max(self._counters.get(of, 0), number)
         return number
+
+    @property
+    def shown_version(self) -> str:
+        """What /actuator/info tells."""
+        if self.version is not None:
+            return self.version
+        if self.legacy:
+            return "1.4.0" if self.oldest else "1.8.4"
+        return "1.15.0-SNAPSHOT" if self.savings_external_ids else "1.11.0-SNAPSHOT"
+
+    @property
+    def looks_at_expected_day(self) -> bool:
+        """Whether a disbursal is refused for a closed expected day, as since 1.11, and not for a closed day of its own."""
+        return not self.shown_version.startswith(("1.4", "1.8", "1.9", "1.10"))
 
     def today(self, calendar_day: date) -> date:
         """The tenant's business date: his own if he keeps one, else the calendar's."""

@@ -53,6 +53,8 @@ _PLAIN_OPTIONS = (
     "away",
     "nets_top_ups",
     "savings_external_ids",
+    "allows_closed_days",
+    "version",
     "b2c_short_code",
     "sms_user",
 )

@@ -32,16 +32,6 @@ def check_disbursal(loan: Loan, day: date, today: date, cents: int, body: dict[s
         raise domain_rule(Fault(text, code, "id", (_json_number(body.get("transactionAmount", shown)), shown)))
 
 
-def check_open_day(host: MifosHost, day: date) -> None:
-    """Raises when the tenant takes no disbursal on that day: a holiday, or a day that it does not work."""
-    kind = host.closed_days.get(day)
-    if kind is None:
-        return
-    text = f"Loan disbursement date should not be on a {kind.replace('.', ' ')}."
-    code = f"error.msg.loan.application.disbursement.date.on.{kind}"
-    raise domain_rule(Fault(text, code, "id", (day.isoformat(),)))
-
-
 def check_repayment_day(loan: Loan, day: date, today: date) -> None:
     """Raises when the day of a repayment will not do."""
     if day > today:

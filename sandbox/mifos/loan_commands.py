@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from sandbox.mifos.amounts import cents_of, decimal_of, number, plain
+from sandbox.mifos.closed_days import check_open_day
 from sandbox.mifos.errors import Fault, domain_rule, validation
 from sandbox.mifos.host import Loan, LoanTransaction, MifosHost, Tranche
-from sandbox.mifos.loan_checks import check_disbursal, check_new_external_id, check_open_day, check_repayment_day, external_id
+from sandbox.mifos.loan_checks import check_disbursal, check_new_external_id, check_repayment_day, external_id
 from sandbox.mifos.loan_state import figures, settle_status
 from sandbox.mifos.payload import PAYMENT_TEXTS, Payload
 from sandbox.mifos.shapes import date_array, loan_status
@@ -114,7 +115,7 @@ def disburse(host: MifosHost, loan: Loan, body: dict[str, Any], today: date) -> 
     detail = payload.detail(host)
     cents = cents_of(amount) if amount is not None else _planned(loan)
     check_disbursal(loan, day or today, today, cents, body)
-    check_open_day(host, day or today)
+    check_open_day(host, loan, day or today)
     check_new_external_id(host, body, disbursal=True)
     first = loan.status == 200
     payoff = payoff_cents(host, loan, cents, body) if first else 0

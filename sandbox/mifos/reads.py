@@ -197,9 +197,7 @@ def unsupported_command(value: str | None, supported: tuple[str, ...] = ()) -> R
 
 def server_info(host: MifosHost) -> Answer:
     """GET /actuator/info, open to all."""
-    old = "1.4.0" if host.oldest else "1.8.4"
-    version = old if host.legacy else "1.15.0-SNAPSHOT" if host.savings_external_ids else "1.11.0-SNAPSHOT"
-    return json_answer({"git": {"branch": "sandbox", "build": {"version": version}}})
+    return json_answer({"git": {"branch": "sandbox", "build": {"version": host.shown_version}}})
 
 
 def savings_history(view: dict[str, Any], request: Request) -> Answer:

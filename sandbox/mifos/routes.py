@@ -8,6 +8,7 @@ from sandbox.asgi import Answer, BadBodyError, Dropped, Request, json_answer
 from sandbox.mifos import finding, hooks, reads, savings
 from sandbox.mifos.access import authenticate, check_read, check_tenant, check_write, user_of
 from sandbox.mifos.account_lists import LIST_ROUTES
+from sandbox.mifos.calendar import CALENDAR_ROUTES
 from sandbox.mifos.commands import Caller, Command, Groups, Handler, approve_pending, body_of, list_pending, run_command
 from sandbox.mifos.errors import RefusalError, bad_json, spring
 from sandbox.mifos.host import MifosHost
@@ -184,6 +185,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     *LOAN_ROUTES,
     *OPENING_ROUTES,
     *LIST_ROUTES,
+    *CALENDAR_ROUTES,
     ("GET", re.compile(r"/api/v1/clients/(\d+)"), "client", _client),
     ("GET", re.compile(r"/api/v1/savingsaccounts/(\d+)"), "savings", _get_savings),
     ("POST", re.compile(r"/api/v1/savingsaccounts/(\d+)/transactions(?:/(\d+))?"), "deposit", _command_savings),

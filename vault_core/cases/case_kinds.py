@@ -54,6 +54,7 @@ ENDINGS: dict[str, Ending] = {
     "partner_halted": Ending(End.BY_COMMAND, "remove the cause, then `vault partner resume {partner}`"),
     "float_short": Ending(End.BY_ITSELF, "the partner buys float; the case closes when nothing waits for it any more"),
     "float_gap": _PERSON,
+    "clock_behind": _PERSON,
     "tariff_difference": _PERSON,
     # collections
     "unmatched_payment": Ending(End.BY_COMMAND, "`vault collections assign` it, or have it given back"),

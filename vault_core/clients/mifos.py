@@ -1,7 +1,7 @@
 """The Mifos X (Apache Fineract) client: one partner's server, read and written over its REST interface."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ import httpx
 from vault_core.clients import mifos_reading as reading
 from vault_core.clients.http_exchange import Answer, NotSent
 from vault_core.clients.json_reading import whole_number
+from vault_core.clients.mifos_calendar import OfficeCalendar, read_calendars
 from vault_core.clients.mifos_errors import NOT_SENT, NotThere, classify_write
 from vault_core.clients.mifos_probe import find_capabilities
 from vault_core.clients.mifos_session import MifosSession
@@ -205,6 +206,10 @@ class MifosClient:
             if error.status != _FORBIDDEN:
                 raise
             return None
+
+    async def calendars(self, office_ids: Collection[int]) -> dict[int, OfficeCalendar]:
+        """On which days these offices take no disbursal, as far as the server has that and shows it to us."""
+        return await read_calendars(self._session, office_ids)
 
     async def hooks(self) -> list[MifosHook]:
         """All web hooks of the server."""

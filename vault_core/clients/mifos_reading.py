@@ -127,6 +127,7 @@ def read_loan(body: Any) -> ApprovedLoan:
         topped_up=None if (taken := loan.get("topupAmount")) is None else _amount(taken, "topupAmount"),
         fees_at_disbursement=ZERO if fees is None else _amount(fees, "feeChargesAtDisbursementCharged"),
         overpaid=Money(0) if (over := loan.get("totalOverpaid")) is None else _amount(over, "totalOverpaid"),
+        office_id=whole_number(loan.get("clientOfficeId")),
     )
 
 

@@ -1,5 +1,6 @@
 """The values the Mifos X client takes and gives. Amounts are Money, dates are calendar days of the tenant."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -13,6 +14,7 @@ from vault_core.money import ZERO, Money
 _PAYMENT_FIELD = 50
 _IDEMPOTENCY_KEY = 50
 _EXTERNAL_ID = 100
+_EXPECTED_DAY_SINCE = 11  # 1.11
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class MifosCapabilities:
     savings_external_ids: bool
     version: str | None = None
     external_id_paths: bool = False
+
+    @property
+    def looks_at_expected_day(self) -> bool | None:
+        """Which day of a first disbursal must not be a closed one: the loan's expected day, or the day it is posted under.
+
+        The one since 1.11, whatever day is named; the other before. None where the server does not show its version: nothing that
+        could be asked tells it.
+        """
+        if not self.external_id_paths:
+            return False  # before 1.9
+        found = re.match(r"1\.(\d+)", self.version or "")
+        return None if found is None else int(found[1]) >= _EXPECTED_DAY_SINCE
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -140,6 +154,7 @@ class ApprovedLoan:
     topped_up: Money | None = None  # what its disbursal took for the older loan
     fees_at_disbursement: Money = ZERO
     overpaid: Money = ZERO  # more than was ever owed was paid
+    office_id: int | None = None  # of its client: whose closed days count
 
     @property
     def disbursals(self) -> int:

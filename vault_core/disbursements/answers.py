@@ -15,10 +15,10 @@ from vault_core.clients.daraja_answers import SLOW_DOWN
 from vault_core.database import in_transaction
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.awaiting import NOT_TAKEN, second_conversation_case
-from vault_core.disbursements.claim import Claimed
 from vault_core.disbursements.eligibility import Held, HeldFor
 from vault_core.disbursements.evidence import SaysFailed
 from vault_core.disbursements.halting import Fault, stop_for_faults
+from vault_core.disbursements.instructions import Claimed
 from vault_core.disbursements.loan_check import Changed, NotApproved
 from vault_core.disbursements.result_classes import ResultClass
 from vault_core.disbursements.send_pace import slow_down
@@ -48,16 +48,18 @@ class _Step:
     wait: timedelta | None = None  # of the next try; None: it is asked about instead
     held_for: HeldFor | None = None
     fault: bool = False  # M-Pesa refused it for a cause that every next one would meet
+    is_try: bool = True
 
 
 _ATTEMPTS = text(
     """
     UPDATE disbursement_attempts SET state = step.state, answered_at = :now, answer = step.answer,
            conversation_id = coalesce(disbursement_attempts.conversation_id, step.conversation_id), query_at = step.query_at,
-           maybe_seen = maybe_seen OR step.state = 'unknown', faults = disbursement_attempts.faults + step.faults
+           maybe_seen = maybe_seen OR step.state = 'unknown', faults = disbursement_attempts.faults + step.faults,
+           sends = disbursement_attempts.sends - CASE WHEN step.is_try THEN 0 ELSE 1 END
     FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:answers AS text[]), CAST(:conversations AS text[]),
-                CAST(:query_ats AS timestamptz[]), CAST(:faults AS integer[]))
-         AS step(id, state, answer, conversation_id, query_at, faults)
+                CAST(:query_ats AS timestamptz[]), CAST(:faults AS integer[]), CAST(:are_tries AS boolean[]))
+         AS step(id, state, answer, conversation_id, query_at, faults, is_try)
     WHERE disbursement_attempts.id = step.id
     """
 )
@@ -144,7 +146,7 @@ def _step(
         case Accepted(value=ack):
             return _Step(attempt, AttemptState.ACCEPTED, State.ACCEPTED, "accepted", conversation_id=ack.conversation_id)
         case Held(held_for=held_for, reason=reason):
-            return _Step(attempt, AttemptState.REFUSED, State.HELD, reason, wait=timedelta(0), held_for=held_for)
+            return _Step(attempt, AttemptState.REFUSED, State.HELD, reason, wait=timedelta(0), held_for=held_for, is_try=False)
         case Refused(refusal=refusal):
             answer, fault = f"{outcome.code}: {outcome.reason}", refusal is Refusal.HALT
             step = _Step(attempt, AttemptState.REFUSED, State.REFUSED, answer, wait=timedelta(0), fault=fault)
@@ -175,6 +177,7 @@ async def _write_steps(connection: AsyncConnection, runtime: Runtime, steps: Seq
             "conversations": [step.conversation_id for step in steps],
             "query_ats": [ask_at if step.wait is None else None for step in steps],
             "faults": [int(step.fault) for step in steps],
+            "are_tries": [step.is_try for step in steps],
         },
     )
     # A person may have taken the disbursement over meanwhile; then only the instruction is written.

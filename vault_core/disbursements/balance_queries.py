@@ -15,8 +15,7 @@ from vault_core.clients.daraja import BalanceQuestion
 from vault_core.clients.daraja_balances import AccountBalances, read_balances
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout
 from vault_core.database import in_transaction
-from vault_core.disbursements.asking import Noted, ask_all, in_words
-from vault_core.disbursements.attempts import attempt_id_in
+from vault_core.disbursements.asking import Noted, answered_questions, ask_all, in_words
 from vault_core.disbursements.float_reports import Told, keep_reports
 from vault_core.disbursements.float_rules import is_credible
 from vault_core.disbursements.result_classes import ResultClass, meaning_of
@@ -166,7 +165,7 @@ async def apply_balance_answers(
 
     A balance is kept whatever came before it: a late answer is as true as an early one. Safe to repeat.
     """
-    found = await _find(connection, read) if read else {}
+    found = await answered_questions(connection, _FIND, read)
     effects: dict[UUID, str] = {}
     answers: list[_Answer] = []
     for delivery, said in read:
@@ -181,28 +180,6 @@ async def apply_balance_answers(
         effects[delivery.id] = "balance noted" if known else f"no credible utility balance ({said.code})"
     await _note(connection, runtime, answers)
     return effects
-
-
-async def _find(connection: AsyncConnection, read: Sequence[tuple[Delivery, MpesaResult | QueueTimeout]]) -> dict[UUID, Row[Any]]:
-    named = {delivery.id: attempt_id_in(delivery.path_reference) for delivery, _ in read}
-    rows = await connection.execute(
-        _FIND,
-        {
-            "ids": [reference for reference in named.values() if reference],
-            "originators": [said.originator_conversation_id for _, said in read if said.originator_conversation_id],
-            "conversations": [said.conversation_id for _, said in read if said.conversation_id],
-        },
-    )
-    by_key: dict[Any, Row[Any]] = {}
-    for row in rows:
-        by_key |= {key: row for key in (row.id, row.originator_conversation_id, row.conversation_id) if key is not None}
-    found = {}
-    for delivery, said in read:
-        keys = (named[delivery.id], said.originator_conversation_id, said.conversation_id)
-        rows_found = [by_key[key] for key in keys if key is not None and key in by_key]
-        if rows_found and rows_found[0].partner_id == delivery.partner_id:
-            found[delivery.id] = rows_found[0]
-    return found
 
 
 async def _note(connection: AsyncConnection, runtime: Runtime, answers: Sequence[_Answer]) -> None:
@@ -239,4 +216,4 @@ async def _note(connection: AsyncConnection, runtime: Runtime, answers: Sequence
             "events": [answer.delivery.id for answer in answers],
         },
     )
-    await keep_reports(connection, told)
+    await keep_reports(connection, runtime, told)

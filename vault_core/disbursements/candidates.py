@@ -48,6 +48,8 @@ class Candidate:
     client_id: int | None
     detected_at: datetime
     taken_back: int
+    older_loan_id: int | None  # of a top-up: the loan that it pays off
+    expected_day_only: bool  # the product takes a disbursal under the loan's expected day only
     late_receipt: str | None  # of an earlier instruction that failed and was then said to be paid (late_payment.py)
 
 
@@ -64,11 +66,13 @@ _READY = text(
     """
     SELECT d.id, d.partner_id, d.loan_id, d.loan_account_no, d.tranche, d.product_id, d.principal_cents, d.payout_cents,
            d.approved_on, d.tries, d.taken_back, d.client_id, d.detected_at, d.phone_hash, d.phone_sealed, d.client_name_sealed,
+           d.older_loan_id, coalesce(q.expected_day_only, false) AS expected_day_only,
            a.id AS attempt_id, a.number, a.originator_conversation_id, a.state AS attempt_state, a.maybe_seen,
            (SELECT max(f.receipt) FROM disbursement_attempts f
             WHERE f.disbursement_id = d.id AND f.state = 'failed') AS late_receipt
     FROM disbursements d LEFT JOIN disbursement_attempts a
          ON a.disbursement_id = d.id AND a.state IN ('written', 'accepted', 'unknown', 'refused', 'paid')
+         LEFT JOIN partner_products q ON q.partner_id = d.partner_id AND q.product_id = d.product_id
     WHERE d.partner_id = :partner_id AND d.state = 'ready' AND d.due_at <= :now
           AND (CAST(:batch_id AS uuid) IS NULL OR d.batch_id = :batch_id) AND (CAST(:ids AS uuid[]) IS NULL OR d.id = ANY(:ids))
     ORDER BY CASE CAST(:first AS text) WHEN 'largest' THEN -d.payout_cents WHEN 'smallest' THEN d.payout_cents ELSE 0 END,
@@ -82,6 +86,13 @@ _PAYEES = text(
     WHERE d.partner_id = :partner_id AND d.phone_hash = ANY(:hashes)
           AND d.state IN ('held', 'ready', 'sending', 'accepted', 'unknown', 'refused', 'needs_review')
           AND a.state IN ('written', 'accepted', 'unknown', 'refused')
+    """
+)
+_TOP_UPS = text(
+    """
+    SELECT d.older_loan_id, d.id, d.loan_account_no FROM disbursements d
+    WHERE d.partner_id = :partner_id AND d.older_loan_id = ANY(:older) AND d.state <> 'disbursed'
+          AND EXISTS (SELECT FROM disbursement_attempts a WHERE a.disbursement_id = d.id AND a.state <> 'failed')
     """
 )
 _PRODUCTS = text(
@@ -132,6 +143,18 @@ async def unresolved_payees(
     found: dict[bytes, dict[UUID, str]] = {}
     for row in await connection.execute(_PAYEES, {"partner_id": partner_id, "hashes": hashes}):
         found.setdefault(bytes(row.phone_hash), {})[row.id] = row.loan_account_no
+    return found
+
+
+async def unposted_top_ups(
+    connection: AsyncConnection, partner_id: UUID, candidates: Sequence[Candidate]
+) -> dict[int, dict[UUID, str]]:
+    """By older loan: the top-ups of it (id and loan number) that were or may be paid, and are not posted in Mifos X yet."""
+    older = {candidate.older_loan_id for candidate in candidates if candidate.older_loan_id is not None}
+    found: dict[int, dict[UUID, str]] = {}
+    if older:
+        for row in await connection.execute(_TOP_UPS, {"partner_id": partner_id, "older": list(older)}):
+            found.setdefault(row.older_loan_id, {})[row.id] = row.loan_account_no
     return found
 
 
@@ -195,5 +218,7 @@ def _candidate(runtime: Runtime, row: Row[Any]) -> Candidate:
         client_id=row.client_id,
         detected_at=row.detected_at,
         taken_back=row.taken_back,
+        older_loan_id=row.older_loan_id,
+        expected_day_only=row.expected_day_only,
         late_receipt=row.late_receipt,
     )

@@ -21,12 +21,14 @@ from vault_core.disbursements.candidates import (
     product_rules,
     sent_today,
     take_turns,
+    unposted_top_ups,
     unresolved_payees,
 )
 from vault_core.disbursements.charging import ToHold, hold_charges
 from vault_core.disbursements.eligibility import Held, HeldFor, LoanFacts, ProductRules, examine, within_daily_limit
 from vault_core.disbursements.float_shortage import keep_what_is_covered
 from vault_core.disbursements.holding import hold_back
+from vault_core.disbursements.instructions import Claimed, write_instructions
 from vault_core.disbursements.payout_quote import payout_quote
 from vault_core.disbursements.sending_gate import enter_claim, why_shut
 from vault_core.disbursements.states import AttemptState
@@ -39,25 +41,6 @@ from vault_core.runtime import Runtime
 from vault_core.settings import Pace
 from vault_core.wallets.alerts import raise_alert
 from vault_core.wallets.charges import ChargeQuote, TariffBook
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A written instruction that this process, and no other, sends until `send_by`."""
-
-    attempt_id: UUID
-    disbursement_id: UUID
-    originator_conversation_id: str
-    loan_id: int
-    loan_account_no: str
-    tranche: int
-    amount: Money
-    principal: Money
-    approved_on: date
-    phone: str = field(repr=False)
-    maybe_seen: bool
-    send_by: datetime
-    number_of: int | None  # the client whose number is to be read again, because it was read long ago
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +57,6 @@ class Claim:
         return not self.claimed and not self.held and not self.full
 
 
-# From its finding to `send_by`. A loan that waited longer (for the wallet, say) may have had its client's number corrected since.
-_NUMBER_IS_FRESH = timedelta(minutes=15)
-
-_NEW_ATTEMPTS = text(
-    """
-    INSERT INTO disbursement_attempts (id, partner_id, disbursement_id, number, originator_conversation_id, amount_cents, state,
-                                       written_at, send_by)
-    SELECT new.id, :partner_id, new.disbursement_id, new.number, new.originator, new.cents, 'written', :now, :send_by
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:disbursements AS uuid[]), CAST(:numbers AS integer[]), CAST(:originators AS text[]),
-                CAST(:amounts AS bigint[])) AS new(id, disbursement_id, number, originator, cents)
-    """
-)
-_SAME_AGAIN = text(
-    """
-    UPDATE disbursement_attempts SET state = 'written', sends = sends + 1, send_by = :send_by, query_at = NULL
-    WHERE id = ANY(:ids) AND state = 'refused'
-    """
-)
-_SENDING = text(
-    """
-    UPDATE disbursements SET state = 'sending', held_for = NULL, reason = NULL, tries = claimed.number,
-           hold_id = coalesce(claimed.hold_id, disbursements.hold_id)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]), CAST(:holds AS uuid[])) AS claimed(id, number, hold_id)
-    WHERE disbursements.id = claimed.id
-    """
-)
 _UNDER_WAY = text(
     "SELECT count(*) FROM disbursement_attempts WHERE partner_id = :partner_id AND state = 'written' AND send_by > :over"
 )
@@ -125,8 +82,9 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
     """Claims up to `most` ready disbursements of one partner, and no more than may be under way at once over all processes.
 
     Held back instead: all of them if all sending is halted or the partner is not active, those to a payee with an unresolved
-    payout of any age (another of the same claim, too), those above a daily limit, those that the expected float does not cover,
-    and those whose charges the wallet does not cover, with one alert a shortage. A disbursement whose instruction was refused
+    payout of any age (another of the same claim, too), top-ups of an older loan that another one, not posted yet, pays off, those
+    above a daily limit, those that the expected float does not cover, and those whose charges the wallet does not cover, with one
+    alert a shortage. A disbursement whose instruction was refused
     before goes again under the same id and hold. One of which an earlier, failed instruction was later said to be paid is not
     sent: it stays with the person who has the case.
     """
@@ -169,11 +127,10 @@ class _Decision:
         fresh = [candidate for candidate in allowed if candidate.open_instruction is None]
         again = [candidate for candidate in allowed if candidate.open_instruction is not None]
         holds = await self._covered(fresh, business_day(now))
-        claimed = [self._new(candidate, now) for candidate in fresh if candidate.id in holds]
-        claimed += [self._same(candidate, now) for candidate in again]
-        await self._write(claimed, {candidate.id: candidate for candidate in allowed}, holds, now)
+        covered = [candidate for candidate in fresh if candidate.id in holds]
+        claimed = await write_instructions(self.connection, self.runtime, self.partner.id, [*covered, *again], holds)
         await hold_back(self.connection, self.runtime, self.held)
-        return Claim(tuple(claimed), len(self.held) + self.stopped)
+        return Claim(claimed, len(self.held) + self.stopped)
 
     async def _awaiting_put_right(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         # Ready beside an instruction that may have been taken must never happen; if it does, evidence is awaited.
@@ -199,17 +156,24 @@ class _Decision:
             self.held += [(candidate.id, shut) for candidate in candidates]
             return []
         unresolved = await unresolved_payees(self.connection, partner_id, candidates)
+        topping_up = await unposted_top_ups(self.connection, partner_id, candidates)
         rules = await product_rules(self.connection, partner_id, [candidate.product_id for candidate in candidates])
         sent = await sent_today(self.connection, now, partner_id, rules)
         allowed = []
         for candidate in candidates:
-            held = _payee_is_free(candidate, unresolved) or _within_limits(candidate, rules, sent)
+            held = (
+                _payee_is_free(candidate, unresolved)
+                or _older_loan_is_free(candidate, topping_up)
+                or _within_limits(candidate, rules, sent)
+            )
             if held is not None:
                 self.held.append((candidate.id, held))
                 continue
             allowed.append(candidate)
             if candidate.phone_hash is not None:
                 unresolved.setdefault(candidate.phone_hash, {})[candidate.id] = candidate.loan_account_no
+            if candidate.older_loan_id is not None:
+                topping_up.setdefault(candidate.older_loan_id, {})[candidate.id] = candidate.loan_account_no
             if candidate.product_id in sent and candidate.open_instruction is None:
                 sent[candidate.product_id] += candidate.payout
         return allowed
@@ -241,87 +205,30 @@ class _Decision:
             loan_account_no=candidate.loan_account_no,
         )
 
-    def _new(self, candidate: Candidate, now: datetime) -> Claimed:
-        return _claimed(candidate, self.runtime.new_id(), self.runtime.new_id().hex, self._send_by(now), maybe_seen=False)
-
-    def _same(self, candidate: Candidate, now: datetime) -> Claimed:
-        instruction = candidate.open_instruction
-        assert instruction is not None  # noqa: S101 - chosen for it
-        send_by = self._send_by(now)
-        return _claimed(
-            candidate, instruction.id, instruction.originator_conversation_id, send_by, maybe_seen=instruction.maybe_seen
-        )
-
-    def _send_by(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self.runtime.pace.send_within)
-
-    async def _write(
-        self, claimed: Sequence[Claimed], of: Mapping[UUID, Candidate], holds: Mapping[UUID, UUID | None], now: datetime
-    ) -> None:
-        if not claimed:
-            return
-        new = [item for item in claimed if of[item.disbursement_id].open_instruction is None]
-        if new:
-            await self.connection.execute(
-                _NEW_ATTEMPTS,
-                {
-                    "partner_id": self.partner.id,
-                    "now": now,
-                    "send_by": self._send_by(now),
-                    "ids": [item.attempt_id for item in new],
-                    "disbursements": [item.disbursement_id for item in new],
-                    "numbers": [of[item.disbursement_id].tries + 1 for item in new],
-                    "originators": [item.originator_conversation_id for item in new],
-                    "amounts": [item.amount.cents for item in new],
-                },
-            )
-        again = [item.attempt_id for item in claimed if of[item.disbursement_id].open_instruction is not None]
-        if again:
-            await self.connection.execute(_SAME_AGAIN, {"ids": again, "send_by": self._send_by(now)})
-        await self.connection.execute(
-            _SENDING,
-            {
-                "ids": [item.disbursement_id for item in claimed],
-                "numbers": [_number(of[item.disbursement_id]) for item in claimed],
-                "holds": [holds.get(item.disbursement_id) for item in claimed],
-            },
-        )
-
-
-def _number(candidate: Candidate) -> int:
-    return candidate.tries + 1 if candidate.open_instruction is None else candidate.open_instruction.number
-
-
-def _claimed(candidate: Candidate, attempt_id: UUID, originator: str, send_by: datetime, *, maybe_seen: bool) -> Claimed:
-    return Claimed(
-        attempt_id=attempt_id,
-        disbursement_id=candidate.id,
-        originator_conversation_id=originator,
-        loan_id=candidate.loan_id,
-        loan_account_no=candidate.loan_account_no,
-        tranche=candidate.tranche,
-        amount=candidate.payout,
-        principal=candidate.principal,
-        approved_on=candidate.approved_on,
-        phone=candidate.phone,
-        maybe_seen=maybe_seen,
-        send_by=send_by,
-        number_of=candidate.client_id if send_by - candidate.detected_at > _NUMBER_IS_FRESH else None,
-    )
-
 
 def _payee_is_free(candidate: Candidate, unresolved: Mapping[bytes, Mapping[UUID, str]]) -> Held | None:
-    others = {
-        number
-        for disbursement_id, number in unresolved.get(candidate.phone_hash or b"", {}).items()
-        if disbursement_id != candidate.id
-    }
+    others = _others(candidate, unresolved.get(candidate.phone_hash or b"", {}))
     if not others:
         return None
     return Held(
         HeldFor.UNRESOLVED_PAYOUT,
-        f"a payout to the same person is not resolved yet (loan {', '.join(sorted(others))}): it waits for that one's end",
+        f"a payout to the same person is not resolved yet (loan {others}): it waits for that one's end",
     )
+
+
+def _older_loan_is_free(candidate: Candidate, topping_up: Mapping[int, Mapping[UUID, str]]) -> Held | None:
+    """What the older loan owes, and so what the client gets, is not to be told while another top-up of it is not posted."""
+    others = _others(candidate, topping_up.get(candidate.older_loan_id or 0, {}))
+    if not others:
+        return None
+    return Held(
+        HeldFor.UNRESOLVED_PAYOUT,
+        f"loan {others} tops up the same older loan and is not posted in Mifos X yet: it waits for that one's end",
+    )
+
+
+def _others(candidate: Candidate, under_way: Mapping[UUID, str]) -> str:
+    return ", ".join(sorted({number for disbursement_id, number in under_way.items() if disbursement_id != candidate.id}))
 
 
 def _within_limits(candidate: Candidate, rules: Mapping[int, ProductRules], sent: Mapping[int, Money]) -> Held | None:

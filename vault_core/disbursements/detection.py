@@ -16,6 +16,7 @@ from vault_core.clients.mifos import ApprovedLoan, LoanPage, MifosClient
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import insert_found, new_ones, those_readable
 from vault_core.disbursements.hooks import handle_mifos_events
+from vault_core.disbursements.lender_calendars import with_closed_days
 from vault_core.disbursements.sealed_credentials import note_opened, note_sealed
 from vault_core.disbursements.tranches import APPROVED
 from vault_core.disbursements.undone_disbursals import note_not_approved
@@ -90,7 +91,7 @@ async def _poll(runtime: Runtime, connections: Connections, partner_id: UUID, na
         await refresh_products(runtime, connections, partner)
         read_at = runtime.clock.now()
         loans, unreadable = await _all_approved(client, partner)
-        found, more = await _take_in(runtime, client, partner_id, loans, read_at)
+        found, more = await _take_in(runtime, connections, partner_id, loans, read_at)
         if unreadable := [*unreadable, *more]:
             error = f"{len(unreadable)} approved loans could not be read and are not paid: {'; '.join(unreadable)}"[:1000]
     except VaultError as failure:
@@ -153,9 +154,10 @@ def may_have_slipped(pages: Sequence[LoanPage]) -> bool:
 
 
 async def _take_in(
-    runtime: Runtime, client: MifosClient, partner_id: UUID, loans: Sequence[ApprovedLoan], read_at: datetime
+    runtime: Runtime, connections: Connections, partner_id: UUID, loans: Sequence[ApprovedLoan], read_at: datetime
 ) -> tuple[int, list[str]]:
     """How many were taken in, and what of the others could not be read."""
+    client = await connections.mifos(partner_id)
 
     async def unknown(connection: AsyncConnection) -> list[ApprovedLoan]:
         return await new_ones(connection, runtime, partner_id, loans, read_at=read_at)
@@ -165,6 +167,7 @@ async def _take_in(
     unreadable: list[str] = []
     for start in range(0, len(new), PAGE):
         readable, failed = await those_readable(client, new[start : start + PAGE])
+        readable = await with_closed_days(runtime, connections, partner_id, readable)
         unreadable += failed
 
         async def insert(connection: AsyncConnection, part: Any = readable) -> dict[int, UUID]:

@@ -35,6 +35,7 @@ class HeldFor(StrEnum):
     NOT_DUE = "not_due"
     NOT_POSTABLE = "not_postable"
     SENDING_HALTED = "sending_halted"
+    MIFOS_AWAY = "mifos_away"
     BY_PERSON = "by_person"
     CANCELLED = "cancelled"
 

@@ -9,9 +9,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.disbursements.float_rules import Float, FloatReport, is_credible
 from vault_core.money import Money
 from vault_core.partners.partner import Partner
+from vault_core.runtime import Runtime
+
+CLOCK_CASE = "clock_behind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,14 @@ _PAUSE = text(
 )
 
 
-async def keep_reports(connection: AsyncConnection, told: Sequence[Told]) -> None:
-    """Keeps the credible ones, in the caller's transaction. Repeats and any order of arrival leave the same."""
+async def keep_reports(connection: AsyncConnection, runtime: Runtime, told: Sequence[Told]) -> None:
+    """Keeps the credible ones, in the caller's transaction. Repeats and any order of arrival leave the same.
+
+    What is not credible says that our clock is behind M-Pesa's: one case for all of it, until a person has seen to the clock.
+    """
     wanted = [one for one in told if is_credible(one.at, one.received_at)]
+    if unbelieved := [one for one in told if not is_credible(one.at, one.received_at)]:
+        await open_cases(connection, runtime.clock, runtime.new_id, [_clock_case(unbelieved[0])])
     if not wanted:
         return
     await connection.execute(
@@ -116,6 +125,25 @@ async def paused_since(connection: AsyncConnection, partner: Partner) -> datetim
     """When M-Pesa refused a payout for float, if it has told no balance since and no probe is on its way."""
     values = {"partner_id": partner.id, "short_code": partner.b2c_short_code}
     return (await connection.execute(_PAUSE, values)).scalar_one_or_none()
+
+
+def _clock_case(told: Told) -> NewCase:
+    behind = int((told.at - told.received_at).total_seconds()) // 60
+    return NewCase(
+        kind=CLOCK_CASE,
+        subject="clock of this installation",
+        partner_id=None,
+        evidence={
+            "what": f"M-Pesa tells a balance of {behind} minutes from now by our clock: it is not used, nor are the next. "
+            "Without one payouts go as if there were float, and gaps of the float are not seen",
+            "mpesa_time": told.at.isoformat(),
+            "our_time": told.received_at.isoformat(),
+            "partner": str(told.partner_id),
+            "event_id": str(told.event_id),
+            "do": "compare the clock of each machine with the true time (`timedatectl`) and have it follow a time server, then "
+            "close this case: it opens again if balances are still not to be believed",
+        },
+    )
 
 
 def _cents(amount: Money | None) -> int | None:

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.clock import business_day
 from vault_core.disbursements.candidates import product_rules
-from vault_core.disbursements.eligibility import Held, HeldFor, LoanDays, LoanFacts, Ready, examine
+from vault_core.disbursements.closed_days import ClosedDays, held_for_closed_day
+from vault_core.disbursements.eligibility import Held, HeldFor, LoanDays, LoanFacts, ProductRules, Ready, examine
 from vault_core.disbursements.holding import next_look
 from vault_core.disbursements.tranches import NoPart, Part, PartFound, WrongState, part_of
 from vault_core.disbursements.undone_disbursals import tell_undone
@@ -33,6 +34,23 @@ class FoundLoan:
     phone: str | None = field(repr=False)
     number: int = 1
     active_client: bool = True
+    closed_days: ClosedDays = field(default_factory=ClosedDays)
+
+    def decide(self, today: date, product: ProductRules | None) -> Ready | Held:
+        """Whether it may be paid. `today` is the day in Nairobi."""
+        decision = examine(self.facts(today), product)
+        if isinstance(decision, Held) or self.number > 1:  # closed days stop a first disbursal only
+            return decision
+        return self._closed(today, product) or decision
+
+    def _closed(self, today: date, product: ProductRules | None) -> Held | None:
+        return held_for_closed_day(
+            self.closed_days,
+            self.loan.office_id,
+            expected=self.loan.expected_on,
+            today=today,
+            expected_day_only=product is not None and product.expected_day_only,
+        )
 
     @property
     def part(self) -> Part:
@@ -165,7 +183,7 @@ async def insert_found(
         return {}
     rules = await product_rules(connection, partner_id, [item.loan.product_id for item in found])
     today = business_day(runtime.clock.now())
-    decisions = [examine(item.facts(today), rules.get(item.loan.product_id)) for item in found]
+    decisions = [item.decide(today, rules.get(item.loan.product_id)) for item in found]
     rows = await connection.execute(_INSERT, _columns(runtime, partner_id, found, decisions, found_by))
     return {row.loan_id: row.id for row in rows}
 

@@ -20,6 +20,7 @@ _OURS = frozenset(
         HeldFor.PARTNER_HALTED,
         HeldFor.PRODUCT_DISABLED,
         HeldFor.SENDING_HALTED,
+        HeldFor.MIFOS_AWAY,
     }
 )
 _HOLD = text(

@@ -14,6 +14,7 @@ from vault_core.clients.mifos import ApprovedLoan
 from vault_core.database import in_transaction
 from vault_core.disbursements.found_loans import FoundLoan, insert_found, new_ones, with_phones
 from vault_core.disbursements.hook_hints import LoanHint, read_hook
+from vault_core.disbursements.lender_calendars import with_closed_days
 from vault_core.disbursements.sealed_credentials import note_sealed
 from vault_core.disbursements.sending import send_ready
 from vault_core.disbursements.tranches import APPROVED, is_closed
@@ -109,7 +110,8 @@ async def _look(runtime: Runtime, connections: Connections, delivery: Delivery) 
         async with runtime.engine.begin() as connection:
             if not await new_ones(connection, runtime, delivery.partner_id, [loan], read_at=read_at):
                 return _Seen(None, f"{name} is known already or its product is not enabled")
-        return _Seen((await with_phones(client, [loan]))[0], name)
+        (found,) = await with_closed_days(runtime, connections, delivery.partner_id, await with_phones(client, [loan]))
+        return _Seen(found, name)
     except NotFound:
         return _Seen(None, f"{name} does not exist in Mifos X, or our user may not see it")
     except SealBroken as error:

@@ -115,6 +115,7 @@ def _held(now: datetime, of: Circumstances) -> NextStep:
         HeldFor.FLOAT_SHORT: f"goes by itself when M-Pesa shows the float for it: buy float; `vault partner show {of.partner}`",
         HeldFor.PARTNER_HALTED: f"goes by itself after `vault partner resume {of.partner}`",
         HeldFor.SENDING_HALTED: "goes by itself after `vault halt --end`",
+        HeldFor.MIFOS_AWAY: "goes by itself when the lender's Mifos X is back; case `mifos_away` says what keeps it",
         HeldFor.UNRESOLVED_PAYOUT: "goes by itself when the other payout is settled: `show` and `resolve` that one",
         HeldFor.PRODUCT_DISABLED: f"goes by itself after `vault partner enable {of.partner} ...`",
     }

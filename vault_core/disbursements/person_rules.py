@@ -24,6 +24,7 @@ _GOES_ON_BY: dict[HeldFor, str] = {
     HeldFor.FLOAT_SHORT: "it goes by itself once M-Pesa shows float for it: buy float, then see `vault partner show {partner}`",
     HeldFor.PARTNER_HALTED: "it goes by itself after `vault partner resume {partner}`",
     HeldFor.SENDING_HALTED: "it goes by itself after `vault halt --end`",
+    HeldFor.MIFOS_AWAY: "it goes by itself when the lender's Mifos X is back: the case `mifos_away` says what keeps it",
     HeldFor.UNRESOLVED_PAYOUT: "it goes by itself when the other payout is settled: `vault disbursements resolve` on that one",
     HeldFor.BY_PERSON: "`vault disbursements release` lets it go on",
     HeldFor.CANCELLED: "`vault disbursements release` takes the cancellation back",

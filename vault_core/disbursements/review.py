@@ -13,9 +13,10 @@ from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.disbursements.candidates import product_rules
-from vault_core.disbursements.eligibility import Held, HeldFor, examine
+from vault_core.disbursements.eligibility import Held, HeldFor
 from vault_core.disbursements.found_loans import FoundLoan, with_phones
 from vault_core.disbursements.holding import hold_back, next_look
+from vault_core.disbursements.lender_calendars import with_closed_days
 from vault_core.disbursements.tranches import WrongState, part_of
 from vault_core.errors import NotFound, Unreachable, VaultError
 from vault_core.ledger.balances import balance
@@ -42,8 +43,8 @@ class _Waiting:
 
 # The cause of these is not in the partner's Mifos X: reading the loan again would not tell whether it is gone.
 _NOT_IN_MIFOS = """(
-    'wallet_short', 'float_short', 'partner_halted', 'sending_halted', 'unresolved_payout', 'product_disabled', 'by_person',
-    'cancelled'
+    'wallet_short', 'float_short', 'partner_halted', 'sending_halted', 'unresolved_payout', 'product_disabled', 'mifos_away',
+    'by_person', 'cancelled'
 )"""
 
 # What these wait for is decided again where they are claimed, in one transaction with the hold; here they are only let through to
@@ -64,7 +65,13 @@ _LET_THROUGH = text(
                   SELECT 1 FROM disbursements o JOIN disbursement_attempts a ON a.disbursement_id = o.id
                   WHERE o.partner_id = d.partner_id AND o.phone_hash = d.phone_hash AND o.id <> d.id
                         AND o.state IN ('held', 'ready', 'sending', 'accepted', 'unknown', 'refused', 'needs_review')
-                        AND a.state IN ('written', 'accepted', 'unknown', 'refused')))
+                        AND a.state IN ('written', 'accepted', 'unknown', 'refused'))
+                  AND NOT EXISTS (
+                  SELECT 1 FROM disbursements o JOIN disbursement_attempts a ON a.disbursement_id = o.id
+                  WHERE o.partner_id = d.partner_id AND o.older_loan_id = d.older_loan_id AND o.id <> d.id
+                        AND o.state <> 'disbursed' AND a.state <> 'failed')
+              OR d.state = 'held' AND d.held_for = 'mifos_away' AND NOT EXISTS (
+                  SELECT FROM outbox_outages o WHERE o.partner_id = d.partner_id AND o.topic = :mifos))
           ORDER BY d.due_at LIMIT :most FOR UPDATE OF d SKIP LOCKED) AS due
     WHERE disbursements.id = due.id RETURNING disbursements.state
     """
@@ -142,7 +149,8 @@ async def release_held(runtime: Runtime) -> int:
 
 
 async def _let_through(connection: AsyncConnection, runtime: Runtime) -> int:
-    rows = await connection.execute(_LET_THROUGH, {"now": runtime.clock.now(), "most": _MOST * 10})
+    values = {"now": runtime.clock.now(), "most": _MOST * 10, "mifos": MIFOS_TOPIC}
+    rows = await connection.execute(_LET_THROUGH, values)
     return sum(1 for row in rows if row.state == "ready")
 
 
@@ -207,6 +215,8 @@ async def _of_partner(runtime: Runtime, connections: Connections, partner_id: UU
 
     looks = await asyncio.gather(*(look(item) for item in waiting))
     seen = {item.id: found for item, found in zip(waiting, looks, strict=True) if found is not None}
+    loans = {row_id: found for row_id, found in seen.items() if isinstance(found, FoundLoan)}
+    seen |= zip(loans, await with_closed_days(runtime, connections, partner_id, list(loans.values())), strict=True)
     unread = [item.id for item in waiting if item.id not in seen]
 
     async def work(connection: AsyncConnection) -> int:
@@ -241,7 +251,7 @@ async def _decide(connection: AsyncConnection, runtime: Runtime, partner_id: UUI
     held: list[tuple[UUID, Held]] = []
     ready: list[tuple[UUID, FoundLoan, str]] = []
     for row_id, item in zip(locked, found, strict=True):
-        decision = item if isinstance(item, Held) else examine(item.facts(today), rules.get(item.loan.product_id))
+        decision = item if isinstance(item, Held) else item.decide(today, rules.get(item.loan.product_id))
         if isinstance(decision, Held):
             held.append((row_id, decision))
         elif isinstance(item, FoundLoan):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from uuid import UUID
 
@@ -11,21 +12,25 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.daraja import B2CAck, B2CInstruction, DarajaClient
-from vault_core.clients.mifos import MifosClient
+from vault_core.clients.mifos import ApprovedLoan, MifosClient
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
 from vault_core.disbursements.answers import Answered, record_answers
 from vault_core.disbursements.candidates import Selection
-from vault_core.disbursements.claim import Claimed, claim, most_under_way
+from vault_core.disbursements.claim import claim, most_under_way
+from vault_core.disbursements.closed_days import ClosedDays, held_for_closed_day
 from vault_core.disbursements.eligibility import Held
+from vault_core.disbursements.instructions import Claimed
+from vault_core.disbursements.lender_calendars import closed_days
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_client, check_loan
 from vault_core.disbursements.send_pace import SendPace
 from vault_core.disbursements.sending_gate import FRESH, SendingGate
-from vault_core.errors import NotFound, VaultError
+from vault_core.errors import NotFound, Unreachable, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
+from vault_core.postings.mifos_outages import is_away
 from vault_core.runtime import Runtime
 from vault_core.wallets.charges import TariffBook, load_tariffs
 
@@ -110,6 +115,7 @@ class _Sender:
     def __init__(
         self,
         runtime: Runtime,
+        connections: Connections,
         partner: Partner,
         mifos: MifosClient,
         daraja: DarajaClient,
@@ -117,6 +123,7 @@ class _Sender:
         report: SendReport,
     ) -> None:
         self._runtime = runtime
+        self._connections = connections
         self._partner = partner
         self._mifos = mifos
         self._daraja = daraja
@@ -126,6 +133,8 @@ class _Sender:
         self._answers: asyncio.Queue[Answered] = asyncio.Queue()
         self._gate = SendingGate(runtime, partner.id)
         self._pace = SendPace(runtime, partner.id)
+        self._asking = asyncio.Lock()
+        self._closed_days: dict[tuple[int | None, date], ClosedDays] = {}
 
     @classmethod
     async def send(
@@ -135,6 +144,7 @@ class _Sender:
             tariffs = await load_tariffs(connection)
         sender = cls(
             runtime,
+            connections,
             await connections.partner(partner_id),
             await connections.mifos(partner_id),
             await connections.daraja(partner_id),
@@ -184,8 +194,19 @@ class _Sender:
         except VaultError as error:
             # Nothing was sent: only reading the loan and writing the request raise.
             log.warning("payout not sent", loan=item.loan_account_no, cause=str(error))
-            outcome = Refused("not_sent", str(error), Refusal.RETRY_LATER)
+            outcome = await self._not_sent(error)
         self._answers.put_nowait(Answered(item, outcome))
+
+    async def _not_sent(self, error: VaultError) -> Held | Refused:
+        """Waits for a Mifos X that is away, and that is no try; what cannot be done while it is there counts as one."""
+        if isinstance(error, Unreachable):
+            async with self._asking:  # one for all that are under way
+                shut = await self._gate.shut(anew=True)
+                if shut is None and await is_away(self._runtime, self._connections, self._partner.id):
+                    shut = await self._gate.shut(anew=True)
+            if shut is not None:
+                return shut
+        return Refused("not_sent", str(error), Refusal.RETRY_LATER)
 
     async def _read_and_pay(self, item: Claimed) -> Outcome[B2CAck] | Changed | NotApproved | Held:
         if (shut := await self._gate.shut()) is not None:
@@ -203,6 +224,8 @@ class _Sender:
             check = check_client(person, wanted)
         if not isinstance(check, Unchanged):
             return check
+        if item.tranche == 1 and (closed := await self._closed(item, loan, today)) is not None:
+            return closed
         if (shut := await self._turn()) is not None:
             return shut
         left = (item.send_by - self._runtime.clock.now()).total_seconds()
@@ -216,6 +239,14 @@ class _Sender:
                 return await self._pay(item)
         except TimeoutError:
             return Unknown("given up at the end of its time: it may or may not have been sent")
+
+    async def _closed(self, item: Claimed, loan: ApprovedLoan, today: date) -> Held | None:
+        """What was found on another day, or waited over midnight: Mifos X may take no disbursal today."""
+        office, only = (loan.office_id, today), item.expected_day_only
+        if office not in self._closed_days:
+            self._closed_days[office] = await closed_days(self._runtime, self._connections, self._partner.id, [loan])
+        known = self._closed_days[office]
+        return held_for_closed_day(known, loan.office_id, expected=loan.expected_on, today=today, expected_day_only=only)
 
     async def _pay(self, item: Claimed) -> Outcome[B2CAck] | Held:
         shut: Held | None = None

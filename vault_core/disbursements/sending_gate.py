@@ -1,5 +1,7 @@
 """The gate that every payout passes right before it is sent: shut by `vault halt`, or by a partner that is paused or halted.
 
+It is shut as well while the partner's Mifos X is away: no loan could be read before it is paid.
+
 Why a stop can be acknowledged exactly: claims hold a shared lock while they look at the gate and write their instructions. After
 a stop is committed, `let_claims_end` waits for the claims that may not have seen it. From then on every instruction that can
 still be sent is written, so whoever sees no written one (vault_core.disbursements.under_way) knows that nothing is under way.
@@ -11,10 +13,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vault_core.clock import NAIROBI
 from vault_core.database import in_transaction
 from vault_core.disbursements.eligibility import Held, HeldFor
 from vault_core.disbursements.float_shortage import why_paused
 from vault_core.disbursements.payout_halt import halt_in_force
+from vault_core.outbox.calls import MIFOS_TOPIC
+from vault_core.outbox.outages import away_since
 from vault_core.partners.partner import Partner, load_partner
 from vault_core.runtime import Runtime
 
@@ -44,6 +49,12 @@ async def why_shut(connection: AsyncConnection, partner: Partner) -> Held | None
         return Held(HeldFor.SENDING_HALTED, halt.words)
     if not partner.is_active:
         return Held(HeldFor.PARTNER_HALTED, f"the partner is {partner.state}: {partner.state_reason or 'no reason given'}")
+    if (since := await away_since(connection, MIFOS_TOPIC, partner.id)) is not None:
+        return Held(
+            HeldFor.MIFOS_AWAY,
+            f"the partner's Mifos X is away since {since.astimezone(NAIROBI):%d %b %H:%M}, and no loan is paid that was not read "
+            "right before: it goes when that is back",
+        )
     return await why_paused(connection, partner)
 
 
@@ -57,11 +68,11 @@ class SendingGate:
         self._looked_at: float | None = None
         self._shut: Held | None = None
 
-    async def shut(self) -> Held | None:
-        """Why the next payout may not be sent; None if it may. Asked right before each."""
+    async def shut(self, *, anew: bool = False) -> Held | None:
+        """Why the next payout may not be sent; None if it may. Asked right before each. `anew`: by a look of this moment."""
         async with self._turn:
             now = asyncio.get_running_loop().time()  # how fresh a look is, not what time it is
-            if self._looked_at is None or now - self._looked_at >= FRESH:
+            if anew or self._looked_at is None or now - self._looked_at >= FRESH:
                 async with self._runtime.engine.connect() as connection:
                     self._shut = await why_shut(connection, await load_partner(connection, id=self._partner_id))
                 self._looked_at = now

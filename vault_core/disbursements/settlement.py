@@ -72,7 +72,7 @@ async def settle(connection: AsyncConnection, runtime: Runtime, findings: Sequen
     await book_payments(connection, runtime, into.payments)
     await stop_for_late_payments(connection, into.late)
     await keep_unbooked(connection, into.unbooked)
-    await keep_reports(connection, into.balances)
+    await keep_reports(connection, runtime, into.balances)
     await open_cases(connection, runtime.clock, runtime.new_id, into.cases)
     return effects
 

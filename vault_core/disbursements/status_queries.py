@@ -4,18 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.daraja import StatusQuestion
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
 from vault_core.database import in_transaction
-from vault_core.disbursements.asking import Noted, ask_all, in_words
-from vault_core.disbursements.attempts import Attempt, attempt_id_in, lock_attempts
+from vault_core.disbursements.asking import Noted, answered_questions, ask_all, in_words
+from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.awaiting import Note, give_to_people
 from vault_core.disbursements.balance_queries import apply_balance_answers
 from vault_core.disbursements.evidence import Asked, read_status_answer
@@ -177,7 +176,11 @@ async def apply_payout_answers(
 ) -> Mapping[UUID, str]:
     """Applies answers to status and balance questions, and time-outs of questions, and says for each what that did."""
     read = [(delivery, _read(delivery)) for delivery in deliveries]
-    stored = await _find(connection, read)
+    rows = await answered_questions(connection, _FIND, read)
+    stored = {
+        event_id: _Stored(row.id, row.partner_id, row.attempt_id, row.asked_at, row.asked_before_at)
+        for event_id, row in rows.items()
+    }
     attempts = {
         attempt.id: attempt for attempt in await lock_attempts(connection, ids=[asked.attempt_id for asked in stored.values()])
     }
@@ -221,37 +224,6 @@ def _settle(runtime: Runtime, attempt: Attempt) -> timedelta:
 
 def _read(delivery: Delivery) -> MpesaResult | QueueTimeout:
     return parse_queue_timeout(delivery.body) if delivery.purpose == "query_timeout" else parse_result(delivery.body)
-
-
-async def _find(connection: AsyncConnection, read: Sequence[tuple[Delivery, MpesaResult | QueueTimeout]]) -> dict[UUID, _Stored]:
-    """The question that each delivery answers: by our reference in the path or in Occasion, then by the question's own ids."""
-    named = {delivery.id: _our_reference(delivery, said) for delivery, said in read}
-    rows = await connection.execute(
-        _FIND,
-        {
-            "ids": [reference for reference in named.values() if reference],
-            "originators": [said.originator_conversation_id for _, said in read if said.originator_conversation_id],
-            "conversations": [said.conversation_id for _, said in read if said.conversation_id],
-        },
-    )
-    by_key: dict[Any, Row[Any]] = {}
-    for row in rows:
-        by_key |= {key: row for key in (row.id, row.originator_conversation_id, row.conversation_id) if key is not None}
-    found = {}
-    for delivery, said in read:
-        keys = (named[delivery.id], said.originator_conversation_id, said.conversation_id)
-        rows_found = [by_key[key] for key in keys if key is not None and key in by_key]
-        if rows_found and rows_found[0].partner_id == delivery.partner_id:
-            row = rows_found[0]
-            found[delivery.id] = _Stored(row.id, row.partner_id, row.attempt_id, row.asked_at, row.asked_before_at)
-    return found
-
-
-def _our_reference(delivery: Delivery, said: MpesaResult | QueueTimeout) -> UUID | None:
-    named = attempt_id_in(delivery.path_reference)
-    if named is None and isinstance(said, MpesaResult):
-        named = attempt_id_in(said.reference_items.get("Occasion"))
-    return named
 
 
 async def _note_answers(

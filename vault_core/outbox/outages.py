@@ -35,6 +35,7 @@ _BEGIN = text(
     ON CONFLICT (partner_id, topic) DO NOTHING
     """
 )
+_SINCE = text("SELECT since FROM outbox_outages WHERE partner_id = :partner_id AND topic = :topic")
 _TAKE = text(
     """
     UPDATE outbox_outages SET probes = probes + 1, probe_at = :until
@@ -60,6 +61,12 @@ _OFFER = text(
     WHERE partner_id = :partner_id AND topic = :topic AND state = 'pending' AND (lease_until IS NULL OR lease_until <= :now)
     """
 )
+
+
+async def away_since(connection: AsyncConnection, topic: str, partner_id: UUID) -> datetime | None:
+    """Since when the partner's queue of `topic` waits for a system that is away; None while it goes on."""
+    row = await connection.execute(_SINCE, {"partner_id": partner_id, "topic": topic})
+    return row.scalar_one_or_none()
 
 
 async def begin_outage(runtime: Runtime, topic: str, partner_id: UUID, cause: str) -> None:

@@ -62,6 +62,11 @@ _FRESH = timedelta(minutes=10)  # a call first made later is preceded by a read:
 _LONGEST_CLOSURE = timedelta(days=5)  # Easter and Christmas with their weekends are four days
 _UNTIL_ITS_DAY_BEGINS = timedelta(hours=2)  # between tries while a tenant's business date lags, so that they last for a day
 _CLOSED = "the tenant takes no posting under the days so far"
+# Newer servers look at that day, whatever day is named: no other day of ours helps there.
+_EXPECTED_DAY_CLOSED = (
+    "the loan's expected disbursement date is the closed day: allow transactions on such days in the global configuration of "
+    "Mifos X, `vault disbursements resume`, and take it back once it is posted"
+)
 _TOGETHER = 0.5  # seconds: answers that come so close are written back in one transaction
 _ANOTHERS = "another worker took the posting over"
 _OUTDATED = "another posting to the account was made since it was read"
@@ -401,9 +406,11 @@ class _Poster:
         cause = f"{refused.code}: {refused.reason}"
         if is_closed_day(refused):
             following = day + timedelta(days=1)
+            if posting.kind == "disburse" and self.partner.mifos_capabilities.looks_at_expected_day:
+                return _open(posting, GivenUp(f"{cause}; {_EXPECTED_DAY_CLOSED}"), new_key)
             if following - posting.transaction_date > _LONGEST_CLOSURE:
-                # Newer servers look at the loan's expected day instead of ours: no other day of ours helps there.
-                return _open(posting, GivenUp(f"{cause}; is the loan's expected disbursement date on such a day?"), new_key)
+                # It may be a newer server that does not show its version.
+                return _open(posting, GivenUp(f"{cause}; if {_EXPECTED_DAY_CLOSED}"), new_key)
             wait = None if following <= self._today() else self._until_tomorrow()
             later = Written(posting.id, "unknown", cause, new_key=new_key, not_before=following)
             return later, TryLater(f"{cause}; it is posted under the first day that Mifos X takes", wait)

@@ -23,8 +23,8 @@ from vault_core.runtime import Runtime
 AWAY = "mifos_away"
 _LONGEST_PROBE = timedelta(seconds=75)  # a read takes up to 60
 _DO = (
-    "see that the partner's Mifos X runs and can be reached from here; nothing else needs doing: what is to be posted waits, "
-    "goes on within a minute of its return, and this case closes by itself"
+    "see that the partner's Mifos X runs and can be reached from here; nothing else needs doing: what is to be paid or posted "
+    "waits, goes on within a minute of its return, and this case closes by itself"
 )
 
 K = TypeVar("K")

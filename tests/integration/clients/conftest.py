@@ -161,6 +161,12 @@ class SandboxServer(Server):
         await self.control({"loans": [loan]})
         return NewLoan(loan_id, client_id, mobile, "", approved)
 
+    async def loans_of_an_office_closed_on(self, day: date) -> tuple[int, NewLoan, NewLoan]:
+        """The office; a loan that was expected on the day before that became a holiday, and one expected the day before it."""
+        loans = [await self.approved_loan(6000, approved_before=(self.today - day).days + before) for before in (0, 1)]
+        await self.control({"closed_days": {str(day): "holiday"}})
+        return 1, loans[0], loans[1]
+
     async def active_savings(self) -> tuple[int, str]:
         client_id, _ = await self._person()
         savings_id = self._take_id()
@@ -179,6 +185,7 @@ class RealServer(Server):
     _in_tranches: int
     _punctual: int
     _topping_up: int
+    _office = 1
 
     async def set_up(self) -> None:
         currencies = [row["code"] for row in (await self.call("GET", "/currencies"))["selectedCurrencyOptions"]]
@@ -241,9 +248,30 @@ class RealServer(Server):
         }
         return {**terms, **schedule, **FORMAT}
 
+    async def loans_of_an_office_closed_on(self, day: date) -> tuple[int, NewLoan, NewLoan]:
+        """The office; a loan that was expected on the day before that became a holiday, and one expected the day before it."""
+        name = uuid4().hex[:8]
+        opened = {"name": f"Branch {name}", "openingDate": str(day - timedelta(days=90)), "parentId": 1, **FORMAT}
+        self._office = (await self.call("POST", "/offices", opened))["officeId"]
+        loans = [await self.approved_loan(6000, approved_before=(self.today - day).days + before) for before in (0, 1)]
+        for on, in_force in ((day, True), (self.today, False)):
+            days = {"fromDate": str(on), "toDate": str(on), "reschedulingType": 1, "offices": [{"officeId": self._office}]}
+            body = {"name": f"Holiday {name} {on}", "description": "test", **days, **FORMAT}
+            holiday = (await self.call("POST", "/holidays", body))["resourceId"]
+            if in_force:
+                await self.call("POST", f"/holidays/{holiday}?command=activate", {})
+        return self._office, loans[0], loans[1]
+
     async def _person(self) -> tuple[int, str]:
         mobile, day = self.new_mobile(), self.today - timedelta(days=30)
-        body = {"officeId": 1, "legalFormId": 1, "firstname": "Wanjiku", "lastname": "Kamau", "mobileNo": mobile, "active": True}
+        body = {
+            "officeId": self._office,
+            "legalFormId": 1,
+            "firstname": "Wanjiku",
+            "lastname": "Kamau",
+            "mobileNo": mobile,
+            "active": True,
+        }
         more = {"activationDate": str(day), "submittedOnDate": str(day), **FORMAT}
         return (await self.call("POST", "/clients", {**body, **more}))["clientId"], mobile
 

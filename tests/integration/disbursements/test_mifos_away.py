@@ -248,3 +248,53 @@ async def test_a_server_that_refuses_our_login_is_there_and_is_a_fault_for_peopl
         assert await day.rows("SELECT 1 FROM outbox_outages") == []
         await wait_for(day, 14)
         assert await day.cases() == ["disbursement_unposted"]
+
+
+async def hours_of_payouts(day: Day, hours: int) -> None:
+    """What workers do with what may be sent while time passes."""
+    for _ in range(hours * 4):
+        day.clock.pass_time(minutes=15)
+        await probe(day)
+        await day.review()
+        await day.send()
+
+
+@pytest.mark.parametrize("how", ["refused", "gateway"])
+async def test_an_outage_before_loans_are_paid_is_no_try_of_theirs_and_one_case(open_day, how: str) -> None:
+    async with open_day([loan(number) for number in range(1, 21)]) as day:
+        await day.fund(2000)
+        await day.poll()
+        async with away(day, how):
+            report = await day.send()
+            assert (report.accepted, report.not_sent + report.held) == (0, 20)
+            await hours_of_payouts(day, 5)
+            rows = await day.rows("SELECT DISTINCT state, held_for, reason FROM disbursements")
+            assert [(row["state"], row["held_for"]) for row in rows] == [("held", "mifos_away")]
+            assert "it goes when that is back" in rows[0]["reason"]
+            assert await day.cases() == ["mifos_away"]
+            assert {row["sends"] for row in await day.rows("SELECT sends FROM disbursement_attempts")} <= {0}
+        day.clock.pass_time(minutes=2)
+        assert await probe(day) == 1
+        assert await day.review() == 20
+        assert (await day.send()).accepted == 20
+        assert (await day.cases(), len(await day.payments())) == ([], 20)
+
+
+async def test_one_loan_that_cannot_be_read_before_it_is_paid_uses_its_tries_while_the_server_is_there(
+    open_day, monkeypatch
+) -> None:
+    real = MifosClient.loan
+
+    async def slow(self: MifosClient, loan_id: int, *, history: bool = True) -> Any:
+        if loan_id == 1:
+            raise Unreachable("no whole answer within 60 s")
+        return await real(self, loan_id, history=history)
+
+    async with open_day([loan(1), loan(2)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        monkeypatch.setattr(MifosClient, "loan", slow)
+        assert (await day.send()).accepted == 1
+        await hours_of_payouts(day, 5)
+        assert (await day.states(), await day.cases()) == ({1: "needs_review", 2: "accepted"}, ["payout_not_taken"])
+        assert await day.rows("SELECT partner_id FROM outbox_outages") == []

@@ -344,6 +344,23 @@ async def test_a_balance_from_the_future_and_one_for_another_question_are_not_be
         assert await expected(day) == Money.shillings(900_000)
 
 
+async def test_a_clock_that_is_behind_m_pesas_is_one_case_however_many_balances_it_costs(open_day) -> None:
+    async with short_day(open_day, 500_000, 15_000, 10_000) as day:
+        await day.control("settings", {"now": (day.clock.now() + timedelta(minutes=9)).isoformat()})
+        await send_first(day)
+        assert await day.cases() == []
+        await day.control("settings", {"now": (day.clock.now() + timedelta(minutes=25)).isoformat()})
+        assert (await day.send()).accepted == 1
+        await day.hear("b2c_result")
+        await ask(day)
+        await day.hear("query_result")
+        assert await day.rows("SELECT count(*) AS n FROM float_reports") == [{"n": 1}]
+        (case,) = await day.rows("SELECT kind, partner_id, evidence FROM cases")
+        assert (case["kind"], case["partner_id"]) == ("clock_behind", None)
+        assert "a balance of 25 minutes from now" in case["evidence"]["what"]
+        assert "timedatectl" in case["evidence"]["do"]
+
+
 async def test_a_payout_that_was_held_as_the_shortage_ended_is_not_forgotten(open_day) -> None:
     async with short_day(open_day, 20_000, 15_000, 10_000) as day:
         await send_first(day)

@@ -197,3 +197,49 @@ async def test_a_top_up_reconciles_with_what_mifos_x_has_under_its_receipt(open_
             " ON a.id = e.account_id WHERE a.code = 'loan_book') AS due FROM core_lines c WHERE c.receipt IS NOT NULL"
         )
         assert row["core"] == row["due"] == 975_000
+
+
+async def test_the_second_top_up_of_an_older_loan_waits_for_the_posting_of_the_first(open_day) -> None:
+    people = [client(1), client(2, "0700000002")]
+    loans = [
+        dict(OLDER),
+        dict(TOP_UP),
+        loan(2, 3_000_000, client=2, topup_of=7),
+    ]  # another number: the payee alone does not hold it
+    async with open_day(loans, people, nets_top_ups=False) as day:
+        await day.fund(1000)
+        await day.poll()
+        assert (await day.send()).accepted == 1
+        await day.hear("b2c_result")
+        day.clock.pass_time(minutes=6)
+        assert (await day.review(), await day.states()) == (0, {1: "paid", 2: "held"})
+        row = await day.loan_row(2)
+        assert row["held_for"] == "unresolved_payout"
+        assert "loan 000000001 tops up the same older loan and is not posted" in row["reason"]
+        await day.post()
+        assert await day.states() == {1: "disbursed", 2: "held"}
+        day.clock.pass_time(minutes=6)
+        await day.review()
+        assert (await day.send()).accepted == 0  # read again: the older loan is paid off by now
+        day.clock.pass_time(minutes=6)
+        await day.review()
+        assert "make it an ordinary loan" in (await day.loan_row(2))["reason"]
+        assert (len(await day.payments()), await day.cases()) == (1, [])
+
+
+async def test_the_second_top_up_goes_when_the_first_is_refused(open_day) -> None:
+    people = [client(1), client(2, "0700000002")]
+    async with open_day([dict(OLDER), dict(TOP_UP), loan(2, 3_000_000, client=2, topup_of=7)], people, nets_top_ups=False) as day:
+        await day.fund(1000)
+        await day.faults(unknown_receiver={"units": ["254700000001"]})
+        await day.poll()
+        assert (await day.send()).accepted == 1
+        await day.hear("b2c_result")
+        assert await day.states() == {1: "needs_review", 2: "held"}
+        day.clock.pass_time(minutes=6)
+        await day.review()
+        assert (await day.send()).accepted == 1
+        await day.hear("b2c_result")
+        await day.post()
+        assert (await day.states())[2] == "disbursed", (await day.loan_row(2))["reason"]
+        assert [each["amount_cents"] for each in await day.payments()] == [3_000_000 - 1_025_000]

@@ -18,7 +18,8 @@ from vault_core.clients.mifos_values import MifosLogin
 from vault_core.errors import LoginRefused, NotFound, SealBroken, Unreachable
 from vault_core.partners.connections import Connections
 from vault_core.partners.credentials import CredentialPurpose, replace_credential
-from vault_core.partners.registration import explained, register_partner
+from vault_core.partners.mifos_findings import explained
+from vault_core.partners.registration import register_partner
 from vault_core.partners.states import pause_partner
 
 

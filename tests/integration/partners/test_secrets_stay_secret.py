@@ -16,8 +16,9 @@ from vault_core.partners.connections import Connections
 from vault_core.partners.contacts import Contact, contacts_of
 from vault_core.partners.credentials import CredentialPurpose, open_credentials, replace_credential
 from vault_core.partners.description import describe_partner
+from vault_core.partners.mifos_findings import check_mifos_password
 from vault_core.partners.products import Limits, enable_product, refresh_products
-from vault_core.partners.registration import check_mifos_password, register_partner
+from vault_core.partners.registration import register_partner
 from vault_core.partners.states import pause_partner
 from vault_core.partners.url_registration import ensure_mifos_hook, register_c2b_urls
 from vault_core.secrets import Sealer, read_master_key_file
