@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import AccountPage, FoundAccount, ListedClient
-from vault_core.collections.mirror_writing import drop_gone, highest_id, note_paid_out, write_accounts
+from vault_core.collections.mirror_writing import drop_gone, highest_id, known_ids, note_paid_out, write_accounts
 from vault_core.database import in_transaction
 from vault_core.errors import NotFound, NotUnderstood, VaultError
 from vault_core.outbox.calls import MIFOS_TOPIC, has_due_calls
@@ -169,21 +169,31 @@ async def pages_in_order(read: Callable[[int], Awaitable[P]]) -> AsyncIterator[P
 
 
 async def _read_new(runtime: Runtime, client: MifosClient, partner_id: UUID, started: datetime) -> list[str]:
-    """The accounts made since the mirror was last read, newest first until the known begins."""
+    """The accounts made since the mirror was last read: read newest first until the known begins, written the oldest first.
+
+    So a read that is cut off leaves no gap behind the newest account that the mirror has. Of a page that reaches the known ones
+    those are written, too, that came later than their ids tell: Mifos X gives an id out before its transaction ends.
+    """
     unreadable: list[str] = []
     for kind in _KINDS:
         async with runtime.engine.connect() as connection:
             known = await highest_id(connection, partner_id, kind)
+        pages: list[AccountPage] = []
         offset = 0
         while True:
             limit = PAGE if offset else _NEW_ONES
             page = await client.account_page(kind, offset=offset, limit=limit, newest_first=True)
-            new = [one for one in page.accounts if one.id > known]
-            await _write_page(runtime, partner_id, new, await _clients_of(client, new), started)
+            pages.append(page)
             unreadable += page.unreadable
             if not page.ids or min(page.ids) <= known or offset + len(page.ids) >= page.total:
                 break
             offset += len(page.ids)  # rows that were made meanwhile only move the others on: none slips
+            await _write(runtime, _KEEP, partner_id, lease=runtime.clock.now() + _LEASE)
+        for page in reversed(pages):
+            async with runtime.engine.connect() as connection:
+                there = await known_ids(connection, partner_id, kind, page.ids)
+            new = [one for one in page.accounts if one.id not in there]
+            await _write_page(runtime, partner_id, new, await _clients_of(client, new), started)
     return unreadable
 
 

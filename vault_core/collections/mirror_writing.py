@@ -63,6 +63,7 @@ _PAID_OUT = text(
     """
 )
 _DROP = text("DELETE FROM mifos_accounts WHERE partner_id = :partner_id AND refreshed_at < :before")
+_KNOWN = text("SELECT account_id FROM mifos_accounts WHERE partner_id = :partner_id AND kind = :kind AND account_id = ANY(:ids)")
 _HIGHEST = text("SELECT coalesce(max(account_id), 0) FROM mifos_accounts WHERE partner_id = :partner_id AND kind = :kind")
 
 
@@ -120,6 +121,12 @@ async def note_paid_out(connection: AsyncConnection, partner_id: UUID, *, since:
 async def drop_gone(connection: AsyncConnection, partner_id: UUID, *, before: datetime) -> None:
     """Drops accounts that Mifos X no longer has: a full read that began at `before` did not meet them."""
     await connection.execute(_DROP, {"partner_id": partner_id, "before": before})
+
+
+async def known_ids(connection: AsyncConnection, partner_id: UUID, kind: str, ids: Sequence[int]) -> set[int]:
+    """Those of the accounts `ids` of `kind` that the mirror has."""
+    rows = await connection.execute(_KNOWN, {"partner_id": partner_id, "kind": kind, "ids": list(ids)})
+    return set(rows.scalars())
 
 
 async def highest_id(connection: AsyncConnection, partner_id: UUID, kind: str) -> int:

@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.collections.conftest import Umoja
+from vault_core.clients.mifos import MifosClient
 from vault_core.clients.mifos_values import AccountState
 from vault_core.collections import mirror_refresh
 from vault_core.collections.mirror import load_freshness
 from vault_core.collections.mirror_refresh import refresh_mirrors
 from vault_core.collections.mirror_writing import SeenAccount, note_seen
+from vault_core.errors import RemoteBusy
 
 
 async def mirrored(umoja: Umoja) -> dict[tuple[str, int], object]:
@@ -70,6 +72,34 @@ async def test_new_accounts_are_there_a_minute_later_without_reading_all_of_them
     assert rows.keys() >= {("loan", n) for n in range(31, 61)}
     assert rows["loan", 31].client_no == "000000003"
     assert rows["loan", 11].refreshed_at < rows["loan", 31].refreshed_at  # the old ones were not written again
+
+
+async def test_new_accounts_whose_reading_was_cut_off_are_read_the_next_time_and_one_that_was_committed_late_too(
+    umoja, monkeypatch
+):
+    await refresh(umoja)
+    made = [{"id": n, "client": 3, "product": 1, "principal_cents": 100_00, "status": 300} for n in range(31, 61) if n != 58]
+    await umoja.control("setup", {"mifos": {"alpha": {"loans": made}}})
+    page = MifosClient.account_page
+
+    async def breaks(client, kind, *, offset, limit, newest_first=False):
+        if offset:
+            raise RemoteBusy("away")
+        return await page(client, kind, offset=offset, limit=limit, newest_first=newest_first)
+
+    umoja.runtime.clock.pass_time(minutes=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "account_page", breaks)
+        await refresh(umoja)
+    umoja.runtime.clock.pass_time(minutes=5)
+    await refresh(umoja)
+    assert (await mirrored(umoja)).keys() >= {("loan", one["id"]) for one in made}
+    assert (await freshness(umoja)).holds(umoja.runtime.clock.now(), timedelta(seconds=1))
+
+    await umoja.control("setup", {"mifos": {"alpha": {"loans": [made[0] | {"id": 58}]}}})
+    umoja.runtime.clock.pass_time(minutes=2)
+    await refresh(umoja)
+    assert ("loan", 58) in await mirrored(umoja)
 
 
 async def test_a_refresh_gives_way_to_postings_that_are_due_within_a_bound(umoja):
