@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.cases.case_book import NewCase, open_unheard_cases
 from vault_core.clients.daraja_pull import PullAnswer, PulledPayment, PullPage, PullQuestion, in_words
 from vault_core.collections.booking import IncomingPayment, book_payments
 from vault_core.collections.pull_rules import Window, moments_of
@@ -61,9 +61,10 @@ async def keep_answer(runtime: Runtime, partner_id: UUID, question: PullQuestion
             },
         )
         if page.unreadable:
-            await open_cases(
-                connection, runtime.clock, runtime.new_id, [_unreadable(partner_id, question, answer_id, page.unreadable)]
-            )
+            case = _unreadable(partner_id, question, answer_id, page.unreadable)
+            # The next sweeps read the same hour again.
+            told_by = ("answer", "from", "to")
+            await open_unheard_cases(connection, runtime.clock, runtime.new_id, [case], told_by=told_by)
 
     await in_transaction(runtime.engine, work)
     return answer_id
@@ -112,7 +113,7 @@ def _unreadable(partner_id: UUID, question: PullQuestion, answer_id: UUID, rows:
             "answer": str(answer_id),
             "from": question.start.isoformat(),
             "to": question.end.isoformat(),
-            "rows": list(rows[:20]),
+            "rows": sorted({row.partition(": ")[2] for row in rows})[:20],  # their numbers change with what is asked for
             "do": "look these up in the M-Pesa portal; what is missing here comes in by `vault collections import-statement`",
         },
     )

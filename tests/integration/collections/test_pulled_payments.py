@@ -1,5 +1,6 @@
 """Pull Transactions against the sandbox: what no confirmation told of is found, whatever the interface does."""
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,7 +8,11 @@ from sqlalchemy import text
 
 from tests.integration.collections.conftest import PAY_BILL
 from tests.integration.collections.feeds import Paid, paid, tell_by_confirmation
+from vault_core.cases.case_book import close_cases
+from vault_core.clients.daraja_pull import PullAnswer, PullQuestion, classify_pull
+from vault_core.clients.http_exchange import Answer
 from vault_core.clock import NAIROBI
+from vault_core.collections.pull_answers import keep_answer
 from vault_core.collections.pull_registration import register_pull
 from vault_core.collections.pull_sweeping import sweep_pulls
 from vault_core.errors import InvalidInput
@@ -228,3 +233,21 @@ async def test_a_list_that_lacks_confirmed_payments_is_not_trusted(feed):
     await tell_by_confirmation(feed.umoja, *elsewhere)
     await feed.sweep(700)
     assert await feed.kinds() == ["feed_pull_incomplete"]
+
+
+async def test_a_row_that_a_person_has_looked_up_is_no_case_again_when_the_next_sweep_lists_it(umoja):
+    async def answered(*receipts: str) -> list[str]:
+        rows = [{"transactionId": receipt, "transactiontype": "Pay Bill Reversal", "amount": "1.00"} for receipt in receipts]
+        body = json.dumps({"ResponseCode": "1000", "Response": [rows]}).encode()
+        now = umoja.runtime.clock.now()
+        question = PullQuestion(PAY_BILL, now - timedelta(hours=1), now)
+        await keep_answer(umoja.runtime, umoja.partner.id, question, PullAnswer(classify_pull(Answer(200, {}, body)), 200, body))
+        umoja.runtime.clock.pass_time(minutes=15)
+        return [row for case in await umoja.cases() for row in case.evidence["rows"]]
+
+    assert await answered("REVERSAL01") == ["REVERSAL01 is a Pay Bill Reversal, not a payment"]
+    async with umoja.runtime.engine.begin() as connection:
+        subject = ("pull_row_unreadable", f"pulled rows of pay bill {PAY_BILL}")
+        assert await close_cases(connection, umoja.runtime.clock, [subject], resolution="a reversal by the lender itself") == 1
+    assert await answered("REVERSAL01") == []
+    assert len(await answered("REVERSAL02", "REVERSAL01")) == 2
