@@ -174,19 +174,12 @@ def _as_json(request: StkRequest, partner: str) -> dict[str, Any]:
 
 
 def _print(found: Sequence[StkRequest], names: dict[uuid.UUID, str]) -> None:
-    table = Table("id", "partner", "asked", "phone", "amount", "state", "receipt", "reason")
-    for column in table.columns:  # ids and receipts are copied from here: cut off they are of no use
-        column.overflow = "fold"
+    """A line each, whatever the width of the screen: ids and receipts are copied from here."""
     for one in found:
         asked = f"{one.asked_at.astimezone(NAIROBI):%Y-%m-%d %H:%M}"
-        table.add_row(
-            str(one.id),
-            names[one.partner_id],
-            asked,
-            one.masked_phone,
-            str(one.amount),
-            one.state,
-            one.receipt or "",
-            one.reason or "",
+        paid = f"  {one.receipt}" if one.receipt else ""
+        console.print(
+            f"{asked}  {names[one.partner_id]}  {one.id}  {one.masked_phone}  {one.amount}  {one.state}{paid}", markup=False
         )
-    console.print(table)
+        if one.reason:
+            console.print(f"    {one.reason}", markup=False)

@@ -45,6 +45,8 @@ async def test_a_customer_is_asked_and_what_became_of_it_is_shown(till):
         assert (shown["state"], shown["receipt"]) == ("paid", prompt["receipt"])
     assert prompt["receipt"] in (await command(collect.app, "show", said["id"])).stdout
     assert [one["id"] for one in json.loads((await command(collect.app, "list", "--json")).stdout)] == [said["id"]]
+    listed = (await command(collect.app, "list")).stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in listed] == [f"umoja  {said['id']}  ***001  KES 500.00  paid  {prompt['receipt']}"]
     assert (await command(collect.app, "list", "--state", "declined")).stdout == "none\n"
 
 
