@@ -44,6 +44,22 @@ class Product:
     limits: Limits | None
 
 
+# A lender with two short codes is two partners with one Mifos X. Each takes in all of its approved loans.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('who pays a product', 0))")
+_PAID_BY_ANOTHER = text(
+    """
+    SELECT o.name, q.enabled FROM partners me
+    JOIN partners o ON o.id <> me.id
+         AND (lower(o.mifos_url), lower(o.mifos_tenant)) = (lower(me.mifos_url), lower(me.mifos_tenant))
+    JOIN partner_products q ON q.partner_id = o.id AND q.product_id = :product_id
+    WHERE me.id = :partner_id AND (q.enabled OR EXISTS (
+        SELECT FROM disbursements d JOIN disbursement_attempts a ON a.disbursement_id = d.id
+        WHERE d.partner_id = o.id AND d.product_id = q.product_id AND d.state <> 'disbursed' AND a.state <> 'failed'))
+    ORDER BY q.enabled DESC, o.name LIMIT 1
+    """
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Refreshed:
     """What a refresh found: names of products that are new, and of those that are gone or inactive by now."""
@@ -133,7 +149,8 @@ async def enable_product(runtime: Runtime, partner: Partner, product: str, limit
     """Pays loans of `product` (its id, or its exact name) from now on, within `limits`. Audited; a repeat changes nothing.
 
     Raises NotFound for an unknown product, InvalidInput for an ambiguous name or limits that M-Pesa cannot pay, Conflict for
-    a product that is not in Kenya shillings or no longer active in Mifos X.
+    a product that is not in Kenya shillings or no longer active in Mifos X, or whose loans another partner of the same Mifos X
+    pays, or has under way: both would pay them.
     """
     check_limits(limits)
 
@@ -146,6 +163,7 @@ async def enable_product(runtime: Runtime, partner: Partner, product: str, limit
                 f"loan product {chosen.name!r} is not active in Mifos X; activate it there, then run "
                 f"`vault partner products {partner.name} --refresh`"
             )
+        await _refuse_second_payer(connection, partner, chosen)
         return await _write(connection, runtime, partner, chosen, limits, actor)
 
     return await in_transaction(runtime.engine, work)
@@ -159,6 +177,21 @@ async def disable_product(runtime: Runtime, partner: Partner, product: str, *, a
         return await _write(connection, runtime, partner, chosen, None, actor)
 
     return await in_transaction(runtime.engine, work)
+
+
+async def _refuse_second_payer(connection: AsyncConnection, partner: Partner, product: Product) -> None:
+    await connection.execute(_ONE_AT_A_TIME)
+    which = {"partner_id": partner.id, "product_id": product.product_id}
+    other = (await connection.execute(_PAID_BY_ANOTHER, which)).one_or_none()
+    if other is None:
+        return
+    if other.enabled:
+        first = f"disable it there first (`vault partner disable {other.name} {product.product_id}`)"
+        raise Conflict(f"partner {other.name!r} has the same Mifos X and pays loan product {product.name!r}: {first}")
+    raise Conflict(
+        f"partner {other.name!r} has the same Mifos X, and its payouts of loan product {product.name!r} are not over: enable it "
+        "here once `vault disbursements list` shows them disbursed"
+    )
 
 
 def check_limits(limits: Limits) -> None:

@@ -85,7 +85,7 @@ WHICH = st.integers(0, 11)  # of however many there are: what is drawn must not 
 _ADD = text(
     "INSERT INTO partners (id, name, display_name, mifos_url, mifos_tenant, mifos_user, mifos_capabilities, mpesa_url,"
     " mpesa_initiator, b2c_short_code, c2b_short_code, sms_url, sms_user, sms_sender, next_poll_at, created_at)"
-    " VALUES (:id, :name, :name, '', 'default', 'mifos', CAST(:capabilities AS jsonb), '', 'api', :name, :name, '', 'sim', 'L',"
+    " VALUES (:id, :name, :name, :name, 'default', 'mifos', CAST(:capabilities AS jsonb), '', 'api', :name, :name, '', 'sim', 'L',"
     " :now, :now)"
 )
 _ATTEMPTS = text(
