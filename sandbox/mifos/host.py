@@ -146,6 +146,7 @@ class Loan:
     cob_locked: bool = False
     topup_of: int | None = None  # the loan that its disbursal pays off
     first_repayment_on: date | None = None  # where it is fixed: no disbursal is taken after it
+    charges: dict[int, int] = field(default_factory=dict)  # cents by id, once somebody looked: together `fee_cents`
     tranches: list[Tranche] = field(default_factory=list)
     transactions: list[LoanTransaction] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ from sandbox.mifos.calendar import CALENDAR_ROUTES
 from sandbox.mifos.commands import Caller, Command, Groups, Handler, approve_pending, body_of, list_pending, run_command
 from sandbox.mifos.errors import RefusalError, bad_json, spring
 from sandbox.mifos.host import MifosHost
+from sandbox.mifos.loan_charges import LOAN_CHARGE_ROUTES
 from sandbox.mifos.loan_routes import LOAN_ROUTES
 from sandbox.mifos.opening import OPENING_ROUTES
 from sandbox.mifos.partial import SAVINGS_FIELDS, partial
@@ -183,6 +184,7 @@ async def _approve_pending(caller: Caller, at: Groups) -> Answer:
 
 _ROUTES: tuple[tuple[str, re.Pattern[str], str, Handler], ...] = (
     *LOAN_ROUTES,
+    *LOAN_CHARGE_ROUTES,
     *OPENING_ROUTES,
     *LIST_ROUTES,
     *CALENDAR_ROUTES,

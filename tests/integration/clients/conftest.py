@@ -72,6 +72,21 @@ class Server:
     async def delete_hook(self, hook_id: int) -> None:
         await self.call("DELETE", f"/hooks/{hook_id}")
 
+    async def charges_of(self, loan_id: int) -> list[int]:
+        """Ids of the charges due at disbursement, the oldest first."""
+        return sorted(row["id"] for row in await self.call("GET", f"/loans/{loan_id}/charges"))
+
+    async def add_charge(self, loan_id: int, percent: int) -> None:
+        """Of a loan of 6,000."""
+        await self.call("POST", f"/loans/{loan_id}/charges", {**self.charge(percent), **FORMAT})
+
+    def charge(self, percent: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def delete_charge(self, loan_id: int, charge_id: int) -> httpx.Response:
+        auth, headers = (self.login.user, self.login.password), {"Fineract-Platform-TenantId": self.login.tenant}
+        return await self.http.delete(f"{self.login.url}/loans/{loan_id}/charges/{charge_id}", auth=auth, headers=headers)
+
     def new_mobile(self) -> str:
         return f"07{random.randrange(10**8):08d}"
 
@@ -166,6 +181,9 @@ class SandboxServer(Server):
         loans = [await self.approved_loan(6000, approved_before=(self.today - day).days + before) for before in (0, 1)]
         await self.control({"closed_days": {str(day): "holiday"}})
         return 1, loans[0], loans[1]
+
+    def charge(self, percent: int) -> dict[str, Any]:
+        return {"chargeId": 1, "amount": 60 * percent}
 
     async def active_savings(self) -> tuple[int, str]:
         client_id, _ = await self._person()
@@ -334,6 +352,9 @@ class RealServer(Server):
         approval = {"approvedOnDate": str(day), "approvedLoanAmount": shillings, "expectedDisbursementDate": str(planned[0][1])}
         await self.call("POST", f"/loans/{loan_id}?command=approve", {**approval, "disbursementData": tranches, **FORMAT})
         return NewLoan(loan_id, client_id, mobile, external_id, day)
+
+    def charge(self, percent: int) -> dict[str, Any]:
+        return {"chargeId": self._fee, "amount": percent}
 
     async def active_savings(self) -> tuple[int, str]:
         day = self.today - timedelta(days=1)

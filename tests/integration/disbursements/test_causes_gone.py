@@ -190,3 +190,44 @@ class changed_loans:  # noqa: N801 - used as a function
 
     async def __aexit__(self, *_: object) -> None:
         self._stack.close()
+
+
+async def charge(day: Day, method: str, path: str = "", **body: Any) -> Any:
+    answer = await day.runtime.http.request(
+        method,
+        f"{day.partner.mifos_url}/loans/1/charges{path}",
+        json={"locale": "en", **body},
+        auth=("mifos", "password"),
+        headers={"Fineract-Platform-TenantId": "default"},
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_charge_added_after_the_loan_was_found_is_not_paid_out(open_day) -> None:
+    async with open_day([loan(1, fee_cents=45_000)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        await charge(day, "POST", chargeId=1, amount="100")
+        assert (await day.send()).not_sent == 1
+        await day.review()
+        assert (await day.send()).accepted == 1
+        assert [each["amount_cents"] for each in await day.payments()] == [1_500_000 - 45_000 - 10_000]
+        await day.hear("b2c_result")
+        await day.post()
+        assert await day.states() == {1: "disbursed"}
+        assert (await day.truth())["mifos"]["alpha"]["loans"]["1"]["net_cents"] == 1_445_000
+
+
+async def test_a_charge_taken_off_with_a_new_approval_after_the_loan_was_found_is_paid_out(open_day) -> None:
+    async with open_day([loan(1, fee_cents=45_000)]) as day:
+        await day.fund(1000)
+        await day.poll()
+        (fee,) = await charge(day, "GET")
+        await command(day, "undoapproval")
+        await charge(day, "DELETE", f"/{fee['id']}")
+        await command(day, "approve", approvedOnDate=(await day.loan_row(1))["approved_on"].isoformat())
+        assert (await day.send()).not_sent == 1
+        await day.review()
+        assert (await day.send()).accepted == 1
+        assert [each["amount_cents"] for each in await day.payments()] == [1_500_000]
