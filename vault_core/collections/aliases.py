@@ -116,12 +116,7 @@ async def add_alias(
     """
     if not compact(reference):
         raise InvalidInput("an empty reference can stand for no account")
-    bearers = (await connection.execute(_BEARERS, {"partner_id": partner_id, "key": compact(reference)})).all()
-    if bearers and all((one.kind, one.account_id) != (account.kind, account.id) for one in bearers):
-        named = ", ".join(f"{one.kind} {one.account_no}" for one in bearers)
-        raise Conflict(
-            f"{mask_reference(reference)} is the number of {named}, which is open: it cannot stand for another account"
-        )
+    await require_free(connection, partner_id, reference, account)
     await connection.execute(_TURN, {"partner_id": str(partner_id)})
     key = {"partner_id": partner_id, "hash": alias_hash(runtime.sealer, reference)}
     row = {"kind": account.kind, "account_id": account.id, "account_no": account.account_no}
@@ -144,6 +139,16 @@ async def add_alias(
         connection, runtime, partner_id, "collections.alias_added", reference, before, row | {"agreed_by": agreed_by}, actor
     )
     return agreed_by is not None
+
+
+async def require_free(connection: AsyncConnection, partner_id: UUID, reference: str, account: AliasedAccount) -> None:
+    """Raises Conflict where `reference` is the number of open accounts, and `account` is none of them."""
+    bearers = (await connection.execute(_BEARERS, {"partner_id": partner_id, "key": compact(reference)})).all()
+    if bearers and all((one.kind, one.account_id) != (account.kind, account.id) for one in bearers):
+        named = ", ".join(f"{one.kind} {one.account_no}" for one in bearers)
+        raise Conflict(
+            f"{mask_reference(reference)} is the number of {named}, which is open: it cannot stand for another account"
+        )
 
 
 async def remove_alias(connection: AsyncConnection, runtime: Runtime, partner_id: UUID, reference: str, *, actor: str) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vault_core.collections.aliases import add_alias
+from vault_core.collections.aliases import add_alias, require_free
 from vault_core.collections.deciding import alone_up_to, audit, checked_reason, propose, why_not_approved, why_not_decided
 from vault_core.collections.decision_rows import (
     Decision,
@@ -169,6 +169,8 @@ async def _decide_on_account(runtime: Runtime, connections: Connections, kind: D
 
     async def work(connection: AsyncConnection) -> Decision:
         one = await find_collection(connection, runtime, wish.receipt, short_code=wish.short_code, lock=True)
+        if wish.remember and target is not None:
+            await require_free(connection, one.partner_id, one.bill_reference, target)
         decision = await propose(connection, runtime, one, proposal, actor=actor)
         if not second:
             await _carry_out(connection, runtime, one, decision, target, actor)

@@ -10,7 +10,7 @@ from tests.integration.collections.feeds import TELL, paid, tell_by_statement
 from tests.integration.collections.office import ANNE, BEN
 from vault_core.collections.mirror_refresh import refresh_mirrors
 from vault_core.database import open_owner_engine
-from vault_core.errors import InvalidInput
+from vault_core.errors import Conflict, InvalidInput
 from vault_core.money import Money
 from vault_core.schema import migrate
 
@@ -111,6 +111,16 @@ async def test_a_number_that_somebody_also_made_an_alias_is_that_number_whatever
     await office.settle()
     by_number = await office.customer_pays(500_00, "000000012")
     assert (await office.standing(by_number))[0] == "posted"
+
+
+async def test_what_was_typed_is_not_remembered_for_another_account_where_it_is_an_open_ones_number(office):
+    await refresh_mirrors(office.runtime, office.connections)
+    await office.setting(overpayment="hold")
+    receipt = await office.customer_pays(60_000_00, "000000011")  # more than is owed there
+    with pytest.raises(Conflict, match="is the number of loan 000000011, which is open"):
+        await office.assign(receipt, "loan:000000012", remember=True, post_all=True)
+    assert await office.rows("SELECT 1 FROM collection_decisions") == []
+    await office.assign(receipt, "loan:000000012", post_all=True)
 
 
 @pytest.mark.parametrize(
