@@ -43,6 +43,18 @@ _SENDING = text(
     "UPDATE reversal_requests SET state = 'sending', sends = sends + 1, sent_at = :now, next_at = :next WHERE id = :id"
 )
 _ASKING = text("UPDATE reversal_requests SET questions = questions + 1, next_at = :next WHERE id = :id")
+# Words of M-Pesa about them that came in and were not applied yet.
+_UNREAD = text(
+    """
+    SELECT r.id FROM reversal_requests r
+    WHERE r.id = ANY(:ids) AND EXISTS (
+        SELECT FROM inbound_events e
+        WHERE e.state = 'stored' AND e.purpose = 'query_result'
+              AND e.path_reference IN (SELECT replace(r.id::text, '-', '') UNION ALL
+                                       SELECT replace(q.id::text, '-', '') FROM reversal_questions q WHERE q.request_id = r.id))
+    """
+)
+_PUT_OFF = text("UPDATE reversal_requests SET next_at = :next WHERE id = ANY(:ids)")
 _WITH_A_PERSON = text("UPDATE reversal_requests SET next_at = NULL WHERE id = :id")
 _QUESTION = text(
     "INSERT INTO reversal_questions (id, partner_id, request_id, asked_at) VALUES (:id, :partner_id, :request_id, :now)"
@@ -68,7 +80,8 @@ _QUESTION_ANSWERED = text(
 async def advance_reversals(runtime: Runtime, connections: Connections) -> int:
     """Sends the reversals that are due, asks about those whose result does not come, and returns how many of both.
 
-    What is still open after the last question goes to a person, with a case 'reversal_unknown'. Any number of processes may.
+    What is still open after the last question goes to a person, with a case 'reversal_unknown'. While a word of M-Pesa about a
+    reversal waits to be applied nothing is done about it. Any number of processes may.
     """
     steps = await in_transaction(runtime.engine, partial(_take, runtime))
     for step in steps:
@@ -83,7 +96,7 @@ async def _take(runtime: Runtime, connection: AsyncConnection) -> list[_Step]:
     now, pace = runtime.clock.now(), runtime.pace
     steps: list[_Step] = []
     stuck: list[ReversalRequest] = []
-    for request in await lock_due(connection, now, _MOST):
+    for request in await _without_word(connection, runtime, await lock_due(connection, now, _MOST)):
         if max(request.sends, request.questions) >= pace.status_query_tries:
             stuck.append(request)
         elif request.originator_conversation_id is None:
@@ -98,6 +111,16 @@ async def _take(runtime: Runtime, connection: AsyncConnection) -> list[_Step]:
             steps.append(_Step(request, question))
     await give_to_person(connection, runtime, stuck, "no verdict after the last question")
     return steps
+
+
+async def _without_word(connection: AsyncConnection, runtime: Runtime, due: Sequence[ReversalRequest]) -> list[ReversalRequest]:
+    """Those of `due` of which nothing waits to be applied; the others are looked at later."""
+    if not due:
+        return []
+    unread = set((await connection.execute(_UNREAD, {"ids": [request.id for request in due]})).scalars())
+    next_at = runtime.clock.now() + timedelta(seconds=runtime.pace.status_query_spacing)
+    await connection.execute(_PUT_OFF, {"ids": list(unread), "next": next_at})
+    return [request for request in due if request.id not in unread]
 
 
 async def give_to_person(connection: AsyncConnection, runtime: Runtime, requests: Sequence[ReversalRequest], why: str) -> None:

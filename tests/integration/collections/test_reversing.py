@@ -1,5 +1,6 @@
 """M-Pesa is asked to give a payment back: once, by two people, whatever becomes of the answers."""
 
+import asyncio
 import json
 
 import pytest
@@ -66,6 +67,20 @@ async def test_a_lost_result_is_asked_about_and_the_answer_books_it(office):
     await office.hear()
     assert (await office.standing(receipt), await office.books()) == (("reversed", False), GONE)
     assert await office.reversed_by_mpesa() == [(receipt, 300_00)]
+
+
+async def test_what_m_pesa_has_said_is_neither_asked_again_nor_given_to_a_person_before_it_is_read(office):
+    receipt = await asked(office)
+    await office.send_reversals()
+    async with asyncio.timeout(20):
+        while not await office.rows("SELECT 1 FROM inbound_events WHERE purpose = 'query_result'"):  # noqa: ASYNC110 - the sandbox tells it
+            await asyncio.sleep(0.02)
+    for _ in range(office.runtime.pace.status_query_tries + 1):
+        office.runtime.clock.pass_time(hours=1)
+        assert await office.send_reversals() == 0
+    assert await office.open_case_kinds() == ["unmatched_payment"]
+    await office.hear()
+    assert (await office.standing(receipt), await office.books()) == (("reversed", False), GONE)
 
 
 async def test_a_lost_acknowledgement_is_healed_by_the_result(office):
