@@ -73,7 +73,9 @@ def stated(standing: Standing, seen: Seen, now: datetime, longest_call: timedelt
     if instruction.state is AttemptState.PAID:
         return _against_paid(standing, instruction, seen)
     over_at = instruction.send_by + longest_call
-    if instruction.state is AttemptState.WRITTEN and now < over_at:
+    # A late word on an earlier sending can take it out of the written ones while its process still has it to send again.
+    to_be_ended = isinstance(seen, SeenUnpaid) and instruction.is_open
+    if (instruction.state is AttemptState.WRITTEN or to_be_ended) and now < over_at:
         raise Conflict(
             f"{standing.loan}: instruction {instruction.number} may be on its way this moment; by {_clock(over_at)} that is over"
         )

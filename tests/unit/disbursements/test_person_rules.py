@@ -136,3 +136,12 @@ def test_the_limit_itself_is_still_one_persons() -> None:
     assert not needs_second_person(paid, limit)
     assert needs_second_person(replace(paid, paid=("UKO1234567", limit + Money(1), NOW)), limit)
     assert needs_second_person(replace(paid, overturns="failed with 2006"), limit)
+
+
+@pytest.mark.parametrize("state", [AttemptState.WRITTEN, AttemptState.UNKNOWN, AttemptState.ACCEPTED])
+def test_what_may_be_on_its_way_this_moment_is_not_called_unpaid(state: AttemptState) -> None:
+    sending = replace(INSTRUCTION, state=state, maybe_seen=True, send_by=NOW - CALL + timedelta(seconds=1))
+    with pytest.raises(Conflict, match="on its way"):
+        stated(replace(STANDING, instructions=(sending,)), SeenUnpaid(), NOW, CALL)
+    over = replace(sending, send_by=NOW - CALL)
+    assert stated(replace(STANDING, instructions=(over,)), SeenUnpaid(), NOW, CALL).paid is None
