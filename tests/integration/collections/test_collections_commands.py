@@ -1,11 +1,14 @@
 import asyncio
 import base64
 import json
+from datetime import timedelta
 
 import pytest
 from typer.testing import CliRunner
 
 from vault_cli.collections import app
+from vault_core.cases.closing import take_case
+from vault_core.collections.listing import list_collections
 from vault_core.money import Money
 
 
@@ -40,6 +43,26 @@ async def test_payments_that_are_not_posted_are_listed_with_their_reason_and_a_m
     )
     assert "no loan or savings account" in listed["reason"]
     assert "R1" in (await command("list")).stdout
+
+
+async def test_the_list_begins_with_the_oldest_and_says_who_looks_after_each_and_who_proposes_what(office):
+    older = await office.customer_pays(60_000_00, "nobody")
+    office.runtime.clock.pass_time(hours=25)
+    younger = await office.customer_pays(500_00, "nobody")
+    [case] = [one for one in await office.cases() if older in one.subject]
+    await take_case(office.runtime, case.id, "ops:ben", actor="ops:ben")
+    await office.assign(older, "loan:000000012", post_all=True)
+
+    async def listed(**which):
+        async with office.runtime.engine.connect() as connection:
+            return [
+                (one.receipt, one.owner, one.waits_for) for one in await list_collections(connection, office.runtime, **which)
+            ]
+
+    mine, free = (older, "ops:ben", "ops:anne proposed to assign it"), (younger, None, None)
+    assert await listed() == [mine, free]
+    assert await listed(older_than=timedelta(hours=24)) == [mine]
+    assert await listed(partner="another") == await listed(state="posted") == []
 
 
 async def test_resume_says_what_it_took_up():
