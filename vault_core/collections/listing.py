@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.collections.masking import mask_reference
 from vault_core.collections.payment_seals import reference_binding
+from vault_core.collections.settling import NOT_POSTED_CASE
 from vault_core.collections.suspense import UNMATCHED_CASE
 from vault_core.errors import InvalidInput
 from vault_core.money import Money
@@ -46,7 +47,9 @@ _LIST = text(
            d.proposed_by || ' proposed to ' || d.kind || ' it' AS waits_for
     FROM collections c JOIN partners p ON p.id = c.partner_id
     LEFT JOIN outbox o ON o.kind = 'collection.post' AND o.subject = c.id::text
-    LEFT JOIN cases k ON k.kind = :case_kind AND k.closed_at IS NULL AND k.subject = c.short_code || ' ' || c.receipt
+    LEFT JOIN LATERAL (SELECT opened_at, owner, evidence FROM cases
+                       WHERE kind = ANY(:case_kinds) AND closed_at IS NULL AND subject = c.short_code || ' ' || c.receipt
+                       ORDER BY owner IS NULL, opened_at LIMIT 1) k ON true
     LEFT JOIN collection_decisions d ON d.collection_id = c.id AND d.state = 'proposed'
     WHERE c.state = ANY(:states) AND (CAST(:partner AS text) IS NULL OR p.name = :partner)
           AND (CAST(:receipt AS text) IS NULL OR c.receipt = :receipt)
@@ -72,7 +75,7 @@ async def list_collections(
     states = [state] if state is not None else list(_OPEN if receipt is None else STATES)
     until = runtime.clock.now() - older_than if older_than else None
     values = {"partner": partner, "states": states, "until": until, "receipt": receipt, "most": most}
-    rows = await connection.execute(_LIST, {**values, "case_kind": UNMATCHED_CASE})
+    rows = await connection.execute(_LIST, {**values, "case_kinds": [UNMATCHED_CASE, NOT_POSTED_CASE]})
     return [
         ListedCollection(
             partner=row.name,
