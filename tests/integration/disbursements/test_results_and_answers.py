@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.integration.disbursements.conftest import Day, loan
+from vault_core.clock import NAIROBI
 
 
 def result(attempt: dict[str, Any], *, code: Any = 0, receipt: str = "UKO1234567", amount: Any = 15000, **changes: Any) -> bytes:
@@ -22,7 +23,10 @@ def result(attempt: dict[str, Any], *, code: Any = 0, receipt: str = "UKO1234567
             "ResultParameter": [
                 {"Key": "TransactionAmount", "Value": amount},
                 {"Key": "TransactionReceipt", "Value": receipt},
-                {"Key": "TransactionCompletedDateTime", "Value": "24.11.2026 09:54:57"},
+                {
+                    "Key": "TransactionCompletedDateTime",
+                    "Value": f"{attempt['written_at'].astimezone(NAIROBI):%d.%m.%Y %H:%M:%S}",
+                },
             ]
         }
     return json.dumps({"Result": body | changes}).encode()
