@@ -39,6 +39,11 @@ class Trouble(StrEnum):
     UNDONE = "undone"  # its disbursal is undone in Mifos X after it was posted
     POSTED_BY_HAND = "posted_by_hand"  # Mifos X refuses our posting
     TWO_PERSONS = "two_persons"  # M-Pesa never says what became of it, and it is large
+    SAME_PAYEE = "same_payee"  # of the same client, approved while nobody knows what became of that
+    OTHER_AMOUNT = "other_amount"  # M-Pesa pays more than was instructed
+    BARE_RESULT = "bare_result"  # M-Pesa says that it was paid, without receipt and amount
+    FORGOTTEN = "forgotten"  # M-Pesa takes it and knows nothing of it later
+    CHECKED = "checked"  # its posting waits for a checker in Mifos X
     CONTRADICTED = "contradicted"  # M-Pesa says that it was paid, then that it failed
     FEE_DIFFERS = "fee_differs"  # M-Pesa takes another fee than its price list says
     NUMBER_MISSING = "number_missing"  # corrected, then retried
@@ -135,6 +140,7 @@ class PlannedPartner:
     float_at_first: int = 10_000_000  # on its B2C short code
     closed_today: bool = False  # its Mifos X takes no disbursal under the day
     asked_first: bool = False  # M-Pesa asks us before it takes a payment
+    old_server: bool = False  # its Mifos X is older than idempotency keys
     every_feed: bool = False  # it prompts customers to pay, and its payments are pulled too
     overpayment: str = "post_all"
 

@@ -3,8 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-# Ways of a customer's payment, each of which somebody follows to its end.
+# Ways of a payout and of a customer's payment, each of which somebody follows to its end.
 WORDS = {
+    "payee_blocked": "loan held because nobody knew what had become of another payout to its client",
+    "payee_freed": "such a loan paid once that payout was settled",
+    "difference_made_good": "payout of more than was instructed (case), the difference sent back and seen by two persons",
+    "bare_result": "result without receipt and amount (case), found paid by a question",
+    "forgotten": "payout that M-Pesa took and then knew nothing of (2033), paid under a new id",
+    "checked": "posting that waited for a checker in Mifos X, seen once he had approved it",
     "told_hashed": "payment told with the payer's number hashed (version 1)",
     "told_in_clear": "payment told with the payer's number in clear (as of old)",
     "told_in_numbers": "payment told in numbers instead of texts",

@@ -13,6 +13,7 @@ from local_stack.demo.gatekeepers import Gatekeepers
 from local_stack.demo.live_lender import LiveLender
 from local_stack.demo.live_tellers import LiveTellers
 from local_stack.demo.officer import Officer
+from local_stack.demo.on_call import OnCall
 from local_stack.demo.other_program import OtherProgram
 from local_stack.demo.payers import Payers
 from local_stack.demo.people import People
@@ -61,6 +62,7 @@ class Everybody:
             for act in (
                 people.unlock(LOCKED_OUT),
                 *people.at_troubled(TROUBLED),
+                *OnCall(people, commands, self.diary, *self.lenders[TROUBLED]).acts(),
                 *Payers(troubled, self.diary).acts(),
                 *Prompted(troubled, self.diary, commands, api).acts(),
                 *Cashiers(troubled, self.diary, Officer(sandbox_url, troubled.planned.host, http)).acts(),

@@ -38,6 +38,12 @@ class Officer:
         }
         await self._call("POST", f"/loans/{loan}?command=disburse", {**paid, **_FORMAT})
 
+    async def approve_what_waits(self, loan: int) -> None:
+        """As the checker: approves the command about the loan that somebody else made."""
+        waiting = await self._call("GET", "/makercheckers")
+        command = next(each["id"] for each in waiting if each["loanId"] == loan)
+        await self._call("POST", f"/makercheckers/{command}?command=approve", {})
+
     async def take_repayment(self, loan: int, shillings: int, day: date) -> None:
         """Books a repayment that was made at the counter."""
         paid = {"transactionDate": str(day), "transactionAmount": shillings, **_FORMAT}

@@ -5,14 +5,14 @@ The acts of ops are those behind the commands of `vault`; officers work in their
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from local_stack.demo.acts import ACTOR, COLLEAGUE, Outside, approve_in_sandbox, top_up_again
+from local_stack.demo.acts import ACTOR, Outside, approve_in_sandbox, top_up_again
 from local_stack.demo.day_plan import PlannedLoan, PlannedPartner, Trouble
 from local_stack.demo.officer import Officer
 from local_stack.demo.other_program import OtherProgram
@@ -22,13 +22,10 @@ from vault_core.cases.closing import close_by_hand
 from vault_core.clock import business_day
 from vault_core.disbursements.payout_halt import begin_halt, end_halt
 from vault_core.disbursements.person_acts import cancel_payout, hold_payout, release_payout, retry_payout
-from vault_core.disbursements.resolution_rules import SeenPaid
-from vault_core.disbursements.resolving import approve_resolution, resolve_payout
 from vault_core.disbursements.under_way import await_quiet
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.partner import Partner
 from vault_core.partners.states import resume_partner
-from vault_core.phones import normalise_phone
 from vault_core.runtime import Runtime
 
 _IN_FULL_SWING = 40  # instructions written
@@ -65,7 +62,6 @@ class People:
         """Everything that people do for the lender whose loans have each their trouble."""
         return [
             self.halt_and_lift(name),
-            self.settle_by_evidence(name),
             self.post_by_hand(name),
             self.undo(name),
             self.correct_missing_number(name),
@@ -83,9 +79,9 @@ class People:
     async def buys_float(self, name: str) -> None:
         """Finance buys float for a lender once ops have the case that it is short."""
         partner, planned = self.partners[name]
-        await self._case(partner, "float_short")
+        await self.case(partner, "float_short")
         await self.outside.pull("float", {"short_code": planned.b2c_short_code, "utility_cents": _MORE_FLOAT * 100})
-        await self._closed(partner, "float_short")
+        await self.closed(partner, "float_short")
 
     async def unlock(self, name: str) -> None:
         """Somebody has locked the initiator: once the queue has stopped it is unlocked in the portal and the lender resumed."""
@@ -105,42 +101,29 @@ class People:
         await await_quiet(self.runtime, within=PATIENCE)
         back, away = loan_with(planned, Trouble.HELD_BACK), loan_with(planned, Trouble.CANCELLED)
         await approve_in_sandbox(self.outside, planned, [back, away])
-        held, cancelled = await self._found(partner, back), await self._found(partner, away)
+        held, cancelled = await self.found(partner, back), await self.found(partner, away)
         await hold_payout(self.runtime, held, actor=ACTOR, reason="the client asked to wait")
         await cancel_payout(self.runtime, cancelled, actor=ACTOR, reason="the client has withdrawn")
         await self.outside.pull("float", {"short_code": planned.b2c_short_code, "utility_cents": -FALL * 100})
         await end_halt(self.runtime, reason="all is well", actor=ACTOR)
         await release_payout(self.runtime, held, actor=ACTOR, reason="the client may have it now")
 
-    async def settle_by_evidence(self, name: str) -> None:
-        """M-Pesa answers nothing about a large payout: one person finds it in the portal, another one looks and approves."""
-        partner, planned = self.partners[name]
-        loan = loan_with(planned, Trouble.TWO_PERSONS)
-        row = await self._in_state(partner, loan, "needs_review")
-        paid = (await self.outside.truth())["mpesa"]["short_codes"][planned.b2c_short_code]["b2c"]
-        phone = _payee(planned, loan)
-        seen = next(payout for payout in paid if payout["phone"] == phone)
-        word = SeenPaid(seen["receipt"], at=datetime.fromisoformat(seen["at"]))
-        evidence = "M-Pesa portal, payouts of the morning: completed"
-        await resolve_payout(self.runtime, row.id, word, evidence=evidence, actor=ACTOR)
-        await approve_resolution(self.runtime, row.id, actor=COLLEAGUE)
-
     async def post_by_hand(self, name: str) -> None:
         """Mifos X refuses a disbursal for good: the officer mends that and books it by hand; it is seen, and its case closes."""
         partner, planned = self.partners[name]
         loan = loan_with(planned, Trouble.POSTED_BY_HAND)
-        await self._case(partner, "disbursement_unposted")
-        row = await self._in_state(partner, loan, "needs_review")
-        await self._officer(planned).disburse_by_hand(loan.number, loan.principal, self._today(), row.receipt)
-        await self._closed(partner, "disbursement_unposted")
+        await self.case(partner, "disbursement_unposted")
+        row = await self.in_state(partner, loan, "needs_review")
+        await self.officer(planned).disburse_by_hand(loan.number, loan.principal, self._today(), row.receipt)
+        await self.closed(partner, "disbursement_unposted")
 
     async def undo(self, name: str) -> None:
         """An officer undoes a disbursal by mistake. Nobody is paid again; he books it anew, and ops close the case."""
         partner, planned = self.partners[name]
-        loan, officer = loan_with(planned, Trouble.UNDONE), self._officer(planned)
-        row = await self._in_state(partner, loan, "disbursed")
+        loan, officer = loan_with(planned, Trouble.UNDONE), self.officer(planned)
+        row = await self.in_state(partner, loan, "disbursed")
         await officer.undo_disbursal(loan.number, "wrong loan")
-        case = await self._case(partner, "disbursal_undone")
+        case = await self.case(partner, "disbursal_undone")
         await officer.disburse_by_hand(loan.number, loan.principal, self._today(), row.receipt)
         reason, evidence = "it was undone by mistake", "Mifos X: disbursed again by hand under the same receipt"
         await close_by_hand(self.runtime, case, reason=reason, evidence=evidence, actor=ACTOR)
@@ -149,17 +132,17 @@ class People:
         """A client has no mobile number: the officer writes it, and ops have the loan looked at again at once."""
         partner, planned = self.partners[name]
         loan = loan_with(planned, Trouble.NUMBER_MISSING)
-        row = await self._in_state(partner, loan, "held")
-        await self._officer(planned).correct_number(loan.client, _new_number(loan))
+        row = await self.in_state(partner, loan, "held")
+        await self.officer(planned).correct_number(loan.client, _new_number(loan))
         await retry_payout(self.runtime, row.id, actor=ACTOR, reason="the number was written")
 
     async def correct_wrong_number(self, name: str) -> None:
         """M-Pesa knows no customer under the number: the officer corrects it, and ops release the loan."""
         partner, planned = self.partners[name]
         loan = loan_with(planned, Trouble.NUMBER_WRONG)
-        await self._case(partner, "payout_failed")
-        row = await self._in_state(partner, loan, "needs_review")
-        await self._officer(planned).correct_number(loan.client, _new_number(loan))
+        await self.case(partner, "payout_failed")
+        row = await self.in_state(partner, loan, "needs_review")
+        await self.officer(planned).correct_number(loan.client, _new_number(loan))
         await release_payout(self.runtime, row.id, actor=ACTOR, reason="the number was corrected")
 
     async def other_program_pays(self, name: str) -> None:
@@ -167,13 +150,14 @@ class People:
         partner, planned = self.partners[name]
         program = OtherProgram(self.sandbox_url, planned, self.runtime.http)
         await program.pay_too_little(callback_url(self.runtime, partner.id, "b2c_result"))
-        await self._case(partner, "result_without_payout")
+        await self.case(partner, "result_without_payout")
 
     async def see(self, name: str, kind: str) -> None:
         """Ops get a case of this kind about the lender."""
-        await self._case(self.partners[name][0], kind)
+        await self.case(self.partners[name][0], kind)
 
-    def _officer(self, planned: PlannedPartner) -> Officer:
+    def officer(self, planned: PlannedPartner) -> Officer:
+        """The lender's officer."""
         return Officer(self.sandbox_url, planned.host, self.runtime.http)
 
     def _today(self) -> date:
@@ -183,25 +167,31 @@ class People:
         async with self.runtime.engine.connect() as connection:
             return (await connection.execute(query, values)).one_or_none()
 
-    async def _in_state(self, partner: Partner, loan: PlannedLoan, state: str) -> Row[Any]:
+    async def in_state(self, partner: Partner, loan: PlannedLoan, state: str, held_for: str | None = None) -> Row[Any]:
+        """Until the loan is in `state`, and held for that; its row."""
+
         async def look() -> Row[Any] | None:
             row = await self._one(_LOAN, partner=partner.id, loan=loan.number)
-            return row if row is not None and row.state == state else None
+            return row if row is not None and row.state == state and (held_for is None or row.held_for == held_for) else None
 
         return await until(look, f"loan {loan.number} of {partner.name} to be {state}")
 
-    async def _found(self, partner: Partner, loan: PlannedLoan) -> UUID:
+    async def found(self, partner: Partner, loan: PlannedLoan) -> UUID:
+        """Until the product has found the loan; its disbursement's id."""
         what = f"loan {loan.number} of {partner.name} to be found"
         row = await until(partial(self._one, _LOAN, partner=partner.id, loan=loan.number), what)
         found: UUID = row.id
         return found
 
-    async def _case(self, partner: Partner, kind: str) -> UUID:
+    async def case(self, partner: Partner, kind: str) -> UUID:
+        """Until there is a case of this kind about the lender; its id."""
         row = await until(partial(self._one, _CASE, kind=kind, partner=partner.id), f"a case {kind} of {partner.name}")
         found: UUID = row.id
         return found
 
-    async def _closed(self, partner: Partner, kind: str) -> None:
+    async def closed(self, partner: Partner, kind: str) -> None:
+        """Until the case of this kind has closed by itself."""
+
         async def look() -> bool:
             row = await self._one(_CASE, kind=kind, partner=partner.id)
             return row is not None and row.closed_at is not None
@@ -220,10 +210,6 @@ class People:
     async def _wallet_is_short(self, partner: Partner, after: Callable[[], bool]) -> bool:
         row = await self._one(_SHORT, partner=partner.id)
         return after() and row is not None and row[0] > 0
-
-
-def _payee(planned: PlannedPartner, loan: PlannedLoan) -> str:
-    return normalise_phone(planned.clients[loan.client - 1].phone or "")
 
 
 def _new_number(loan: PlannedLoan) -> str:

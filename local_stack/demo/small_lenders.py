@@ -1,4 +1,4 @@
-"""Two small lenders whose day holds what needs a person: each loan of the first has its own trouble, the second is locked out.
+"""Three small lenders: each loan of the first has its own trouble, the second is locked out, the third has an old Mifos X.
 
 They are kept apart from the large ones so that no fault drawn at random meets their loans: each trouble comes once a day.
 """
@@ -23,7 +23,7 @@ from local_stack.demo.day_plan import (
     phone_of,
 )
 
-TROUBLED, LOCKED_OUT = "pwani", "ziwa"
+TROUBLED, LOCKED_OUT, OLD_FASHIONED = "pwani", "ziwa", "nyika"
 FEE_BAND = 5_000  # the upper end, in shillings, of the one band whose fee M-Pesa has changed
 FALL = 200_000  # what somebody takes from the float of the troubled lender, in shillings
 OLDER_LOAN = 15_000  # what the loan still owes that the top-up pays off
@@ -34,14 +34,19 @@ _POLLED = {  # principal by trouble; only one of them lies in the band whose fee
     Trouble.UNDONE: 12_000,
     Trouble.POSTED_BY_HAND: 9_000,
     Trouble.TWO_PERSONS: 55_000,
+    Trouble.OTHER_AMOUNT: 10_200,
+    Trouble.BARE_RESULT: 13_000,
+    Trouble.FORGOTTEN: 16_000,
+    Trouble.CHECKED: 17_000,
     Trouble.CONTRADICTED: 7_000,
     Trouble.FEE_DIFFERS: 3_000,
     Trouble.NUMBER_MISSING: 8_000,
     Trouble.NUMBER_WRONG: 11_000,
 }
-_HOOKED = {Trouble.HELD_BACK: 6_000, Trouble.CANCELLED: 14_000}
+_HOOKED = {Trouble.HELD_BACK: 6_000, Trouble.CANCELLED: 14_000, Trouble.SAME_PAYEE: 8_500}
 _TRANCHES = (18_000, 12_000)
 _LOCKED = (6_000, 7_000, 15_000, 26_000)
+_OLD = (9_500, 12_500, 21_000)
 _REPAYING = 3  # loans that customers repay on the day
 
 
@@ -93,20 +98,25 @@ def repaid_loans(partner: PlannedPartner) -> list[PlannedLoan]:
     return [loan for loan in partner.loans if loan.found is None and loan.role is None and loan.number not in paid_off]
 
 
-def plan_small_lenders(seed: int) -> tuple[PlannedPartner, PlannedPartner]:
-    """The two, with payments to accounts of their own."""
+def plan_small_lenders(seed: int) -> tuple[PlannedPartner, PlannedPartner, PlannedPartner]:
+    """The three, with payments to accounts of their own."""
     chance = random.Random(f"{seed} small")  # noqa: S311 - a plan, not a secret
     troubled = [
         PlannedLoan(number, number, 1, principal, 0, Found.HOOK if trouble in _HOOKED else Found.POLL, trouble)
         for number, (trouble, principal) in enumerate({**_POLLED, **_HOOKED}.items(), 1)
     ]
-    locked = [PlannedLoan(number, number, 1, principal, 0, Found.POLL) for number, principal in enumerate(_LOCKED, 1)]
-    first = _lender(
-        chance, 2, TROUBLED, "Pwani Microcredit", "gamma", "600400", "700400", _with_their_terms(troubled), every_feed=True
+    locked, old = (
+        [PlannedLoan(number, number, 1, principal, 0, Found.POLL) for number, principal in enumerate(principals, 1)]
+        for principals in (_LOCKED, _OLD)
     )
+    first = _lender(chance, 2, TROUBLED, "Pwani Microcredit", "gamma", "600400", "700400", _with_their_terms(troubled))
     second = _lender(chance, 3, LOCKED_OUT, "Ziwa Chama", "delta", "600500", "700500", locked)
-    return _with_roles(chance, first), replace(
-        second, savings=(*second.savings, PlannedSavings(2, second.savings[0].client, Role.BLOCKED, blocked=True))
+    third = _lender(chance, 4, OLD_FASHIONED, "Nyika Mikopo", "epsilon", "600600", "700600", old)
+    blocked = PlannedSavings(2, second.savings[0].client, Role.BLOCKED, blocked=True)
+    return (
+        replace(_with_roles(chance, first), every_feed=True),
+        replace(second, savings=(*second.savings, blocked), closed_today=True, asked_first=True),
+        replace(third, old_server=True),
     )
 
 
@@ -116,12 +126,14 @@ def loan_with(partner: PlannedPartner, trouble: Trouble) -> PlannedLoan:
 
 
 def _with_their_terms(loans: Sequence[PlannedLoan]) -> list[PlannedLoan]:
-    """The loans with a plan of tranches for the one, and before the other the client's older loan that it pays off."""
+    """The loans with a plan of tranches for one, another's client for one, and before one the older loan that it pays off."""
     older = len(loans) + 1
     made: list[PlannedLoan] = []
     for loan in loans:
         if loan.trouble is Trouble.TRANCHES:
             made.append(replace(loan, product=TRANCHE_PRODUCT, tranches=_TRANCHES))
+        elif loan.trouble is Trouble.SAME_PAYEE:
+            made.append(replace(loan, client=next(each.client for each in loans if each.trouble is Trouble.TWO_PERSONS)))
         elif loan.trouble is Trouble.TOP_UP:
             made += [PlannedLoan(older, loan.client, 1, OLDER_LOAN, 0, None), replace(loan, topup_of=older)]
         else:
@@ -161,8 +173,6 @@ def _lender(
     b2c: str,
     c2b: str,
     loans: Sequence[PlannedLoan],
-    *,
-    every_feed: bool = False,
 ) -> PlannedPartner:
     last = max(loan.number for loan in loans)
     repaying = [PlannedLoan(last + place, last + place, 1, 40_000, 0, None) for place in range(1, _REPAYING + 1)]
@@ -196,8 +206,5 @@ def _lender(
             PlannedPayment(number, phone_of(chance, index, 900 + number), chance.randrange(50, 3_000, 10), target, "plain")
             for number, target in enumerate(targets, 1)
         ),
-        closed_today=not every_feed,
-        asked_first=not every_feed,
-        every_feed=every_feed,
         overpayment="to_savings",
     )

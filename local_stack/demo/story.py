@@ -17,6 +17,9 @@ _OTHERS = text(
          JOIN disbursement_attempts a ON a.result_event_id = q.answer_event_id WHERE a.state = 'paid') AS found_by_question,
         (SELECT count(*) FROM disbursements d WHERE d.receipt IS NOT NULL AND EXISTS (
             SELECT FROM disbursement_attempts a WHERE a.disbursement_id = d.id AND a.state = 'failed')) AS paid_after_a_failure,
+        (SELECT count(DISTINCT attempt_id) FROM status_queries WHERE result_code = '2033') AS known_to_nobody,
+        (SELECT count(*) FROM disbursements d JOIN partners p ON p.id = d.partner_id
+         WHERE d.state = 'disbursed' AND p.mifos_capabilities ->> 'idempotency' = 'false') AS posted_without_keys,
         (SELECT count(*) FROM disbursements WHERE tranche > 1 AND state = 'disbursed') AS later_tranches,
         (SELECT count(*) FROM disbursements WHERE payout_cents < principal_cents AND state = 'disbursed') AS paid_net,
         (SELECT count(*) FROM send_paces WHERE slowed_at IS NOT NULL) AS slowed_lenders,
@@ -50,6 +53,8 @@ _CASES_IN_WORDS = {
     "partner_halted": "lender stopped at the second sign of a credential fault (case)",
     "payout_unresolved": "payout that M-Pesa said nothing of (case)",
     "payout_failed": "payout refused for good (case)",
+    "paid_amount_differs": "payout of another amount than was instructed (case)",
+    "result_not_understood": "result that could not be understood (case)",
     "contradicting_result": "payout said to be paid, then to have failed (case)",
     "result_without_payout": "result for a payout that nobody here sent (case)",
     "tariff_difference": "fee of M-Pesa that is not the price list's (case)",
@@ -77,6 +82,8 @@ _ACTS_IN_WORDS = {
 _OTHERS_IN_WORDS = {
     "found_by_question": "payout whose lost result M-Pesa's answer to a question replaced",
     "paid_after_a_failure": "loan paid by a later instruction after a definite failure",
+    "known_to_nobody": "payout that M-Pesa knew nothing of when it was asked (2033): sent again, once that proved something",
+    "posted_without_keys": "loan posted to a Mifos X without idempotency keys, two of them after an answer that did not come",
     "later_tranches": "later tranche paid and posted",
     "paid_net": "loan of which less than the principal was paid and all of it posted (charges, a top-up)",
     "slowed_lenders": "lender sent to more slowly after M-Pesa's spike arrest",

@@ -17,7 +17,7 @@ from local_stack.demo.day_plan import (
     loan_of,
 )
 from local_stack.demo.live_office import LiveMifos
-from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, TROUBLED, Payer, Role, loan_with, paying_phone
+from local_stack.demo.small_lenders import FEE_BAND, LOCKED_OUT, OLD_FASHIONED, TROUBLED, Payer, Role, loan_with, paying_phone
 from vault_core.partners.system_fees import percent_text
 from vault_core.phones import normalise_phone
 
@@ -27,7 +27,7 @@ _WITHOUT_CALENDAR = [
     *("CREATE_PAYMENTTYPE", "CREATE_HOOK", "UPDATE_HOOK"),
 ]
 MIFOS_USER, OFFICER, MIFOS_PASSWORD = "payments", "officer", "demo-password"
-SMALL = frozenset({TROUBLED, LOCKED_OUT})
+SMALL = frozenset({TROUBLED, LOCKED_OUT, OLD_FASHIONED})
 SMS_PRICE = "0.80"
 
 # Which things go wrong at the large lenders, and how often; the seed decides for whom. At least two of each, because one could be
@@ -45,6 +45,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "spike_arrest": {"times": 3},
     "oauth_token_dies": {"times": 2},
     "html_answer": {"times": 2},
+    "soap_answer": {"times": 3},
+    "empty_answer": {"times": 2},
+    "result_in_texts": {"times": 5},
     "c2b_confirmation_twice": {"rate": 0.05},
     "c2b_confirmation_late": {"rate": 0.03},
     "mifos_409_lock": {"times": 3},
@@ -79,18 +82,29 @@ def _faults_of_small(partner: PlannedPartner) -> dict[str, dict[str, Any]]:
             "c2b_confirmation_lost": _of_payers(partner, Payer.UNCONFIRMED),
         }
 
+    if partner.name == OLD_FASHIONED:
+        first, second = (f"loan:{loan.number}" for loan in partner.approved[:2])
+        return {
+            "mifos_500_after_posting": {"units": [first], "scope": [partner.host]},
+            "mifos_timeout_after_posting": {"units": [second], "scope": [partner.host]},
+        }
+
     def payees(*troubles: Trouble) -> list[str]:
         loans = [loan_with(partner, trouble) for trouble in troubles]
         return [normalise_phone(partner.clients[loan.client - 1].phone or "") for loan in loans]
 
     on_code, on_host = {"scope": [partner.b2c_short_code]}, {"scope": [partner.host]}
-    refused = loan_with(partner, Trouble.POSTED_BY_HAND)
+    refused, checked = loan_with(partner, Trouble.POSTED_BY_HAND), loan_with(partner, Trouble.CHECKED)
     return {
         "result_lost": {"units": payees(Trouble.TWO_PERSONS, Trouble.FEE_DIFFERS), **on_code},
         "status_result_lost": {"units": payees(Trouble.TWO_PERSONS), "per_unit": 99, **on_code},
         "result_contradicted": {"units": payees(Trouble.CONTRADICTED), **on_code},
         "tariff_changed": {"units": [str(FEE_BAND)], "per_unit": 99, **on_code},
         "unknown_receiver": {"units": payees(Trouble.NUMBER_WRONG), **on_code},
+        "amount_changed": {"units": payees(Trouble.OTHER_AMOUNT), **on_code},
+        "result_without_parameters": {"units": payees(Trouble.BARE_RESULT), **on_code},
+        "never_processed": {"units": payees(Trouble.FORGOTTEN), **on_code},
+        "mifos_waits_for_checker": {"units": [f"loan:{checked.number}"], **on_host},
         "mifos_403_client_not_active": {"units": [f"loan:{refused.number}"], **on_host},
         "mifos_500_after_posting": {"units": [f"loan:{loan_of(partner, Role.BY_PHONE).number}"], **on_host},  # a repayment
         "mifos_timeout_after_posting": {"units": ["savings:1"], **on_host},  # a deposit
@@ -259,6 +273,7 @@ def _host(partner: PlannedPartner, day: date) -> dict[str, Any]:
         "tenant": "default",
         "b2c_short_code": partner.b2c_short_code,
         "sms_user": partner.name,
+        "legacy": partner.old_server,
         "users": [{"username": user, "password": MIFOS_PASSWORD} for user in (MIFOS_USER, OFFICER)],
         **(_closed_on(day) if partner.closed_today else {}),
         "products": [
