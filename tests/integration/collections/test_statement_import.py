@@ -103,7 +103,10 @@ async def test_a_row_of_a_day_yet_to_come_is_bad_because_a_spreadsheet_may_have_
 async def test_a_receipt_that_is_booked_with_another_amount_is_named_and_is_a_case(umoja):
     one = made(umoja)[0]
     await tell_by_confirmation(umoja, one)
-    report = await tell_by_statement(umoja, paid(one.receipt, one.at, 999_00, reference=one.reference))
+    other = paid(one.receipt, one.at, 999_00, reference=one.reference)
+    dry = await preview_statement(umoja.runtime, umoja.partner, statement_of(other))
+    assert (dry.conflicts, dry.booked, dry.known, await umoja.cases()) == ([one.receipt], 0, 0, [])
+    report = await tell_by_statement(umoja, other)
     assert report.conflicts == [one.receipt]
     assert [case.kind for case in await umoja.cases()] == ["receipt_conflict"]
 
