@@ -227,6 +227,7 @@ class MifosHost:
     html: bool = False
     nets_top_ups: bool = True  # older servers do; newer ones take the older loan off only when the top-up is disbursed
     away: bool = False  # a gateway answers 503 for it
+    broken: bool = False  # its database is away: 500 to everything
     savings_external_ids: bool = False
     b2c_short_code: str | None = None  # where the payouts of its loans are asked for; tells switches who may come
     sms_user: str | None = None

@@ -51,6 +51,7 @@ _PLAIN_OPTIONS = (
     "takes_external_ids",
     "html",
     "away",
+    "broken",
     "nets_top_ups",
     "savings_external_ids",
     "allows_closed_days",

@@ -22,10 +22,8 @@ from sandbox.world import World
 
 async def answer_mifos(world: World, host: MifosHost, path: str, request: Request) -> Answer | Dropped:
     """The answer to `path` below /fineract-provider of `host`."""
-    if host.away:
-        return no_backend_page()
-    if host.html:
-        return welcome_page()
+    if (down := _down(host, request)) is not None:
+        return down
     if path == "/actuator/info":
         return reads.server_info(host)
     refused = check_tenant(host, request)
@@ -46,6 +44,15 @@ async def answer_mifos(world: World, host: MifosHost, path: str, request: Reques
     if isinstance(answer, Answer):
         return replace(answer, headers={"X-Notification-Refresh": "false", **answer.headers})
     return answer
+
+
+def _down(host: MifosHost, request: Request) -> Answer | None:
+    """What stands in the server's place, if anything does."""
+    if host.away:
+        return no_backend_page()
+    if host.broken:
+        return spring(500, "Internal Server Error", request.path)
+    return welcome_page() if host.html else None
 
 
 async def _route(caller: Caller, path: str) -> Answer | Dropped:

@@ -72,6 +72,7 @@ HOOK_EVENTS = (
 _SEARCHABLE = re.compile(r"[A-Za-z0-9-]{1,100}")  # a % or _ would be a wildcard in the server's LIKE
 _FORBIDDEN = 403
 _BUSINESS_DATE = "/businessdate/BUSINESS_DATE"
+_PAYMENT_TYPES = "/paymenttypes"
 _ACCOUNTS = {"loan": "/loans", "savings": "/savingsaccounts"}
 _FORMAT = {"locale": "en", "dateFormat": "yyyy-MM-dd"}
 
@@ -92,8 +93,8 @@ class MifosClient:
         await self._session.aclose()
 
     async def reach(self) -> None:
-        """Asks once whether the server is there; any answer of its own says so, a refusal too. Raises Unreachable."""
-        await self._session.reach(_BUSINESS_DATE)
+        """Asks once whether the server is there; any answer says so, a refusal too, but no failure inside. Raises Unreachable."""
+        await self._session.reach(_BUSINESS_DATE, _PAYMENT_TYPES)
 
     async def log_in(self) -> None:
         """Proves address, tenant, user and password. Raises what a read raises; LoginRefused for the last three."""
@@ -109,7 +110,7 @@ class MifosClient:
 
     async def payment_types(self) -> list[PaymentType]:
         """All payment types."""
-        return await self._read("/paymenttypes", reading.read_payment_types)
+        return await self._read(_PAYMENT_TYPES, reading.read_payment_types)
 
     async def create_payment_type(self, name: str) -> int:
         """Makes a payment type that is not cash and returns its id."""

@@ -17,7 +17,7 @@ from vault_core.clients.mifos_values import MifosLogin
 from vault_core.errors import ConfigurationError, InvalidInput, NotUnderstood, RemoteBusy, Unreachable
 from vault_core.http_pool import PooledClient
 
-_OK = 200
+_OK, _SERVER_FAULT = 200, 500
 _ATTEMPTS = 3
 _FIRST_WAIT = 0.2  # seconds
 _MAY_PASS = (Unreachable, RemoteBusy)
@@ -84,11 +84,18 @@ class MifosSession:
             return done
         raise Unreachable(f"Mifos X at {self._place}: {done.cause}")
 
-    async def reach(self, path: str) -> None:
-        """A GET, once, of which only counts that the server itself answers. Raises Unreachable."""
-        answer = await self.answer("GET", path)
-        if answer.status in GATEWAY:
-            raise Unreachable(f"Mifos X at {self._place}: a gateway before it answers HTTP {answer.status}")
+    async def reach(self, *paths: str) -> None:
+        """GETs, each once, of which only counts that the server itself answers one. Raises Unreachable.
+
+        One that fails inside at all of them (its database is away, say) is not there either.
+        """
+        for path in paths:
+            answer = await self.answer("GET", path)
+            if answer.status in GATEWAY:
+                raise Unreachable(f"Mifos X at {self._place}: a gateway before it answers HTTP {answer.status}")
+            if answer.status < _SERVER_FAULT:
+                return
+        raise Unreachable(f"Mifos X at {self._place} fails inside: HTTP {answer.status}")
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a GET, tried up to three times while the server is unreachable or busy.

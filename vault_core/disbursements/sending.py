@@ -25,7 +25,7 @@ from vault_core.disbursements.lender_calendars import closed_days
 from vault_core.disbursements.loan_check import Changed, NotApproved, ToPay, Unchanged, check_client, check_loan
 from vault_core.disbursements.send_pace import SendPace
 from vault_core.disbursements.sending_gate import FRESH, SendingGate
-from vault_core.errors import NotFound, Unreachable, VaultError
+from vault_core.errors import NotFound, TransientError, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
@@ -199,7 +199,7 @@ class _Sender:
 
     async def _not_sent(self, error: VaultError) -> Held | Refused:
         """Waits for a Mifos X that is away, and that is no try; what cannot be done while it is there counts as one."""
-        if isinstance(error, Unreachable):
+        if isinstance(error, TransientError):
             async with self._asking:  # one for all that are under way
                 shut = await self._gate.shut(anew=True)
                 if shut is None and await is_away(self._runtime, self._connections, self._partner.id):

@@ -26,7 +26,7 @@ from vault_core.clients.mifos_errors import (
     waits_for_checker,
 )
 from vault_core.clock import business_day, day_bounds
-from vault_core.errors import Unreachable, VaultError
+from vault_core.errors import TransientError, Unreachable, VaultError
 from vault_core.outcome import Accepted, Outcome, Refusal, Refused, Unknown
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner
@@ -204,6 +204,8 @@ async def _of_partner(
         away = isinstance(error, Unreachable)
         if away:
             await note_away(runtime, partner_id, str(error))
+        elif isinstance(error, TransientError):
+            away = await is_away(runtime, connections, partner_id)
         cause = f"before the call: {error}"
         tell(await _written(runtime, [_unsent(posting, cause, counted=not away) for posting in postings], until))
         return

@@ -349,7 +349,7 @@ async def test_a_clock_that_is_behind_m_pesas_is_one_case_however_many_balances_
         await day.control("settings", {"now": (day.clock.now() + timedelta(minutes=9)).isoformat()})
         await send_first(day)
         assert await day.cases() == []
-        await day.control("settings", {"now": (day.clock.now() + timedelta(minutes=25)).isoformat()})
+        await day.control("settings", {"now": (day.clock.now() + timedelta(minutes=25, seconds=30)).isoformat()})
         assert (await day.send()).accepted == 1
         await day.hear("b2c_result")
         await ask(day)
