@@ -4,8 +4,10 @@ import pytest
 
 from tests.integration.collections.office import ANNE
 from vault_core.cases.case_book import NewCase, open_cases
+from vault_core.clients.mifos import MifosClient
 from vault_core.errors import Conflict
 from vault_core.money import ZERO, Money
+from vault_core.outcome import Accepted, Refusal, Refused, Unknown
 
 UNDO = "collection.undo"
 
@@ -67,9 +69,6 @@ async def test_a_posting_that_an_officer_undid_by_hand_is_not_undone_again(offic
 
 
 async def test_where_mifos_x_refuses_to_undo_it_nothing_moves_and_a_case_says_so(office, monkeypatch):
-    from vault_core.clients.mifos import MifosClient
-    from vault_core.outcome import Refusal, Refused
-
     async def refuse(*_args, **_kwargs):
         return Refused("error.msg.loan.transaction.update.not.allowed", "not allowed", Refusal.TERMINAL)
 
@@ -85,6 +84,29 @@ async def test_where_mifos_x_refuses_to_undo_it_nothing_moves_and_a_case_says_so
     await office.move(receipt)  # and can be tried again
     await office.settle(UNDO)
     assert await office.standing(receipt) == ("suspense", True)
+
+
+@pytest.mark.parametrize("undone", [False, True])
+async def test_an_undoing_is_believed_when_mifos_x_shows_it_and_not_for_an_answer(office, monkeypatch, undone):
+    undo = MifosClient.undo_repayment
+
+    async def answer(client, loan_id, transaction_id, *, on):
+        if undone:  # and the answer is lost
+            await undo(client, loan_id, transaction_id, on=on)
+            return Unknown("read timed out")
+        return Accepted(None)
+
+    receipt = await office.customer_pays(500_00, "000000011")
+    await office.move(receipt)
+    with monkeypatch.context() as patched:
+        patched.setattr(MifosClient, "undo_repayment", answer)
+        await office.settle(UNDO)
+    assert (await office.standing(receipt), await office.decision_state(receipt)) == (("posted", False), "approved")
+    assert await office.balance("loan_book") == Money(-500_00)
+    office.runtime.clock.pass_time(hours=1)
+    await office.settle(UNDO)
+    assert (await office.standing(receipt), await office.posted_to("loans", 11)) == (("suspense", True), [])
+    assert await office.books() == (Money(500_00), ZERO, ZERO, ZERO)
 
 
 async def test_a_move_above_the_limit_needs_a_second_person_and_is_undone_once_however_often_it_is_worked_on(office):
