@@ -269,6 +269,16 @@ async def test_a_callback_on_the_url_of_a_request_that_is_known_under_another_id
     assert await kinds(till) == ["unknown_stk_callback"]
 
 
+async def test_a_callback_that_came_by_another_partners_url_ends_no_request_though_it_names_it(till, add_lender):
+    request, other = await till.ask(), await add_lender("other", "600900")
+    body = callback(request.checkout_request_id, amount="500", receipt="R1")
+    event_id = await store_delivery(till.runtime, other.id, "stk_result", body, request.id.hex)
+    await handle_stk_results(till.runtime, till.connections, [event_id])
+
+    assert ((await till.state(request)).state, await booked(till)) == (StkState.PROMPTED, [])
+    assert await kinds(till) == ["unknown_stk_callback"]
+
+
 async def test_callbacks_that_contradict_each_other_open_a_case_and_the_money_stands(till):
     first, second = await till.ask(amount=Money.shillings(100)), await till.ask(amount=Money.shillings(200), phone="0712000002")
     await till.deliver("stk_result", callback(first.checkout_request_id, amount="100", receipt="R1"))
