@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -58,6 +59,23 @@ async def test_pages_are_read_to_the_end_and_an_account_that_is_gone_is_dropped(
     await refresh(umoja)
     assert len(await mirrored(umoja)) == 7
     assert ("loan", 999) not in await mirrored(umoja)
+
+
+async def test_an_account_that_a_full_read_does_not_understand_is_named_and_not_dropped(umoja, monkeypatch):
+    await refresh(umoja)
+    known, read = await mirrored(umoja), MifosClient.account_page
+
+    async def not_understood(client, kind, **which):
+        page = await read(client, kind, **which)
+        kept = tuple(one for one in page.accounts if one.id != 11)
+        return replace(page, accounts=kept, unreadable=("loan 11: no status",)) if kept != page.accounts else page
+
+    monkeypatch.setattr(MifosClient, "account_page", not_understood)
+    umoja.runtime.clock.pass_time(seconds=umoja.runtime.pace.mirror_read_every + 1)
+    assert await refresh(umoja) == 1
+    assert (await mirrored(umoja)).keys() == known.keys()
+    [mirror] = await umoja.rows("SELECT last_error FROM mifos_mirrors")
+    assert "loan 11: no status" in mirror.last_error
 
 
 async def test_new_accounts_are_there_a_minute_later_without_reading_all_of_them(umoja):
