@@ -107,6 +107,21 @@ async def test_where_answer_and_callback_are_lost_the_one_payment_that_can_be_it
     assert await booked(till) == [(prompt["receipt"], 500_00)]
 
 
+async def test_a_payment_taken_by_likeness_is_another_one_once_the_callback_says_that_the_prompt_was_declined(till):
+    await till.umoja.control("settings", {"hang_ms": 1})
+    await till.faults(stk_answer_lost={"times": 1}, stk_callback_lost={"times": 1})
+    request = await till.ask()
+    await till.hand_on("c2b_confirmation")
+    await till.look(seconds=76)
+    [(receipt, _)] = await booked(till)
+    assert (await till.state(request)).receipt == receipt
+    await till.deliver("stk_result", callback("ws_CO_its_own", code=1032), request.id.hex)
+
+    ended = await till.state(request)
+    assert (ended.state, ended.receipt, ended.receipt_from) == (StkState.DECLINED, None, None)
+    assert await booked(till) == [(receipt, 500_00)]  # made by hand: it stays booked
+
+
 async def test_a_payment_that_could_be_of_two_prompts_or_of_another_payer_ends_none(till):
     await till.umoja.control("settings", {"hang_ms": 1})
     await till.faults(stk_answer_lost={"rate": 1.0, "per_unit": 9}, stk_callback_lost={"rate": 1.0, "per_unit": 9})

@@ -54,6 +54,12 @@ def test_no_row_that_was_there_all_the_while_slips_however_rows_come_and_go(rows
         mirror_refresh.PAGE = was
 
 
+def test_rows_that_move_up_because_others_before_them_vanish_are_read(monkeypatch):
+    monkeypatch.setattr(mirror_refresh, "PAGE", 5)
+    met = asyncio.run(read_through(list(range(1, 21)), {1: [1, 2, 3], 3: [4, 5, 6]}, {}, page=5))
+    assert met >= set(range(7, 21))
+
+
 def test_a_server_that_sends_fewer_rows_a_page_than_asked_for_is_read_to_the_end():
     assert asyncio.run(read_through(list(range(30)), {}, {}, page=7)) == set(range(30))
 
