@@ -63,7 +63,7 @@ async def test_a_changed_fee_opens_one_case_that_names_band_fees_and_first_day(o
         assert said["payouts_seen"] in (3, 4)
         assert said["price_list_of"] == "2023-08-01"
         assert "vault tariff import" in said["what_to_do"]
-        assert said["first_day"] == str((await day.rows("SELECT now()::date AS today"))[0]["today"])
+        assert said["first_day"] == str(business_day(day.clock.now()))
         assert case["subject"].endswith("more")
 
 
