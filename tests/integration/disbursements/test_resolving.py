@@ -153,7 +153,7 @@ async def test_a_payout_that_a_person_saw_unpaid_frees_its_charges_and_waits_for
 async def test_what_m_pesa_is_still_asked_about_is_not_called_unpaid_but_may_be_seen_paid(open_day) -> None:
     async with open_day([loan(1)]) as day:
         await sent(day)
-        day.clock.pass_time(minutes=2)  # no process has it to send any more
+        day.clock.pass_time(hours=1)  # no process has it to send any more
         with pytest.raises(Conflict, match="still asked"):
             await resolve(day, SeenUnpaid())
         assert (await resolve(day)).state == "applied"
