@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
@@ -21,6 +20,7 @@ from vault_core.collections.reversal_rows import ReversalRequest, lock_requests
 from vault_core.collections.reversal_sending import give_to_person
 from vault_core.collections.reversal_settling import GivenBack, book_given_back, put_back
 from vault_core.inbox.delivery import Delivery
+from vault_core.partners.answered_questions import answered_questions
 from vault_core.runtime import Runtime
 
 Said = MpesaResult | QueueTimeout
@@ -36,11 +36,11 @@ class _About:
 
 _FIND = text(
     """
-    SELECT id AS request_id, CAST(NULL AS uuid) AS question_id, partner_id, originator_conversation_id, conversation_id
+    SELECT id, id AS request_id, CAST(NULL AS uuid) AS question_id, partner_id, originator_conversation_id, conversation_id
     FROM reversal_requests
     WHERE id = ANY(:ids) OR originator_conversation_id = ANY(:originators) OR conversation_id = ANY(:conversations)
     UNION ALL
-    SELECT request_id, id, partner_id, originator_conversation_id, conversation_id
+    SELECT id, request_id, id, partner_id, originator_conversation_id, conversation_id
     FROM reversal_questions
     WHERE id = ANY(:ids) OR originator_conversation_id = ANY(:originators) OR conversation_id = ANY(:conversations)
     """
@@ -68,53 +68,19 @@ async def apply_reversal_answers(
 
     In the caller's transaction; safe to repeat. Raises InvalidInput for a body of ours that cannot be read.
     """
-    read = {delivery.id: _read(delivery) for delivery in deliveries if delivery.path_reference or delivery.body}
-    found = await _find(connection, deliveries, read)
+    read = [(delivery, _read(delivery)) for delivery in deliveries if delivery.path_reference or delivery.body]
+    rows = await answered_questions(connection, _FIND, read)
+    found = {event_id: _About(row.request_id, row.question_id) for event_id, row in rows.items()}
     await lock_requests(connection, sorted({about.request_id for about in found.values()}))
     effects: dict[UUID, str] = {}
-    for delivery in deliveries:
+    for delivery, said in read:
         if (about := found.get(delivery.id)) is not None:
-            effects[delivery.id] = await _apply(connection, runtime, delivery, read[delivery.id], about)
+            effects[delivery.id] = await _apply(connection, runtime, delivery, said, about)
     return effects
 
 
 def _read(delivery: Delivery) -> Said:
     return parse_queue_timeout(delivery.body) if delivery.purpose == "query_timeout" else parse_result(delivery.body)
-
-
-async def _find(connection: AsyncConnection, deliveries: Sequence[Delivery], read: dict[UUID, Said]) -> dict[UUID, _About]:
-    """By our id in the path or in Occasion, then by M-Pesa's ids of the request or question; of the delivery's own partner."""
-    named = {delivery.id: _our_id(delivery, read[delivery.id]) for delivery in deliveries}
-    rows = await connection.execute(
-        _FIND,
-        {
-            "ids": [each for each in named.values() if each is not None],
-            "originators": [said.originator_conversation_id for said in read.values() if said.originator_conversation_id],
-            "conversations": [said.conversation_id for said in read.values() if said.conversation_id],
-        },
-    )
-    by_key: dict[Any, Row[Any]] = {}
-    for row in rows:
-        keys = (row.question_id or row.request_id, row.originator_conversation_id, row.conversation_id)
-        by_key |= {key: row for key in keys if key is not None}
-    found: dict[UUID, _About] = {}
-    for delivery in deliveries:
-        said = read[delivery.id]
-        keys = (named[delivery.id], said.originator_conversation_id, said.conversation_id)
-        rows_found = [by_key[key] for key in keys if key is not None and key in by_key]
-        if rows_found and rows_found[0].partner_id == delivery.partner_id:
-            found[delivery.id] = _About(rows_found[0].request_id, rows_found[0].question_id)
-    return found
-
-
-def _our_id(delivery: Delivery, said: Said) -> UUID | None:
-    occasion = said.reference_items.get("Occasion") if isinstance(said, MpesaResult) else None
-    for written in (delivery.path_reference, occasion):
-        try:
-            return UUID(hex=written or "")
-        except ValueError:
-            continue
-    return None
 
 
 async def _apply(connection: AsyncConnection, runtime: Runtime, delivery: Delivery, said: Said, about: _About) -> str:

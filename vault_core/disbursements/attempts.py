@@ -137,14 +137,6 @@ def again(taken_back: int) -> str:
     return f":{taken_back + 1}" if taken_back else ""
 
 
-def attempt_id_in(path_reference: str | None) -> UUID | None:
-    """The id that we put at the end of a callback URL, if that is what stands there."""
-    try:
-        return UUID(hex=path_reference) if path_reference else None
-    except ValueError:
-        return None
-
-
 def _attempt(row: Row[Any]) -> Attempt:
     return Attempt(
         id=row.id,

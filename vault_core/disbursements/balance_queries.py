@@ -15,12 +15,13 @@ from vault_core.clients.daraja import BalanceQuestion
 from vault_core.clients.daraja_balances import AccountBalances, read_balances
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout
 from vault_core.database import in_transaction
-from vault_core.disbursements.asking import Noted, answered_questions, ask_all, in_words
+from vault_core.disbursements.asking import Noted, ask_all, in_words
 from vault_core.disbursements.float_reports import Told, keep_reports
 from vault_core.disbursements.float_rules import is_credible
 from vault_core.disbursements.result_classes import ResultClass, meaning_of
 from vault_core.errors import VaultError
 from vault_core.inbox.delivery import Delivery
+from vault_core.partners.answered_questions import answered_questions
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime

@@ -8,12 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vault_core.cases.case_book import NewCase, open_cases
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
-from vault_core.disbursements.attempts import AttemptIndex, attempt_id_in, lock_attempts
+from vault_core.disbursements.attempts import AttemptIndex, lock_attempts
 from vault_core.disbursements.evidence import SaysNothing, read_result
 from vault_core.disbursements.fee_readings import FeeReading, keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.inbox.applying import Effects, apply_deliveries, read_each
 from vault_core.inbox.delivery import Delivery
+from vault_core.partners.callback_urls import own_id_in
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime
 
@@ -49,7 +50,7 @@ async def _apply(
     index = AttemptIndex(
         await lock_attempts(
             connection,
-            ids=[found for delivery, _ in read if (found := attempt_id_in(delivery.path_reference))],
+            ids=[found for delivery, _ in read if (found := own_id_in(delivery.path_reference))],
             originators=[said.originator_conversation_id for _, said in read if said.originator_conversation_id],
             conversations=[said.conversation_id for _, said in read if said.conversation_id],
         )
@@ -63,7 +64,7 @@ async def _apply(
             delivery.partner_id,
             originator=said.originator_conversation_id,
             conversation=said.conversation_id,
-            attempt_id=attempt_id_in(delivery.path_reference),
+            attempt_id=own_id_in(delivery.path_reference),
         )
         if attempt is None:
             effects[delivery.id] = "matches no payout: a case"

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clients.daraja import StatusQuestion
 from vault_core.clients.daraja_messages import MpesaResult, QueueTimeout, parse_queue_timeout, parse_result
 from vault_core.database import in_transaction
-from vault_core.disbursements.asking import Noted, answered_questions, ask_all, in_words
+from vault_core.disbursements.asking import Noted, ask_all, in_words
 from vault_core.disbursements.attempts import Attempt, lock_attempts
 from vault_core.disbursements.awaiting import Note, give_to_people
 from vault_core.disbursements.balance_queries import apply_balance_answers
@@ -22,6 +22,7 @@ from vault_core.disbursements.fee_readings import keep_fee_readings, read_fee
 from vault_core.disbursements.settlement import Finding, settle
 from vault_core.errors import VaultError
 from vault_core.inbox.delivery import Delivery
+from vault_core.partners.answered_questions import answered_questions
 from vault_core.partners.callback_urls import callback_url
 from vault_core.partners.connections import Connections
 from vault_core.runtime import Runtime

@@ -50,6 +50,14 @@ def callback_token(sealer: Sealer, partner_id: UUID, purpose: str) -> str:
     return sealer.callback_token(f"{partner_id}:{CallbackPurpose(purpose)}:{CALLBACK_GENERATION}")
 
 
+def own_id_in(path_reference: str | None) -> UUID | None:
+    """The id of ours that a callback came with at the end of its URL, if that is what stands there."""
+    try:
+        return UUID(hex=path_reference) if path_reference else None
+    except ValueError:
+        return None
+
+
 def callback_url(runtime: Runtime, partner_id: UUID, purpose: str, reference: str | None = None) -> str:
     """The URL to hand out for `purpose`, with our own `reference` at its end if given (hex, no slash)."""
     url = f"{runtime.public_url}/i/{callback_token(runtime.sealer, partner_id, purpose)}"
