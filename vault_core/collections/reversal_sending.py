@@ -118,8 +118,9 @@ async def _without_word(connection: AsyncConnection, runtime: Runtime, due: Sequ
     if not due:
         return []
     unread = set((await connection.execute(_UNREAD, {"ids": [request.id for request in due]})).scalars())
-    next_at = runtime.clock.now() + timedelta(seconds=runtime.pace.status_query_spacing)
-    await connection.execute(_PUT_OFF, {"ids": list(unread), "next": next_at})
+    if unread:
+        next_at = runtime.clock.now() + timedelta(seconds=runtime.pace.status_query_spacing)
+        await connection.execute(_PUT_OFF, {"ids": list(unread), "next": next_at})
     return [request for request in due if request.id not in unread]
 
 

@@ -84,9 +84,8 @@ async def claim(runtime: Runtime, tariffs: TariffBook, partner_id: UUID, which: 
     Held back instead: all of them if all sending is halted or the partner is not active, those to a payee with an unresolved
     payout of any age (another of the same claim, too), top-ups of an older loan that another one, not posted yet, pays off, those
     above a daily limit, those that the expected float does not cover, and those whose charges the wallet does not cover, with one
-    alert a shortage. A disbursement whose instruction was refused
-    before goes again under the same id and hold. One of which an earlier, failed instruction was later said to be paid is not
-    sent: it stays with the person who has the case.
+    alert a shortage. A disbursement whose instruction was refused before goes again under the same id and hold. One of which an
+    earlier, failed instruction was later said to be paid is not sent: it stays with the person who has the case.
     """
 
     async def work(connection: AsyncConnection) -> Claim:

@@ -134,6 +134,7 @@ class _Sender:
         self._gate = SendingGate(runtime, partner.id)
         self._pace = SendPace(runtime, partner.id)
         self._asking = asyncio.Lock()
+        self._reading_days = asyncio.Lock()
         self._closed_days: dict[tuple[int | None, date], ClosedDays] = {}
 
     @classmethod
@@ -243,8 +244,9 @@ class _Sender:
     async def _closed(self, item: Claimed, loan: ApprovedLoan, today: date) -> Held | None:
         """What was found on another day, or waited over midnight: Mifos X may take no disbursal today."""
         office, only = (loan.office_id, today), item.expected_day_only
-        if office not in self._closed_days:
-            self._closed_days[office] = await closed_days(self._runtime, self._connections, self._partner.id, [loan])
+        async with self._reading_days:  # one for all that are under way
+            if office not in self._closed_days:
+                self._closed_days[office] = await closed_days(self._runtime, self._connections, self._partner.id, [loan])
         known = self._closed_days[office]
         return held_for_closed_day(known, loan.office_id, expected=loan.expected_on, today=today, expected_day_only=only)
 

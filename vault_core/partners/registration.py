@@ -12,10 +12,7 @@ from vault_core.audit import record_act
 from vault_core.clients.mifos import MifosClient
 from vault_core.clock import business_day
 from vault_core.database import in_transaction
-from vault_core.errors import (
-    Conflict,
-    InvalidInput,
-)
+from vault_core.errors import Conflict, InvalidInput
 from vault_core.partners.callback_urls import write_callback_tokens
 from vault_core.partners.collection_settings import CollectionSettings, write_collection_settings
 from vault_core.partners.contacts import write_contacts
