@@ -39,8 +39,9 @@ from vault_core.outbox.calls import Again, Call, CallResult, Done, record_result
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import load_partners
-from vault_core.postings.core_posting import TryLater, execute
+from vault_core.postings.core_posting import execute
 from vault_core.postings.mifos_outages import again_after
+from vault_core.postings.posting_outcome import TryLater
 from vault_core.runtime import Runtime
 
 IN_FLIGHT = 40  # payments that share each reading and each recording

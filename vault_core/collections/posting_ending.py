@@ -6,7 +6,7 @@ from uuid import UUID
 
 from vault_core.collections.pending import PendingCollection
 from vault_core.money import ZERO, Money
-from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater
+from vault_core.postings.posting_outcome import GivenUp, InMifos, PostingOutcome, TryLater
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vault_core.clock import business_day
 from vault_core.disbursements.payment import Payment
 from vault_core.outbox.calls import MIFOS_TOPIC, NewCall, begin_anew, write_calls
-from vault_core.postings.core_posting import account_number_binding
+from vault_core.postings.posting_rows import account_number_binding
 from vault_core.runtime import Runtime
 
 POST_CALL = "disbursement.post"

@@ -28,7 +28,8 @@ from vault_core.outbox.calls import Again, Call, CallResult, Done, record_result
 from vault_core.outbox.retry_schedule import next_wait
 from vault_core.partners.connections import Connections
 from vault_core.partners.partner import Partner, load_partners
-from vault_core.postings.core_posting import GivenUp, InMifos, PostingOutcome, TryLater, execute_each
+from vault_core.postings.core_posting import execute_each
+from vault_core.postings.posting_outcome import GivenUp, InMifos, PostingOutcome, TryLater
 from vault_core.postings.posting_rows import postings_of
 from vault_core.runtime import Runtime
 

@@ -12,7 +12,8 @@ from vault_core.clients.mifos import CoreWrite, MifosClient
 from vault_core.errors import SealBroken
 from vault_core.money import Money
 from vault_core.outcome import Unknown
-from vault_core.postings.core_posting import InMifos, TryLater, execute
+from vault_core.postings.core_posting import execute
+from vault_core.postings.posting_outcome import InMifos, TryLater
 
 
 async def posting(day: Day) -> dict[str, Any]:
